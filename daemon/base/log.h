@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The log: one line an event, to standard error, in a form that people and journald read.
+ *
+ * On a terminal or a file a line begins with time and level; under journald (JOURNAL_STREAM names our standard error) it begins
+ * with the kernel's priority prefix `<3>` and leaves the time to the journal. A control character in a message, which may come
+ * from a plugin, is written as \xNN, so that nobody forges a line. Lines are cut at 4 KiB.
+ *
+ * The fields of a `log_scope` say whom a line is about: `plugin "pii" worker 4711: …`.
+ */
+
+#include <sys/types.h>
+
+#include "base/util.h"
+
+enum log_level {
+        LOG_LEVEL_ERROR,
+        LOG_LEVEL_WARNING,
+        LOG_LEVEL_NOTICE,
+        LOG_LEVEL_INFO,
+        LOG_LEVEL_DEBUG,
+        LOG_LEVEL_MAX_,
+};
+
+struct log_scope {
+        const char *plugin; /* NULL: none */
+        pid_t worker;       /* 0: none */
+};
+
+/* Prepares the log; without it lines of level notice and above are written in the form for people. */
+void log_init(enum log_level level);
+void log_set_level(enum log_level level);
+
+/* Return: the level of that name, negative errno if there is none. */
+int log_level_from_name(const char *name);
+const char *log_level_name(enum log_level level);
+
+void log_write(enum log_level level, const struct log_scope *scope, const char *format, ...) PRINTF_LIKE(3, 4);
+
+#define log_error(...) log_write(LOG_LEVEL_ERROR, NULL, __VA_ARGS__)
+#define log_warning(...) log_write(LOG_LEVEL_WARNING, NULL, __VA_ARGS__)
+#define log_notice(...) log_write(LOG_LEVEL_NOTICE, NULL, __VA_ARGS__)
+#define log_info(...) log_write(LOG_LEVEL_INFO, NULL, __VA_ARGS__)
+#define log_debug(...) log_write(LOG_LEVEL_DEBUG, NULL, __VA_ARGS__)

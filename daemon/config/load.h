@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Reading the two files. One run reports every mistake, each with file:line:column, the path in the document, what was found and
+ * what is allowed; warnings (an unknown key, with a suggestion) do not refuse the file.
+ */
+
+#include "config/model.h"
+
+enum diag_severity { DIAG_ERROR, DIAG_WARNING };
+
+struct diag {
+        enum diag_severity severity;
+        char *text; /* "plugins.yaml:14:11: plugins[2] \"pii\": mode: unknown value \"transfrom\"; did you mean \"transform\"?" */
+};
+
+struct diags {
+        struct diag *items;
+        size_t n, errors;
+};
+void diags_done(struct diags *diags);
+
+/* What the command line says over cpexd.yaml; NULL: nothing. Relative paths are relative to the working directory. */
+struct config_overrides {
+        const char *plugins, *socket, *control;
+};
+
+/* Loads cpexd.yaml (`path` NULL: the defaults). Relative paths in the file are relative to its folder.
+ * Return: 0 with *ret set, -EINVAL with reasons in `diags`, or another negative errno. */
+int daemon_config_load(struct daemon_config **ret, const char *path, const struct config_overrides *overrides,
+                       struct diags *diags);
+
+/* Loads the plugins.yaml that `daemon` names. Return: as above. */
+int plugins_config_load(struct plugins_config **ret, const struct daemon_config *daemon, struct diags *diags);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * What a plugins.yaml and a cpexd.yaml mean, checked and with every default filled in. Immutable once loaded (config/load.h);
+ * a generation holds one of each.
+ */
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+struct strlist {
+        char **items;
+        size_t n;
+};
+
+enum plugin_mode {
+        PLUGIN_SEQUENTIAL,
+        PLUGIN_TRANSFORM,
+        PLUGIN_AUDIT,
+        PLUGIN_CONCURRENT,
+        PLUGIN_FIRE_AND_FORGET,
+        PLUGIN_DISABLED,
+        PLUGIN_MODE_MAX_,
+};
+const char *plugin_mode_name(enum plugin_mode mode); /* as CPEX spells it */
+
+enum on_error { ON_ERROR_FAIL, ON_ERROR_IGNORE, ON_ERROR_DISABLE, ON_ERROR_MAX_ };
+const char *on_error_name(enum on_error on_error);
+
+/* Fields of one condition are ANDed; an empty list restricts nothing. */
+struct plugin_condition {
+        struct strlist server_ids, tenant_ids, tools, prompts, resources, agents, user_patterns, content_types;
+};
+
+/* The key `isolation` of a plugin's entry, over the defaults of cpexd.yaml. */
+struct isolation {
+        char *python;           /* a path, or a name to look up in PATH */
+        unsigned workers_min;   /* ≥ 1 */
+        unsigned workers_max;   /* ≥ workers_min */
+        unsigned max_concurrent; /* calls in flight in one worker, ≥ 1 */
+        unsigned queue;         /* calls that may wait for a worker */
+        usec_t timeout_usec;    /* one call of one plugin */
+        usec_t startup_timeout_usec;
+        uint64_t memory_bytes;  /* RLIMIT_AS; 0: none */
+        uint64_t files;         /* RLIMIT_NOFILE */
+};
+
+struct plugin_entry {
+        char *name;
+        char *kind; /* as written: "isolated_venv" */
+        char *version, *description, *author; /* NULL: not given */
+        struct strlist hooks, tags, capabilities;
+        enum plugin_mode mode;
+        enum on_error on_error;
+        int64_t priority;
+        struct plugin_condition *conditions; /* ORed; none: always */
+        size_t n_conditions;
+
+        char *class_name;        /* "package.module.Class" */
+        char *script_path;       /* absolute: goes first on sys.path */
+        char *requirements_file; /* absolute; NULL: none (not named, or named and absent) */
+        struct isolation isolation;
+
+        struct buf entry;      /* the whole entry as one msgpack map, for the plugin's PluginConfig */
+        struct strlist config_keys; /* of `config`, sorted: for execution records */
+        unsigned line, column; /* of the entry, for messages */
+};
+
+/* Fields that plugins may change on one hook (CPEX's HookPayloadPolicy). */
+struct hook_policy {
+        char *hook;
+        struct strlist writable_fields;
+};
+
+struct plugins_config {
+        char *path;         /* absolute */
+        char *project_root; /* absolute */
+        struct plugin_entry *plugins;
+        size_t n_plugins;
+        bool fail_on_plugin_error;
+        bool default_deny; /* default_hook_policy: deny */
+        struct hook_policy *policies;
+        size_t n_policies;
+};
+
+struct socket_config {
+        char *path; /* absolute */
+        unsigned mode;
+};
+
+struct daemon_config {
+        char *path; /* of cpexd.yaml, absolute; NULL: none, all defaults */
+        char *plugins;       /* absolute path of plugins.yaml */
+        char *project_root;  /* absolute; NULL: the folder of plugins.yaml */
+        char *cache_dir;     /* absolute: venvs live in cache_dir/venvs */
+        struct socket_config socket, control;
+        enum log_level log_level;
+        struct isolation isolation; /* defaults */
+
+        size_t frame_bytes;   /* longest message */
+        size_t output_bytes;  /* most bytes kept for a peer that does not read */
+        unsigned connections; /* hosts connected at once */
+        unsigned calls;       /* calls in flight, each connection */
+        usec_t drain_usec;    /* how long calls in flight may take at a stop or after a reload */
+};
+
+void strlist_done(struct strlist *list);
+bool strlist_has(const struct strlist *list, const char *item);
+void plugins_config_free(struct plugins_config *config);
+void daemon_config_free(struct daemon_config *config);

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Why not libevent's bufferevents: they copy each byte through chained buffers, while a message that is passed on as one slice
+ * wants to lie in one piece. Here bytes are read straight behind those that wait, a resumable scan (wire/mp.h) finds the end of
+ * the message without looking at anything twice, and the handler gets pointers into that buffer.
+ *
+ * The read buffer grows with what has really arrived, not with what is declared: at most to twice the bytes received.
+ *
+ * A callback may free the connection. While messages are being handled (`busy`), conn_free() gives up the descriptor and the
+ * events at once but leaves the memory, which holds the message, to the end of the handling.
+ */
+
+#include "wire/conn.h"
+
+#include <sys/socket.h>
+
+#define READ_CHUNK (64 * 1024)
+#define KEEP_BYTES (256 * 1024) /* an empty buffer larger than this is given back */
+#define MESSAGES_A_TURN 64      /* so that one busy peer does not hold the loop */
+
+struct conn {
+        int fd;
+        struct event *readable, *writable, *close_later;
+        struct conn_limits limits;
+        const struct conn_handler *handler;
+        void *data;
+
+        struct buf in;
+        size_t in_pos; /* bytes of `in` already handled */
+        struct mp_scan scan;
+        struct buf out;
+        size_t out_pos; /* bytes of `out` already written */
+
+        const char *reason; /* why it is closing */
+        bool closing, paused;
+        bool busy; /* inside handle_input() */
+        bool dead; /* freed while busy */
+};
+
+static void conn_fail(struct conn *conn, const char *reason) {
+        if (conn->closing)
+                return;
+        conn->closing = true;
+        conn->reason = reason;
+        (void)event_del(conn->readable);
+        (void)event_del(conn->writable);
+        event_active(conn->close_later, EV_TIMEOUT, 0);
+}
+
+static void on_close_later(evutil_socket_t fd, short what, void *data) {
+        struct conn *conn = data;
+
+        (void)fd;
+        (void)what;
+        conn->handler->on_close(conn->data, conn->reason);
+}
+
+static const char *scan_complaint(enum mp_scan_status status) {
+        switch (status) {
+        case MP_SCAN_BAD:
+                return "the bytes are not msgpack";
+        case MP_SCAN_DEEP:
+                return "a message is nested too deeply";
+        default:
+                return "a message is longer than the limit (limits.frame_bytes)";
+        }
+}
+
+/* Drops what was handled, and the memory of a large message that is gone. */
+static void input_compact(struct conn *conn) {
+        buf_consume(&conn->in, conn->in_pos);
+        conn->in_pos = 0;
+        if (conn->in.len == 0 && conn->in.cap > KEEP_BYTES)
+                buf_done(&conn->in);
+}
+
+static void conn_destroy(struct conn *conn) {
+        buf_done(&conn->in);
+        buf_done(&conn->out);
+        free(conn);
+}
+
+/* Handles the messages that have arrived whole. Return: false when the connection was freed. */
+static bool handle_input(struct conn *conn) {
+        struct rpc_msg msg;
+        int n = 0;
+
+        conn->busy = true;
+        while (!conn->dead && !conn->closing && !conn->paused && conn->in_pos < conn->in.len) {
+                const uint8_t *data = conn->in.data + conn->in_pos;
+                enum mp_scan_status status = mp_scan(&conn->scan, data, conn->in.len - conn->in_pos, conn->limits.frame_bytes);
+                const char *wrong;
+
+                if (status == MP_SCAN_MORE)
+                        break;
+                if (status != MP_SCAN_DONE) {
+                        conn_fail(conn, scan_complaint(status));
+                        break;
+                }
+                if (n++ == MESSAGES_A_TURN) { /* the rest on the next turn; the scan stays at its end */
+                        event_active(conn->readable, EV_READ, 0);
+                        break;
+                }
+                wrong = rpc_parse((struct mp){data, conn->scan.pos}, &msg);
+                if (wrong) {
+                        conn_fail(conn, wrong);
+                        break;
+                }
+                conn->in_pos += conn->scan.pos;
+                conn->scan.pos = 0;
+                conn->scan.depth = 0;
+                conn->handler->on_message(conn->data, &msg);
+        }
+        conn->busy = false;
+        if (conn->dead) {
+                conn_destroy(conn);
+                return false;
+        }
+        input_compact(conn);
+        return true;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *data) {
+        struct conn *conn = data;
+        size_t want = MIN((size_t)READ_CHUNK, conn->limits.frame_bytes + 1);
+        uint8_t *end;
+        ssize_t n;
+
+        (void)what;
+        if (conn->closing || !handle_input(conn))
+                return;
+        if (conn->closing || conn->paused)
+                return;
+        /* A message under way says how much is still to come: read all of it at once, but no more than has arrived already. */
+        if (conn->scan.pos > conn->in.len)
+                want = MAX(want, MIN(conn->scan.pos - conn->in.len, conn->in.len));
+        end = buf_reserve(&conn->in, want);
+        if (!end) {
+                conn_fail(conn, "out of memory");
+                return;
+        }
+        n = recv(fd, end, want, MSG_DONTWAIT);
+        if (n < 0) {
+                if (errno != EAGAIN && errno != EINTR)
+                        conn_fail(conn, errno == ECONNRESET ? "the peer has gone" : "reading failed");
+                return;
+        }
+        if (n == 0) {
+                conn_fail(conn, conn->in.len > 0 ? "the peer has gone in the middle of a message" : NULL);
+                return;
+        }
+        conn->in.len += (size_t)n;
+        (void)handle_input(conn);
+}
+
+void conn_flush(struct conn *conn) {
+        if (conn->closing)
+                return;
+        if (buf_error(&conn->out)) {
+                conn_fail(conn, buf_error(&conn->out) == -ENOMEM ? "out of memory"
+                                                                 : "the peer does not read its answers (limits.output_bytes)");
+                return;
+        }
+        while (conn->out_pos < conn->out.len) {
+                ssize_t n = send(conn->fd, conn->out.data + conn->out_pos, conn->out.len - conn->out_pos,
+                                 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0 && errno == EAGAIN)
+                        break;
+                if (n < 0) {
+                        conn_fail(conn, "the peer has gone");
+                        return;
+                }
+                conn->out_pos += (size_t)n;
+        }
+        if (conn->out_pos == conn->out.len) {
+                conn->out_pos = 0;
+                buf_reset(&conn->out);
+                if (conn->out.cap > KEEP_BYTES)
+                        buf_done(&conn->out);
+                return;
+        }
+        if (conn->out_pos > conn->out.len / 2) {
+                buf_consume(&conn->out, conn->out_pos);
+                conn->out_pos = 0;
+        }
+        (void)event_add(conn->writable, NULL);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        (void)what;
+        conn_flush(data);
+}
+
+int conn_new(struct conn **ret, struct event_base *base, int fd, const struct conn_limits *limits,
+             const struct conn_handler *handler, void *data) {
+        CLEANUP_CONN struct conn *conn = calloc(1, sizeof(*conn));
+
+        if (!conn) {
+                (void)fd_close(fd);
+                return -ENOMEM;
+        }
+        conn->fd = fd;
+        conn->limits = *limits;
+        conn->handler = handler;
+        conn->data = data;
+        conn->out.limit = limits->output_bytes;
+        conn->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, conn);
+        conn->writable = event_new(base, fd, EV_WRITE, on_writable, conn);
+        conn->close_later = event_new(base, -1, 0, on_close_later, conn);
+        if (!conn->readable || !conn->writable || !conn->close_later || event_add(conn->readable, NULL) < 0)
+                return -ENOMEM;
+        *ret = TAKE(conn);
+        return 0;
+}
+
+struct conn *conn_free(struct conn *conn) {
+        if (!conn)
+                return NULL;
+        if (conn->readable)
+                event_free(conn->readable);
+        if (conn->writable)
+                event_free(conn->writable);
+        if (conn->close_later)
+                event_free(conn->close_later);
+        conn->readable = conn->writable = conn->close_later = NULL;
+        conn->fd = fd_close(conn->fd);
+        if (conn->busy)
+                conn->dead = true;
+        else
+                conn_destroy(conn);
+        return NULL;
+}
+
+void conn_freep(struct conn **conn) {
+        *conn = conn_free(*conn);
+}
+
+struct buf *conn_output(struct conn *conn) {
+        return &conn->out;
+}
+
+void conn_pause(struct conn *conn) {
+        if (conn->paused || conn->closing)
+                return;
+        conn->paused = true;
+        (void)event_del(conn->readable);
+}
+
+void conn_resume(struct conn *conn) {
+        if (!conn->paused || conn->closing)
+                return;
+        conn->paused = false;
+        (void)event_add(conn->readable, NULL);
+        event_active(conn->readable, EV_READ, 0); /* messages may be waiting in our buffer */
+}
+
+size_t conn_pending(const struct conn *conn) {
+        return conn->out.len - conn->out_pos;
+}
+
+int conn_fd(const struct conn *conn) {
+        return conn->fd;
+}

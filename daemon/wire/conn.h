@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * One connected stream socket on the loop that speaks msgpack-RPC: a host, a worker, an administrator.
+ *
+ * The connection reads into its own buffer, finds whole messages and hands each to `on_message`; the bytes of the message are
+ * valid until that callback returns. It writes at once what the socket takes and keeps the rest, up to a limit. It reads one
+ * message at a time and never more than `limits.frame_bytes` ahead, so a peer cannot make it hold more.
+ *
+ * When the peer is gone, breaks the protocol or lets the output grow beyond its limit, `on_close` is called exactly once, from the loop,
+ * with a sentence (NULL: the peer closed in an orderly way, between messages); the owner then calls conn_free(). No callback is
+ * called after conn_free(), which may be called from inside any of them.
+ */
+
+#include <event2/event.h>
+
+#include "wire/rpc.h"
+
+struct conn;
+
+struct conn_limits {
+        size_t frame_bytes;  /* longest message accepted */
+        size_t output_bytes; /* most bytes kept for a peer that does not read */
+};
+
+struct conn_handler {
+        void (*on_message)(void *data, const struct rpc_msg *msg);
+        void (*on_close)(void *data, const char *reason);
+};
+
+/* Takes over `fd` in any case. Return: 0 or -ENOMEM. */
+int conn_new(struct conn **ret, struct event_base *base, int fd, const struct conn_limits *limits,
+             const struct conn_handler *handler, void *data);
+
+/* Closes and frees; what was not written is lost. NULL is fine. Return: NULL. */
+struct conn *conn_free(struct conn *conn);
+void conn_freep(struct conn **conn);
+#define CLEANUP_CONN CLEANUP(conn_freep)
+
+/* Where to append messages that are to be sent; conn_flush() then sends them. */
+struct buf *conn_output(struct conn *conn);
+
+/* Sends what was appended. An append that failed (memory, limit) closes the connection, from the loop. */
+void conn_flush(struct conn *conn);
+
+/* Stops and continues reading: back-pressure on a peer with too much under way. */
+void conn_pause(struct conn *conn);
+void conn_resume(struct conn *conn);
+
+/* Return: bytes that wait to be written. */
+size_t conn_pending(const struct conn *conn);
+int conn_fd(const struct conn *conn);
