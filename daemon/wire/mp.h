@@ -107,6 +107,7 @@ void mp_map_end(struct buf *buf, size_t handle, size_t n);
 size_t mp_array_begin(struct buf *buf);
 void mp_array_end(struct buf *buf, size_t handle, size_t n);
 
-/* Writes the union of two maps (either may be empty: `{}`): the keys of `base` in order, values of `over` where both have one, then
- * the rest of `over`; as Python's dict.update(). `skip`: a key to leave out of `over`, NULL: none. */
+/* Writes the union of two maps (either may be empty bytes: `{}`): the keys of `base` in order, with the values of `over` where it has
+ * the key, then the rest of `over`; as Python's dict.update(). `skip`: a key to leave out of `over`, NULL: none. The time is
+ * linear in the bytes, whatever the keys. */
 void mp_put_merged(struct buf *buf, struct mp base, struct mp over, const char *skip);

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A pidfd becomes readable when its process ends, and the loop waits for that like for any other descriptor. Where the kernel has
+ * none (before 5.3, or a filter forbids it) a timer asks instead.
+ *
+ * Until it is reaped, a process keeps its number even when dead; so every signal goes out before that, and by number.
+ *
+ * A killed process is gone within a millisecond or so, and child_free() waits for it. Should it hang in the kernel (a dead
+ * network file system), the loop must not hang with it: the object then stays behind, on its own, and reaps when it can.
+ */
+
+#include "base/child.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define ASK_MSEC 20
+#define FREE_WAIT_MSEC 100
+
+struct child {
+        pid_t pid;
+        int pidfd;   /* -1: none */
+        bool reaped;
+        struct event *event;
+        child_callback on_exit; /* NULL: freed by its owner */
+        void *data;
+};
+
+static void child_destroy(struct child *child) {
+        if (child->event)
+                event_free(child->event);
+        (void)fd_close(child->pidfd);
+        free(child);
+}
+
+static bool has_ended(const struct child *child) {
+        siginfo_t info = {0};
+
+        if (waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+                return errno == ECHILD; /* somebody reaped it: there is nothing to wait for */
+        return info.si_pid == child->pid;
+}
+
+/* Return: whether it has ended, and is reaped then. */
+static bool child_reap(struct child *child, int *ret_status) {
+        int status;
+
+        if (!has_ended(child))
+                return false;
+        (void)kill(-child->pid, SIGKILL);
+        if (waitpid(child->pid, &status, WNOHANG) != child->pid)
+                status = W_EXITCODE(255, 0);
+        child->reaped = true;
+        *ret_status = status;
+        return true;
+}
+
+static void on_event(evutil_socket_t fd, short what, void *data) {
+        struct child *child = data;
+        int status;
+
+        (void)fd;
+        (void)what;
+        if (!child_reap(child, &status))
+                return;
+        (void)event_del(child->event);
+        if (child->on_exit)
+                child->on_exit(child->data, status);
+        else
+                child_destroy(child);
+}
+
+int child_watch(struct child **ret, struct event_base *base, pid_t pid, child_callback on_exit, void *data) {
+        const struct timeval ask = {.tv_usec = ASK_MSEC * 1000};
+        struct child *child = malloc(sizeof(*child));
+
+        if (!child)
+                return -ENOMEM;
+        *child = (struct child){.pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0), .on_exit = on_exit, .data = data};
+        if (child->pidfd < 0 && (errno == EMFILE || errno == ENFILE)) {
+                free(child);
+                return -EMFILE;
+        }
+        child->event = event_new(base, child->pidfd, (child->pidfd < 0 ? 0 : EV_READ) | EV_PERSIST, on_event, child);
+        if (!child->event || event_add(child->event, child->pidfd < 0 ? &ask : NULL) < 0) {
+                child_destroy(child);
+                return -ENOMEM;
+        }
+        *ret = child;
+        return 0;
+}
+
+pid_t child_pid(const struct child *child) {
+        return child->pid;
+}
+
+void child_signal(struct child *child, int signal) {
+        if (!child->reaped)
+                (void)kill(child->pid, signal);
+}
+
+void child_kill_group(struct child *child) {
+        if (child->reaped)
+                return;
+        (void)kill(-child->pid, SIGKILL);
+        (void)kill(child->pid, SIGKILL);
+}
+
+struct child *child_free(struct child *child) {
+        int status;
+
+        if (!child)
+                return NULL;
+        child_kill_group(child);
+        for (int i = 0; i < FREE_WAIT_MSEC && !child->reaped && !child_reap(child, &status); i++)
+                (void)poll(&(struct pollfd){.fd = child->pidfd, .events = POLLIN}, 1, 1);
+        if (child->reaped)
+                child_destroy(child);
+        else
+                child->on_exit = NULL;
+        return NULL;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A child process on the loop: it is watched, signalled and reaped by its own object, so no module needs a SIGCHLD handler that
+ * knows of all the others.
+ *
+ * A child that leads a process group (setsid or setpgid in it) owns the group: whatever is left of it when the child ends is killed
+ * before the child is reaped, while its number cannot yet mean somebody else.
+ */
+
+#include <event2/event.h>
+#include <sys/types.h>
+
+#include "base/util.h"
+
+struct child;
+
+/* Called once, from the loop, when the child has ended and is reaped; `wait_status` as from waitpid(2). May free the child. */
+typedef void (*child_callback)(void *data, int wait_status);
+
+/* Takes charge of `pid`, a child of this process that nobody else waits for. Return: 0 or a negative errno; on failure the
+ * child is still the caller's. */
+int child_watch(struct child **ret, struct event_base *base, pid_t pid, child_callback on_exit, void *data);
+
+/* Return: its process id, which may mean somebody else once on_exit was called. */
+pid_t child_pid(const struct child *child);
+
+/* Both do nothing once the child is reaped. */
+void child_signal(struct child *child, int signal);
+void child_kill_group(struct child *child); /* SIGKILL, to the child and to the group it leads */
+
+/* Kills the child and its group and reaps it; on_exit is not called any more. NULL does nothing. Return: NULL. */
+struct child *child_free(struct child *child);

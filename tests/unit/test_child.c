@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "unit.h"
+
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/child.h"
+
+struct seen {
+        struct event_base *base;
+        struct child *child;
+        int calls, status;
+        bool frees;
+};
+
+static void on_exit_seen(void *data, int status) {
+        struct seen *seen = data;
+
+        seen->calls++;
+        seen->status = status;
+        if (seen->frees)
+                seen->child = child_free(seen->child);
+        event_base_loopbreak(seen->base);
+}
+
+/* A child that runs `script`, as leader of its own process group. */
+static pid_t spawn(const char *script) {
+        pid_t pid = fork();
+
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                (void)setpgid(0, 0);
+                (void)execl("/bin/sh", "sh", "-c", script, (char *)NULL);
+                _exit(127);
+        }
+        (void)setpgid(pid, pid);
+        return pid;
+}
+
+static void watch(struct seen *seen, const char *script) {
+        assert_int_equal(child_watch(&seen->child, seen->base, spawn(script), on_exit_seen, seen), 0);
+}
+
+static void loop(struct event_base *base, int msec) {
+        const struct timeval wait = {.tv_sec = msec / 1000, .tv_usec = msec % 1000 * 1000};
+
+        assert_int_equal(event_base_loopexit(base, &wait), 0);
+        assert_true(event_base_dispatch(base) >= 0);
+}
+
+static int count_fds(void) {
+        int n = 0;
+
+        for (int fd = 0; fd < 256; fd++)
+                n += fcntl(fd, F_GETFD) >= 0;
+        return n;
+}
+
+static int setup(void **state) {
+        struct seen *seen = calloc(1, sizeof(*seen));
+
+        seen->base = event_base_new();
+        *state = seen;
+        return 0;
+}
+
+/* Whatever a test did, nothing is left to wait for. */
+static int teardown(void **state) {
+        struct seen *seen = *state;
+
+        (void)child_free(seen->child);
+        event_base_free(seen->base);
+        free(seen);
+        return waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD ? 0 : -1;
+}
+
+static void test_exit_status_comes_once(void **state) {
+        struct seen *seen = *state;
+
+        watch(seen, "exit 7");
+        loop(seen->base, 5000);
+        loop(seen->base, 50);
+        assert_int_equal(seen->calls, 1);
+        assert_true(WIFEXITED(seen->status));
+        assert_int_equal(WEXITSTATUS(seen->status), 7);
+}
+
+static void test_signals(void **state) {
+        struct seen *seen = *state;
+
+        watch(seen, "exec sleep 60");
+        child_signal(seen->child, SIGTERM);
+        loop(seen->base, 5000);
+        assert_int_equal(seen->calls, 1);
+        assert_true(WIFSIGNALED(seen->status));
+        assert_int_equal(WTERMSIG(seen->status), SIGTERM);
+        /* Now the number may be somebody else's. */
+        child_signal(seen->child, SIGKILL);
+        child_kill_group(seen->child);
+}
+
+static void test_may_be_freed_in_its_callback(void **state) {
+        struct seen *seen = *state;
+
+        seen->frees = true;
+        watch(seen, "exit 0");
+        loop(seen->base, 5000);
+        assert_int_equal(seen->calls, 1);
+        assert_null(seen->child);
+}
+
+/* Reads until every process that holds the other end has gone. */
+static bool all_gone(int fd) {
+        char byte;
+
+        return read(fd, &byte, 1) == 0;
+}
+
+static void test_group_goes_with_its_leader(void **state) {
+        struct seen *seen = *state;
+        int fds[2];
+
+        assert_int_equal(pipe(fds), 0);
+        watch(seen, "sleep 60 & exit 0");
+        (void)close(fds[1]);
+        loop(seen->base, 5000);
+        assert_int_equal(seen->calls, 1);
+        assert_true(all_gone(fds[0]));
+        (void)close(fds[0]);
+}
+
+static void test_free_kills_all(void **state) {
+        struct seen *seen = *state;
+        int fds[2], before = count_fds();
+
+        assert_int_equal(pipe(fds), 0);
+        watch(seen, "trap '' TERM; sleep 60 & sleep 60; sleep 60");
+        (void)close(fds[1]);
+        seen->child = child_free(seen->child);
+        assert_true(all_gone(fds[0]));
+        (void)close(fds[0]);
+        loop(seen->base, 20);
+        assert_int_equal(seen->calls, 0);
+        assert_int_equal(count_fds(), before);
+        assert_null(child_free(NULL));
+}
+
+/* Last: from here on this process cannot open a pidfd. */
+static void test_without_pidfd(void **state) {
+        struct sock_filter filter[] = {
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        struct sock_fprog program = {.len = ELEMENTS(filter), .filter = filter};
+
+        assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0), 0);
+        test_exit_status_comes_once(state);
+        ((struct seen *)*state)->calls = 0;
+        ((struct seen *)*state)->child = child_free(((struct seen *)*state)->child);
+        test_free_kills_all(state);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_exit_status_comes_once, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_signals, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_may_be_freed_in_its_callback, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_group_goes_with_its_leader, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_free_kills_all, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_without_pidfd, setup, teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

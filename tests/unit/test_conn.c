@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "unit.h"
+
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "wire/conn.h"
+
+/* A connection on one end of a socketpair; the test is the peer on the other. */
+struct fixture {
+        struct event_base *base;
+        struct conn *conn;
+        int peer;
+        unsigned messages, closes;
+        uint32_t last_id;
+        char reason[128];
+        bool free_in_callback;
+};
+
+static void on_message(void *data, const struct rpc_msg *msg) {
+        struct fixture *f = data;
+
+        f->messages++;
+        f->last_id = msg->id;
+        if (f->free_in_callback)
+                f->conn = conn_free(f->conn);
+}
+
+static void on_close(void *data, const char *reason) {
+        struct fixture *f = data;
+
+        f->closes++;
+        (void)snprintf(f->reason, sizeof(f->reason), "%s", reason ? reason : "orderly");
+        f->conn = conn_free(f->conn);
+}
+
+static int set_up(void **state) {
+        static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close};
+        const struct conn_limits limits = {.frame_bytes = 1024, .output_bytes = 4096};
+        struct fixture *f = calloc(1, sizeof(*f));
+        int pair[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+        f->base = event_base_new();
+        f->peer = pair[1];
+        assert_int_equal(conn_new(&f->conn, f->base, pair[0], &limits, &handler, f), 0);
+        *state = f;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        struct fixture *f = *state;
+
+        (void)conn_free(f->conn);
+        event_base_free(f->base);
+        (void)fd_close(f->peer);
+        free(f);
+        return 0;
+}
+
+static void turn(struct fixture *f) {
+        for (int i = 0; i < 8; i++)
+                assert_true(event_base_loop(f->base, EVLOOP_NONBLOCK) >= 0);
+}
+
+static void feed(struct fixture *f, const void *bytes, size_t len) {
+        assert_int_equal(write(f->peer, bytes, len), (ssize_t)len);
+        turn(f);
+}
+
+static void put_request(struct buf *buf, uint32_t id, size_t padding) {
+        static const char zeros[2048];
+
+        rpc_put_request(buf, id, "m");
+        mp_put_map(buf, 1);
+        mp_put_str(buf, "p");
+        mp_put_bin(buf, zeros, padding);
+}
+
+static void test_split_at_every_byte(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        struct fixture *f = *state;
+
+        put_request(&buf, 7, 100);
+        for (size_t i = 0; i < buf.len; i++) {
+                assert_int_equal(f->messages, 0);
+                feed(f, buf.data + i, 1);
+        }
+        assert_int_equal(f->messages, 1);
+        assert_int_equal(f->last_id, 7);
+}
+
+static void test_many_in_one_read(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        struct fixture *f = *state;
+
+        for (uint32_t i = 0; i < 200; i++)
+                put_request(&buf, i, 3);
+        feed(f, buf.data, buf.len);
+        turn(f);
+        assert_int_equal(f->messages, 200);
+        assert_int_equal(f->last_id, 199);
+        assert_int_equal(f->closes, 0);
+}
+
+static void test_frame_limit_is_exact(void **state) {
+        CLEANUP_BUF struct buf ok = {0}, over = {0};
+        struct fixture *f = *state;
+        size_t envelope;
+
+        put_request(&ok, 1, 300);
+        envelope = ok.len - 300;
+        buf_reset(&ok);
+        put_request(&ok, 1, 1024 - envelope);
+        assert_int_equal(ok.len, 1024);
+        feed(f, ok.data, ok.len);
+        assert_int_equal(f->messages, 1);
+        put_request(&over, 2, 1024 - envelope + 1);
+        feed(f, over.data, over.len);
+        assert_int_equal(f->messages, 1);
+        assert_int_equal(f->closes, 1);
+        assert_non_null(strstr(f->reason, "limits.frame_bytes"));
+}
+
+static void test_declared_4_gib_is_refused_at_its_header(void **state) {
+        struct fixture *f = *state;
+
+        feed(f, "\x94\x00\x01\xa1m\x91\x81\xa1p\xc6\xff\xff\xff\xff", 14);
+        assert_int_equal(f->closes, 1);
+        assert_non_null(strstr(f->reason, "longer"));
+}
+
+static void test_garbage_ends_it(void **state) {
+        struct fixture *f = *state;
+
+        feed(f, "GET / HTTP/1.1\r\n\r\n", 18);
+        assert_int_equal(f->messages, 0);
+        assert_int_equal(f->closes, 1);
+}
+
+static void test_orderly_and_disorderly_end(void **state) {
+        struct fixture *f = *state;
+
+        assert_int_equal(shutdown(f->peer, SHUT_WR), 0);
+        turn(f);
+        assert_int_equal(f->closes, 1);
+        assert_string_equal(f->reason, "orderly");
+}
+
+static void test_end_in_the_middle(void **state) {
+        struct fixture *f = *state;
+
+        feed(f, "\x94\x00", 2);
+        assert_int_equal(shutdown(f->peer, SHUT_WR), 0);
+        turn(f);
+        assert_int_equal(f->closes, 1);
+        assert_non_null(strstr(f->reason, "middle"));
+}
+
+static void test_freed_in_its_own_callback(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        struct fixture *f = *state;
+
+        f->free_in_callback = true;
+        put_request(&buf, 1, 10);
+        put_request(&buf, 2, 10);
+        feed(f, buf.data, buf.len);
+        assert_int_equal(f->messages, 1);
+        assert_int_equal(f->closes, 0);
+}
+
+static void test_paused_messages_come_after_resume(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        struct fixture *f = *state;
+
+        conn_pause(f->conn);
+        put_request(&buf, 5, 10);
+        feed(f, buf.data, buf.len);
+        assert_int_equal(f->messages, 0);
+        conn_resume(f->conn);
+        turn(f);
+        assert_int_equal(f->messages, 1);
+}
+
+static void test_peer_that_does_not_read_is_cut_off(void **state) {
+        struct fixture *f = *state;
+        char block[1000] = {0};
+
+        /* The kernel's buffer takes some; what is kept beyond is bounded. */
+        for (int i = 0; i < 4096 && f->closes == 0; i++) {
+                mp_put_bin(conn_output(f->conn), block, sizeof(block));
+                conn_flush(f->conn);
+                turn(f);
+        }
+        assert_int_equal(f->closes, 1);
+        assert_non_null(strstr(f->reason, "output_bytes"));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_split_at_every_byte, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_many_in_one_read, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_frame_limit_is_exact, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_declared_4_gib_is_refused_at_its_header, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_garbage_ends_it, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_orderly_and_disorderly_end, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_end_in_the_middle, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_freed_in_its_own_callback, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_paused_messages_come_after_resume, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_peer_that_does_not_read_is_cut_off, set_up, tear_down),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
