@@ -12,12 +12,13 @@ enum diag_severity { DIAG_ERROR, DIAG_WARNING };
 
 struct diag {
         enum diag_severity severity;
+        unsigned line, column; /* 0: none */
         char *text; /* "plugins.yaml:14:11: plugins[2] \"pii\": mode: unknown value \"transfrom\"; did you mean \"transform\"?" */
 };
 
 struct diags {
         struct diag *items;
-        size_t n, errors;
+        size_t n, errors; /* every mistake is counted; of very many only the first 1000 are kept */
 };
 void diags_done(struct diags *diags);
 
@@ -33,3 +34,13 @@ int daemon_config_load(struct daemon_config **ret, const char *path, const struc
 
 /* Loads the plugins.yaml that `daemon` names. Return: as above. */
 int plugins_config_load(struct plugins_config **ret, const struct daemon_config *daemon, struct diags *diags);
+
+/* Both, one after the other, so that one run reports the mistakes of both. Return: as above. */
+int config_load(struct daemon_config **ret_daemon, struct plugins_config **ret_plugins, const char *path,
+                const struct config_overrides *overrides, struct diags *diags);
+
+/* The first two for bytes that are in memory already. `path`: what file they stand for. */
+int daemon_config_parse(struct daemon_config **ret, const char *path, const char *text, size_t len,
+                        const struct config_overrides *overrides, struct diags *diags);
+int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, const char *text, size_t len,
+                         struct diags *diags);

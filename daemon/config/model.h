@@ -74,15 +74,30 @@ struct hook_policy {
         struct strlist writable_fields;
 };
 
+struct hook_policies {
+        struct hook_policy *items;
+        size_t n;
+};
+
 struct plugins_config {
         char *path;         /* absolute */
         char *project_root; /* absolute */
         struct plugin_entry *plugins;
         size_t n_plugins;
+        unsigned execution_pool; /* plugins of the concurrent phase that run at once in one call */
         bool fail_on_plugin_error;
         bool default_deny; /* default_hook_policy: deny */
         struct hook_policy *policies;
         size_t n_policies;
+};
+
+/* What `plugin_settings` says, in either file. cpexd.yaml goes before plugins.yaml, which goes before the environment (PLUGINS_…). */
+struct plugin_settings {
+        usec_t timeout_usec;      /* 0: not given */
+        unsigned execution_pool;  /* 0: not given */
+        int fail_on_plugin_error; /* -1: not given */
+        int default_deny;         /* -1: not given */
+        struct hook_policies policies;
 };
 
 struct socket_config {
@@ -93,11 +108,13 @@ struct socket_config {
 struct daemon_config {
         char *path; /* of cpexd.yaml, absolute; NULL: none, all defaults */
         char *plugins;       /* absolute path of plugins.yaml */
+        char *plugins_name;  /* the same as somebody wrote it, for messages */
         char *project_root;  /* absolute; NULL: the folder of plugins.yaml */
         char *cache_dir;     /* absolute: venvs live in cache_dir/venvs */
         struct socket_config socket, control;
         enum log_level log_level;
         struct isolation isolation; /* defaults */
+        struct plugin_settings settings;
 
         size_t frame_bytes;   /* longest message */
         size_t output_bytes;  /* most bytes kept for a peer that does not read */
@@ -108,5 +125,11 @@ struct daemon_config {
 
 void strlist_done(struct strlist *list);
 bool strlist_has(const struct strlist *list, const char *item);
+int strlist_append(struct strlist *list, const char *text); /* a copy */
+
+/* Return: the list for `hook`, a new one where there was none; NULL: no memory. */
+struct strlist *hook_policies_add(struct hook_policies *policies, const char *hook);
+void hook_policies_done(struct hook_policies *policies);
+void plugin_entry_done(struct plugin_entry *entry);
 void plugins_config_free(struct plugins_config *config);
 void daemon_config_free(struct daemon_config *config);

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A loader goes on after a mistake, so a complaint must never be able to stop it: it is kept, and want of memory is remembered in the
+ * report and asked for once, at the end. A hostile file may hold a mistake every second byte; past a thousand they are only counted.
+ */
+
+#include "config/diag.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#define DIAGS_MAX 1000
+#define WORD_MAX 64 /* longest word that gets a suggestion */
+#define QUOTED_MAX 60
+
+void diags_done(struct diags *diags) {
+        for (size_t i = 0; i < diags->n; i++)
+                free(diags->items[i].text);
+        free(diags->items);
+        *diags = (struct diags){0};
+}
+
+static void put_at(struct buf *buf, const struct at *at) {
+        if (!at)
+                return;
+        put_at(buf, at->up);
+        if (at->key) {
+                if (at->up)
+                        buf_append_str(buf, at->up->name ? ": " : ".");
+                buf_append_str(buf, at->key);
+        }
+        if (at->index > 0)
+                buf_printf(buf, "[%zu]", at->index - 1);
+        if (at->name) {
+                buf_append_str(buf, " ");
+                put_quoted(buf, at->name, strlen(at->name));
+        }
+}
+
+static int diags_append(struct diags *diags, enum diag_severity severity, struct place place, char *text) {
+        /* grows at the powers of two */
+        if ((diags->n & (diags->n - 1)) == 0) {
+                struct diag *grown = realloc(diags->items, MAX(diags->n * 2, (size_t)1) * sizeof(*grown));
+
+                if (!grown)
+                        return -ENOMEM;
+                diags->items = grown;
+        }
+        diags->items[diags->n++] = (struct diag){severity, place.line, place.column, text};
+        return 0;
+}
+
+void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
+                ...) {
+        CLEANUP_BUF struct buf buf = {0};
+        CLEANUP_FREE char *text = NULL;
+        va_list args;
+
+        if (severity == DIAG_ERROR)
+                report->diags->errors++;
+        if (report->diags->n >= DIAGS_MAX)
+                return;
+        buf_append_str(&buf, report->file);
+        if (place.line > 0)
+                buf_printf(&buf, ":%u:%u", place.line, place.column);
+        buf_append_str(&buf, ": ");
+        if (at) {
+                put_at(&buf, at);
+                buf_append_str(&buf, ": ");
+        }
+        va_start(args, format);
+        buf_vprintf(&buf, format, args);
+        va_end(args);
+        text = buf_take_str(&buf);
+        if (!report_check(report, text != NULL))
+                return;
+        if (report_check(report, diags_append(report->diags, severity, place, text) == 0))
+                (void)TAKE(text);
+}
+
+/* Insertion: complaints come nearly in order, and their number is bounded. */
+void diags_sort(struct diags *diags, size_t first) {
+        for (size_t i = first + 1; i < diags->n; i++) {
+                struct diag moved = diags->items[i];
+                size_t to = i;
+
+                while (to > first && (diags->items[to - 1].line > moved.line ||
+                                      (diags->items[to - 1].line == moved.line && diags->items[to - 1].column > moved.column))) {
+                        diags->items[to] = diags->items[to - 1];
+                        to--;
+                }
+                diags->items[to] = moved;
+        }
+}
+
+/* How many letters were left out, added, replaced or swapped with their neighbour. */
+static size_t edit_distance(const char *a, const char *b) {
+        size_t row[3][WORD_MAX + 1], n = strlen(a), m = strlen(b);
+
+        for (size_t j = 0; j <= m; j++)
+                row[0][j] = j;
+        for (size_t i = 1; i <= n; i++) {
+                size_t *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
+
+                now[0] = i;
+                for (size_t j = 1; j <= m; j++) {
+                        bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
+
+                        now[j] = MIN(MIN(last[j], now[j - 1]) + 1, last[j - 1] + !same);
+                        if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                                now[j] = MIN(now[j], before[j - 2] + 1);
+                }
+        }
+        return row[n % 3][m];
+}
+
+const char *suggest(const char *word, const char *const *names, size_t n) {
+        size_t len = strlen(word), best = MAX(len / 3, (size_t)1) + 1;
+        const char *found = NULL;
+
+        if (len > WORD_MAX)
+                return NULL;
+        for (size_t i = 0; i < n; i++) {
+                size_t distance;
+
+                if (strlen(names[i]) > WORD_MAX)
+                        continue;
+                distance = edit_distance(word, names[i]);
+                if (distance < best && distance < strlen(names[i])) {
+                        best = distance;
+                        found = names[i];
+                }
+        }
+        return found;
+}
+
+void put_quoted(struct buf *buf, const char *text, size_t len) {
+        size_t shown = MIN(len, (size_t)QUOTED_MAX);
+
+        while (shown < len && shown > 0 && ((unsigned char)text[shown] & 0xc0) == 0x80)
+                shown--; /* not inside a character */
+        buf_append_str(buf, "\"");
+        for (size_t i = 0; i < shown; i++) {
+                unsigned char c = (unsigned char)text[i];
+
+                if (c < 0x20 || c == 0x7f)
+                        buf_printf(buf, "\\x%02x", c);
+                else if (c == '"' || c == '\\')
+                        buf_printf(buf, "\\%c", c);
+                else
+                        buf_append(buf, &c, 1);
+        }
+        buf_append_str(buf, shown < len ? "…\"" : "\"");
+}

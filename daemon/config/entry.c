@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * An entry is read in two ways at once: what the daemon itself goes by is checked and taken into the model, and the whole of it is kept as
+ * msgpack for the plugin, whose PluginConfig has to be what upstream would have made of the file.
+ */
+
+#include "config/entry.h"
+
+#include <ctype.h>
+
+#include "config/layout.h"
+#include "config/schema.h"
+#include "config/shape.h"
+
+static const char *const capabilities[] = {
+        "append_delegation", "append_labels",    "read_agent",   "read_claims", "read_delegation", "read_headers",
+        "read_labels",       "read_permissions", "read_roles",   "read_subject", "read_teams",     "write_headers",
+};
+
+static void read_mode(struct reader *reader, const struct at *at, const struct node *entry, struct plugin_entry *ret) {
+        const struct node *node = node_get(entry, "mode");
+        struct at here = {.up = at, .key = "mode"};
+        const char *names[PLUGIN_MODE_MAX_];
+        int mode;
+
+        if (!node)
+                return;
+        /* what the modes were called before */
+        if (node_is(node, "enforce") || node_is(node, "enforce_ignore_error")) {
+                ret->mode = PLUGIN_SEQUENTIAL;
+                if (node_is(node, "enforce_ignore_error") && !node_get(entry, "on_error"))
+                        ret->on_error = ON_ERROR_IGNORE;
+                return;
+        }
+        if (node_is(node, "permissive")) {
+                ret->mode = PLUGIN_TRANSFORM;
+                return;
+        }
+        if (node->type == NODE_BOOL && !node->boolean) {
+                report_add(&reader->report, DIAG_ERROR, &here, node->place, "YAML reads %s as false; to switch the plugin off write disabled",
+                           node->text);
+                return;
+        }
+        for (int i = 0; i < PLUGIN_MODE_MAX_; i++)
+                names[i] = plugin_mode_name((enum plugin_mode)i);
+        if (value_choice(reader, &here, node, names, ELEMENTS(names), &mode))
+                ret->mode = (enum plugin_mode)mode;
+}
+
+static void read_on_error(struct reader *reader, const struct at *at, const struct node *entry, struct plugin_entry *ret) {
+        const struct node *node = node_get(entry, "on_error");
+        struct at here = {.up = at, .key = "on_error"};
+        const char *names[ON_ERROR_MAX_];
+        int on_error;
+
+        if (!node)
+                return;
+        for (int i = 0; i < ON_ERROR_MAX_; i++)
+                names[i] = on_error_name((enum on_error)i);
+        if (value_choice(reader, &here, node, names, ELEMENTS(names), &on_error))
+                ret->on_error = (enum on_error)on_error;
+}
+
+/* "Text/HTML; charset=utf-8" → "text/html" */
+static void normalize_content_type(char *text) {
+        char *start = text;
+        size_t len;
+
+        text[strcspn(text, ";")] = '\0';
+        while (isspace((unsigned char)*start))
+                start++;
+        len = strlen(start);
+        while (len > 0 && isspace((unsigned char)start[len - 1]))
+                len--;
+        memmove(text, start, len);
+        text[len] = '\0';
+        for (; *text; text++)
+                *text = (char)tolower((unsigned char)*text);
+}
+
+static void read_conditions(struct reader *reader, const struct at *at, const struct node *entry, struct plugin_entry *ret) {
+        const struct node *node = node_get(entry, "conditions");
+        struct at here = {.up = at, .key = "conditions"};
+
+        if (!node)
+                return;
+        if (node->type != NODE_LIST) {
+                value_refuse(reader, &here, node, "a list of conditions");
+                return;
+        }
+        ret->conditions = calloc(MAX(node->n_items, (size_t)1), sizeof(*ret->conditions));
+        if (!report_check(&reader->report, ret->conditions != NULL))
+                return;
+        ret->n_conditions = node->n_items;
+        for (size_t i = 0; i < node->n_items; i++) {
+                struct at item = {.up = at, .key = "conditions", .index = i + 1};
+                struct strlist *types = &ret->conditions[i].content_types;
+
+                (void)shape_read(reader, &item, node->items[i], &shape_condition, &ret->conditions[i]);
+                for (size_t j = 0; j < types->n; j++)
+                        normalize_content_type(types->items[j]);
+        }
+}
+
+static void read_capabilities(struct reader *reader, const struct at *at, const struct node *entry, struct plugin_entry *ret) {
+        const struct node *node = node_get(entry, "capabilities");
+        struct at here = {.up = at, .key = "capabilities"};
+
+        if (!node || node->type == NODE_NULL)
+                return;
+        if (node->type != NODE_LIST) {
+                report_add(&reader->report, DIAG_WARNING, &here, node->place,
+                           "CPEX ignores capabilities that are no list, so the plugin has none; write them in brackets: [read_headers]");
+                return;
+        }
+        for (size_t i = 0; i < node->n_items; i++) {
+                struct at item = {.up = at, .key = "capabilities", .index = i + 1};
+                const char *name;
+                int found;
+
+                if (!value_choice(reader, &item, node->items[i], capabilities, ELEMENTS(capabilities), &found))
+                        continue;
+                name = capabilities[found];
+                if (!strlist_has(&ret->capabilities, name))
+                        (void)report_check(&reader->report, strlist_append(&ret->capabilities, name) == 0);
+        }
+}
+
+static void read_isolation(struct reader *reader, const struct at *at, const struct node *entry, const struct isolation *defaults,
+                           struct plugin_entry *ret) {
+        const struct node *node = node_get(entry, "isolation");
+        struct at here = {.up = at, .key = "isolation"};
+
+        ret->isolation = *defaults;
+        ret->isolation.python = strdup(defaults->python);
+        if (!report_check(&reader->report, ret->isolation.python != NULL) || !node)
+                return;
+        schema_read(reader, &here, node, "isolation", &ret->isolation, offsetof(struct daemon_config, isolation));
+        schema_settle_workers(reader, &here, node, &ret->isolation);
+}
+
+static int compare_strings(const void *a, const void *b) {
+        return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void read_config_keys(struct reader *reader, const struct node *entry, struct plugin_entry *ret) {
+        const struct node *config = node_get(entry, "config");
+
+        if (!config || config->type != NODE_MAP)
+                return;
+        for (size_t i = 0; i < config->n_pairs; i++)
+                if (config->pairs[i].key->type == NODE_STR &&
+                    !report_check(&reader->report, strlist_append(&ret->config_keys, config->pairs[i].key->text) == 0))
+                        return;
+        if (ret->config_keys.n > 1)
+                qsort(ret->config_keys.items, ret->config_keys.n, sizeof(char *), compare_strings);
+}
+
+static void read_kind(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
+                      struct plugin_entry *ret) {
+        if (!ret->kind || ret->mode == PLUGIN_DISABLED)
+                return;
+        if (str_eq(ret->kind, "isolated_venv"))
+                layout_find(reader, at, entry, dirs, ret);
+        else
+                report_add(&reader->report, DIAG_ERROR, at, node_get(entry, "kind")->place,
+                           "kind \"%s\" is not served yet by this version; use isolated_venv", ret->kind);
+}
+
+void entry_read(struct reader *reader, const struct entry_context *context, size_t index, const struct node *node,
+                struct plugin_entry *ret) {
+        const struct node *name = node_get(node, "name");
+        struct at at = {.key = "plugins", .index = index, .name = name && name->type == NODE_STR ? name->text : NULL};
+        struct at name_at = {.up = &at, .key = "name"};
+
+        ret->mode = PLUGIN_SEQUENTIAL;
+        ret->on_error = ON_ERROR_FAIL;
+        ret->priority = 100;
+        ret->line = node->place.line;
+        ret->column = node->place.column;
+        (void)shape_read(reader, &at, node, &shape_plugin, ret);
+        if (node->type != NODE_MAP)
+                return;
+        if (ret->name && !*ret->name)
+                value_refuse(reader, &name_at, name, "a name");
+        read_mode(reader, &at, node, ret);
+        read_on_error(reader, &at, node, ret);
+        read_conditions(reader, &at, node, ret);
+        read_capabilities(reader, &at, node, ret);
+        read_isolation(reader, &at, node, context->isolation, ret);
+        read_config_keys(reader, node, ret);
+        read_kind(reader, &at, node, context->plugin_dirs, ret);
+        node_put(&ret->entry, node, "isolation");
+        if (buf_error(&ret->entry))
+                reader->report.error = -ENOMEM;
+}

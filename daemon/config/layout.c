@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * There are two ways to lay out a plugin. The documentation's: script_path names the plugin's folder. Upstream's own loader: the folder is
+ * plugin_dirs[0]/<first part of class_name>, and script_path, if given, names upstream's worker.py, which plays no part here. In both, the
+ * package may lie in that folder or be that folder, and only the disk can tell. So the rule is: of the folder and its
+ * parent, the first in which the module of class_name is found goes on sys.path; where neither has it (it may come with the
+ * requirements), the folder.
+ */
+
+#include "config/layout.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "config/paths.h"
+
+struct finding {
+        struct reader *reader;
+        const struct at *at; /* of `config` */
+        const struct node *config;
+        const struct strlist *dirs;
+        char *folder; /* the plugin's */
+};
+
+/* Where a key of `config` stands; where it is missing, `config`. */
+static struct place place_of(const struct finding *finding, const char *key) {
+        const struct node *node = node_get(finding->config, key);
+
+        return node ? node->place : finding->config->place;
+}
+
+/* package.module.Class, of names that Python accepts as far as ASCII goes; letters beyond it are left to Python. */
+static bool is_class_name(const char *text) {
+        unsigned parts = 0;
+
+        for (;; text++, parts++) {
+                size_t len = strcspn(text, ".");
+
+                if (len == 0 || isdigit((unsigned char)*text))
+                        return false;
+                for (size_t i = 0; i < len; i++)
+                        if ((unsigned char)text[i] < 0x80 && !isalnum((unsigned char)text[i]) && text[i] != '_')
+                                return false;
+                text += len;
+                if (!*text)
+                        return parts > 0;
+        }
+}
+
+static bool exists(const char *path, mode_t type) {
+        struct stat status;
+
+        return stat(path, &status) == 0 && (status.st_mode & S_IFMT) == type;
+}
+
+/* Return: whether `folder`/`module` is a package or a module, -ENOMEM. */
+static int has_module(const char *folder, const char *module) {
+        CLEANUP_FREE char *path = path_join(folder, module), *file = NULL;
+
+        if (!path || asprintf(&file, "%s.py", path) < 0) {
+                file = NULL;
+                return -ENOMEM;
+        }
+        return exists(path, S_IFDIR) || exists(file, S_IFREG);
+}
+
+/* Return: 1 with the folder for sys.path, 0 where the module lies in neither, -ENOMEM. */
+static int find_module(char **ret, const char *folder, const char *parent, const char *module) {
+        const char *found = folder;
+        int r = has_module(folder, module);
+
+        if (r == 0 && strncmp(path_basename(folder), module, strcspn(module, "/")) == 0 &&
+            strlen(path_basename(folder)) == strcspn(module, "/")) {
+                found = parent;
+                r = has_module(parent, module);
+        }
+        if (r <= 0)
+                return r;
+        *ret = strdup(found);
+        return *ret ? 1 : -ENOMEM;
+}
+
+static int find_search_path(const char *folder, struct plugin_entry *entry) {
+        CLEANUP_FREE char *module = strdup(entry->class_name), *parent = path_parent(folder), *found = NULL;
+        int r;
+
+        if (!module || !parent)
+                return -ENOMEM;
+        *strrchr(module, '.') = '\0';
+        for (char *dot = module; (dot = strchr(dot, '.'));)
+                *dot = '/';
+        r = find_module(&found, folder, parent, module);
+        if (r == 0) {
+                module[strcspn(module, "/")] = '\0';
+                r = find_module(&found, folder, parent, module);
+        }
+        if (r < 0)
+                return r;
+        entry->script_path = r > 0 ? TAKE(found) : strdup(folder);
+        return entry->script_path ? 0 : -ENOMEM;
+}
+
+static bool is_worker(const struct node *script) {
+        return script->type == NODE_STR && str_eq(path_basename(script->text), "worker.py");
+}
+
+/* plugin_dirs[0]/<first part of class_name> */
+static bool upstream_folder(struct finding *finding, const char *class_name) {
+        CLEANUP_FREE char *first = strndup(class_name, strcspn(class_name, ".")), *dir = NULL;
+        struct report *report = &finding->reader->report;
+
+        if (finding->dirs->n == 0) {
+                report_add(report, DIAG_ERROR, finding->at, place_of(finding, "script_path"),
+                           "script_path is missing; give the plugin's folder, or the folder of all plugins as plugin_dirs");
+                return false;
+        }
+        dir = path_join(finding->reader->base, finding->dirs->items[0]);
+        finding->folder = first && dir ? path_join(dir, first) : NULL;
+        return report_check(report, finding->folder != NULL);
+}
+
+static bool find_folder(struct finding *finding, const char *class_name) {
+        const struct node *script = node_get(finding->config, "script_path");
+        struct at at = {.up = finding->at, .key = "script_path"};
+        struct place place = place_of(finding, "script_path");
+        struct report *report = &finding->reader->report;
+
+        if (!script || script->type == NODE_NULL || is_worker(script)) {
+                if (!upstream_folder(finding, class_name))
+                        return false;
+        } else {
+                if (script->type == NODE_STR && path_climbs(script->text)) {
+                        report_add(report, DIAG_ERROR, &at, place, "\"%s\" leaves the project root; plugins lie inside it", script->text);
+                        return false;
+                }
+                if (!value_path(finding->reader, &at, script, &finding->folder))
+                        return false;
+        }
+        if (!exists(finding->folder, S_IFDIR)) {
+                report_add(report, DIAG_ERROR, &at, place, "there is no folder %s", finding->folder);
+                return false;
+        }
+        return true;
+}
+
+static void find_requirements(struct finding *finding, struct plugin_entry *entry) {
+        const struct node *node = node_get(finding->config, "requirements_file");
+        struct at at = {.up = finding->at, .key = "requirements_file"};
+        CLEANUP_FREE char *text = NULL, *path = NULL;
+
+        if (!node || node->type == NODE_NULL || !value_text(finding->reader, &at, node, &text) || !*text)
+                return;
+        path = path_join(finding->folder, text);
+        if (!report_check(&finding->reader->report, path != NULL))
+                return;
+        if (exists(path, S_IFREG))
+                entry->requirements_file = TAKE(path);
+        else
+                report_add(&finding->reader->report, DIAG_WARNING, &at, node->place, "there is no file %s; the plugin gets no requirements",
+                           path);
+}
+
+void layout_find(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
+                 struct plugin_entry *ret) {
+        const struct node *config = node_get(entry, "config"), *name = node_get(config, "class_name");
+        struct at config_at = {.up = at, .key = "config"}, name_at = {.up = &config_at, .key = "class_name"};
+        struct finding finding = {.reader = reader, .at = &config_at, .config = config, .dirs = dirs};
+
+        if (!name) {
+                report_add(&reader->report, DIAG_ERROR, at, config ? config->place : entry->place,
+                           "config.class_name is missing; give the plugin's class as package.module.Class");
+                return;
+        }
+        if (!value_text(reader, &name_at, name, &ret->class_name))
+                return;
+        if (!is_class_name(ret->class_name)) {
+                report_add(&reader->report, DIAG_ERROR, &name_at, name->place, "\"%s\" is not of the form package.module.Class",
+                           ret->class_name);
+                return;
+        }
+        if (find_folder(&finding, ret->class_name)) {
+                find_requirements(&finding, ret);
+                (void)report_check(&reader->report, find_search_path(finding.folder, ret) == 0);
+        }
+        free(finding.folder);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The model is plain data: whoever loads it fills it in once, a generation reads it, and the functions here take it down again. Every
+ * destructor accepts a half-filled object, for a loader that fails on the way hands over what it has.
+ */
+
+#include "config/model.h"
+
+static const char *const mode_names[PLUGIN_MODE_MAX_] = {
+        [PLUGIN_SEQUENTIAL] = "sequential", [PLUGIN_TRANSFORM] = "transform",
+        [PLUGIN_AUDIT] = "audit",           [PLUGIN_CONCURRENT] = "concurrent",
+        [PLUGIN_DISABLED] = "disabled",     [PLUGIN_FIRE_AND_FORGET] = "fire_and_forget",
+};
+
+static const char *const on_error_names[ON_ERROR_MAX_] = {
+        [ON_ERROR_FAIL] = "fail",
+        [ON_ERROR_IGNORE] = "ignore",
+        [ON_ERROR_DISABLE] = "disable",
+};
+
+const char *plugin_mode_name(enum plugin_mode mode) {
+        return mode_names[mode];
+}
+
+const char *on_error_name(enum on_error on_error) {
+        return on_error_names[on_error];
+}
+
+void strlist_done(struct strlist *list) {
+        for (size_t i = 0; i < list->n; i++)
+                free(list->items[i]);
+        free(list->items);
+        *list = (struct strlist){0};
+}
+
+bool strlist_has(const struct strlist *list, const char *item) {
+        for (size_t i = 0; i < list->n; i++)
+                if (str_eq(list->items[i], item))
+                        return true;
+        return false;
+}
+
+int strlist_append(struct strlist *list, const char *text) {
+        char *copy = strdup(text);
+
+        if (!copy)
+                return -ENOMEM;
+        if ((list->n & (list->n - 1)) == 0) {
+                char **grown = realloc(list->items, MAX(list->n * 2, (size_t)1) * sizeof(*grown));
+
+                if (!grown) {
+                        free(copy);
+                        return -ENOMEM;
+                }
+                list->items = grown;
+        }
+        list->items[list->n++] = copy;
+        return 0;
+}
+
+static void condition_done(struct plugin_condition *condition) {
+        strlist_done(&condition->server_ids);
+        strlist_done(&condition->tenant_ids);
+        strlist_done(&condition->tools);
+        strlist_done(&condition->prompts);
+        strlist_done(&condition->resources);
+        strlist_done(&condition->agents);
+        strlist_done(&condition->user_patterns);
+        strlist_done(&condition->content_types);
+}
+
+void plugin_entry_done(struct plugin_entry *entry) {
+        free(entry->name);
+        free(entry->kind);
+        free(entry->version);
+        free(entry->description);
+        free(entry->author);
+        strlist_done(&entry->hooks);
+        strlist_done(&entry->tags);
+        strlist_done(&entry->capabilities);
+        for (size_t i = 0; i < entry->n_conditions; i++)
+                condition_done(&entry->conditions[i]);
+        free(entry->conditions);
+        free(entry->class_name);
+        free(entry->script_path);
+        free(entry->requirements_file);
+        free(entry->isolation.python);
+        buf_done(&entry->entry);
+        strlist_done(&entry->config_keys);
+        *entry = (struct plugin_entry){0};
+}
+
+struct strlist *hook_policies_add(struct hook_policies *policies, const char *hook) {
+        struct hook_policy *grown;
+        char *copy;
+
+        for (size_t i = 0; i < policies->n; i++)
+                if (str_eq(policies->items[i].hook, hook))
+                        return &policies->items[i].writable_fields;
+        copy = strdup(hook);
+        grown = copy ? realloc(policies->items, (policies->n + 1) * sizeof(*grown)) : NULL;
+        if (!grown) {
+                free(copy);
+                return NULL;
+        }
+        policies->items = grown;
+        grown[policies->n] = (struct hook_policy){.hook = copy};
+        return &grown[policies->n++].writable_fields;
+}
+
+void hook_policies_done(struct hook_policies *policies) {
+        for (size_t i = 0; i < policies->n; i++) {
+                free(policies->items[i].hook);
+                strlist_done(&policies->items[i].writable_fields);
+        }
+        free(policies->items);
+        *policies = (struct hook_policies){0};
+}
+
+void plugins_config_free(struct plugins_config *config) {
+        struct hook_policies policies;
+
+        if (!config)
+                return;
+        policies = (struct hook_policies){config->policies, config->n_policies};
+        hook_policies_done(&policies);
+        for (size_t i = 0; i < config->n_plugins; i++)
+                plugin_entry_done(&config->plugins[i]);
+        free(config->plugins);
+        free(config->path);
+        free(config->project_root);
+        free(config);
+}
+
+void daemon_config_free(struct daemon_config *config) {
+        if (!config)
+                return;
+        hook_policies_done(&config->settings.policies);
+        free(config->path);
+        free(config->plugins);
+        free(config->plugins_name);
+        free(config->project_root);
+        free(config->cache_dir);
+        free(config->socket.path);
+        free(config->control.path);
+        free(config->isolation.python);
+        free(config);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * plugins.yaml belongs to CPEX: what upstream accepts is accepted here, what it refuses is refused, with three exceptions that
+ * people are better off with. A missing file is a mistake, and not a configuration without plugins; plugin_settings counts, though
+ * upstream reads it from the environment alone; and a plugin that cannot be found is said at once, and not at its first call.
+ *
+ * All entries are read, whatever is wrong with those before, so that one run says everything.
+ */
+
+#include <stdio.h>
+
+#include "config/entry.h"
+#include "config/file.h"
+#include "config/load.h"
+#include "config/paths.h"
+#include "config/schema.h"
+#include "config/shape.h"
+
+#define DEFAULT_EXECUTION_POOL 10
+
+struct loading {
+        struct plugins_config *config;
+        const struct daemon_config *daemon;
+        struct reader reader;
+        struct plugin_settings settings; /* of the environment, then of the file */
+        struct strlist plugin_dirs;
+};
+
+static const struct {
+        const char *name, *key;
+} variables[] = {
+        {"PLUGINS_PLUGIN_TIMEOUT", "plugin_settings.plugin_timeout"},
+        {"PLUGINS_EXECUTION_POOL", "plugin_settings.execution_pool"},
+        {"PLUGINS_FAIL_ON_PLUGIN_ERROR", "plugin_settings.fail_on_plugin_error"},
+        {"PLUGINS_DEFAULT_HOOK_POLICY", "plugin_settings.default_hook_policy"},
+};
+
+static void read_environment(struct loading *loading) {
+        struct reader reader = {.report = {.diags = loading->reader.report.diags, .file = "environment"}, .base = loading->reader.base};
+
+        for (size_t i = 0; i < ELEMENTS(variables); i++) {
+                const char *value = getenv(variables[i].name);
+                struct at at = {.key = variables[i].name};
+
+                if (value)
+                        schema_read_text(&reader, &at, variables[i].key, value, &loading->settings,
+                                         offsetof(struct daemon_config, settings));
+        }
+        if (reader.report.error)
+                loading->reader.report.error = reader.report.error;
+}
+
+static int copy_policies(struct hook_policies *to, const struct hook_policies *from) {
+        for (size_t i = 0; i < from->n; i++) {
+                struct strlist *list = hook_policies_add(to, from->items[i].hook);
+
+                if (!list)
+                        return -ENOMEM;
+                strlist_done(list);
+                for (size_t j = 0; j < from->items[i].writable_fields.n; j++)
+                        if (strlist_append(list, from->items[i].writable_fields.items[j]) < 0)
+                                return -ENOMEM;
+        }
+        return 0;
+}
+
+/* What was found so far is overridden by what cpexd.yaml says. */
+static int settle_settings(struct loading *loading, struct isolation *isolation) {
+        const struct plugin_settings *ours = &loading->daemon->settings;
+        struct plugin_settings *settings = &loading->settings;
+        struct plugins_config *config = loading->config;
+        int fail = ours->fail_on_plugin_error >= 0 ? ours->fail_on_plugin_error : settings->fail_on_plugin_error;
+        int deny = ours->default_deny >= 0 ? ours->default_deny : settings->default_deny;
+        unsigned pool = ours->execution_pool ? ours->execution_pool : settings->execution_pool;
+        int r = copy_policies(&settings->policies, &ours->policies);
+
+        if (r < 0)
+                return r;
+        config->fail_on_plugin_error = fail > 0;
+        config->default_deny = deny > 0;
+        config->execution_pool = pool ? pool : DEFAULT_EXECUTION_POOL;
+        config->n_policies = settings->policies.n;
+        config->policies = TAKE(settings->policies.items);
+        settings->policies = (struct hook_policies){0};
+        *isolation = loading->daemon->isolation;
+        if (ours->timeout_usec || settings->timeout_usec)
+                isolation->timeout_usec = ours->timeout_usec ? ours->timeout_usec : settings->timeout_usec;
+        return 0;
+}
+
+/* Return: the plugin before the last that has the same name and is not disabled. */
+static const struct plugin_entry *find_namesake(const struct plugins_config *config) {
+        const struct plugin_entry *last = &config->plugins[config->n_plugins - 1];
+
+        for (size_t i = 0; i + 1 < config->n_plugins; i++)
+                if (config->plugins[i].mode != PLUGIN_DISABLED && str_eq(config->plugins[i].name, last->name))
+                        return &config->plugins[i];
+        return NULL;
+}
+
+/* A name belongs to the first plugin that has it and is not disabled, as in CPEX. */
+static void drop_namesake(struct loading *loading, size_t index) {
+        struct plugins_config *config = loading->config;
+        struct plugin_entry *last = &config->plugins[config->n_plugins - 1];
+        const struct plugin_entry *first = last->name ? find_namesake(config) : NULL;
+        struct at at = {.key = "plugins", .index = index, .name = last->name};
+
+        if (!first)
+                return;
+        if (last->mode != PLUGIN_DISABLED)
+                report_add(&loading->reader.report, config->fail_on_plugin_error ? DIAG_ERROR : DIAG_WARNING, &at,
+                           (struct place){last->line, last->column}, "a plugin of this name stands in line %u already; this one is left out",
+                           first->line);
+        plugin_entry_done(last);
+        config->n_plugins--;
+}
+
+static void read_plugins(struct loading *loading, const struct node *list, const struct isolation *isolation) {
+        struct entry_context context = {.plugin_dirs = &loading->plugin_dirs, .isolation = isolation};
+        struct plugins_config *config = loading->config;
+        struct at at = {.key = "plugins"};
+
+        if (!list || list->type == NODE_NULL)
+                return;
+        if (list->type != NODE_LIST) {
+                value_refuse(&loading->reader, &at, list, "a list of plugins");
+                return;
+        }
+        config->plugins = calloc(MAX(list->n_items, (size_t)1), sizeof(*config->plugins));
+        if (!report_check(&loading->reader.report, config->plugins != NULL))
+                return;
+        for (size_t i = 0; i < list->n_items && !loading->reader.report.error; i++) {
+                entry_read(&loading->reader, &context, i + 1, list->items[i], &config->plugins[config->n_plugins]);
+                config->n_plugins++;
+                drop_namesake(loading, i + 1);
+        }
+}
+
+static int read_root(struct loading *loading, const struct node *root) {
+        const struct node *settings = node_get(root, "plugin_settings");
+        struct at at = {.key = "plugin_settings"};
+        struct isolation isolation;
+        int r;
+
+        loading->settings.fail_on_plugin_error = loading->settings.default_deny = -1;
+        read_environment(loading);
+        if (root && root->type != NODE_NULL)
+                (void)shape_read(&loading->reader, NULL, root, &shape_config, &loading->plugin_dirs);
+        if (settings)
+                schema_read(&loading->reader, &at, settings, "plugin_settings", &loading->settings,
+                            offsetof(struct daemon_config, settings));
+        r = settle_settings(loading, &isolation);
+        if (r < 0)
+                return r;
+        read_plugins(loading, node_get(root, "plugins"), &isolation);
+        return loading->reader.report.error;
+}
+
+static int set_paths(struct loading *loading) {
+        struct plugins_config *config = loading->config;
+        const struct daemon_config *daemon = loading->daemon;
+
+        config->path = strdup(daemon->plugins);
+        config->project_root = daemon->project_root ? strdup(daemon->project_root) : path_parent(daemon->plugins);
+        loading->reader.base = config->project_root;
+        return config->path && config->project_root ? 0 : -ENOMEM;
+}
+
+static void plugins_config_freep(struct plugins_config **config) {
+        plugins_config_free(*config);
+}
+
+int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, const char *text, size_t len,
+                         struct diags *diags) {
+        CLEANUP(plugins_config_freep) struct plugins_config *config = calloc(1, sizeof(*config));
+        CLEANUP_TREE struct tree *tree = NULL;
+        size_t first = diags->n, errors = diags->errors;
+        struct loading loading = {
+                .config = config,
+                .daemon = daemon,
+                .reader = {.report = {.diags = diags, .file = daemon->plugins_name}},
+        };
+        int r;
+
+        if (!config)
+                return -ENOMEM;
+        r = set_paths(&loading);
+        if (r == 0)
+                r = tree_parse(&tree, text, len, &loading.reader.report);
+        if (r == 0)
+                r = read_root(&loading, tree_root(tree));
+        hook_policies_done(&loading.settings.policies);
+        strlist_done(&loading.plugin_dirs);
+        diags_sort(diags, first);
+        if (loading.reader.report.error)
+                r = loading.reader.report.error;
+        if (r == 0 && diags->errors > errors)
+                r = -EINVAL;
+        if (r < 0)
+                return r;
+        *ret = TAKE(config);
+        return 0;
+}
+
+int plugins_config_load(struct plugins_config **ret, const struct daemon_config *daemon, struct diags *diags) {
+        struct report report = {.diags = diags, .file = daemon->plugins_name};
+        CLEANUP_BUF struct buf buf = {0};
+        int r = file_read(&buf, daemon->plugins, "create it (an empty file is a configuration without plugins), or name another with --plugins",
+                          &report);
+
+        if (report.error)
+                r = report.error;
+        if (r < 0)
+                return r;
+        return plugins_config_parse(ret, daemon, buf.data ? (const char *)buf.data : "", buf.len, diags);
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Documentation of settings drifts away from the code when it is written twice. Here the table is the only place: a key that is not
+ * in it cannot be read, and a default is given as the YAML that the sample file shows, and read like any other value.
+ */
+
+#include "config/schema.h"
+
+#include <inttypes.h>
+#include <limits.h>
+
+#define AT(member) offsetof(struct daemon_config, member), sizeof(((struct daemon_config *)NULL)->member)
+#define NO_LIMITS 0, 0
+
+const struct config_key config_keys[] = {
+        {"plugins", KEY_PATH, AT(plugins), NO_LIMITS, "/etc/cpexd/plugins.yaml", true,
+         "The CPEX configuration with the plugins to serve."},
+        {"project_root", KEY_PATH, AT(project_root), NO_LIMITS, "null", true,
+         "The folder that script_path and plugin_dirs of plugins.yaml are relative to; null: the folder of plugins.yaml."},
+        {"cache_dir", KEY_PATH, AT(cache_dir), NO_LIMITS, "/var/cache/cpexd", true,
+         "Where the virtual environments are kept. Not as root: ~/.cache/cpexd."},
+
+        {"socket.path", KEY_PATH, AT(socket.path), NO_LIMITS, "/run/cpexd/cpexd.sock", false,
+         "The socket that hosts connect to. Not as root: below XDG_RUNTIME_DIR."},
+        {"socket.mode", KEY_MODE, AT(socket.mode), 0, 0777, "0660", false, "Its permissions, in octal."},
+        {"control.path", KEY_PATH, AT(control.path), NO_LIMITS, "/run/cpexd/control.sock", false,
+         "The socket for cpexctl. Where only socket.path is given: control.sock beside it."},
+        {"control.mode", KEY_MODE, AT(control.mode), 0, 0777, "0600", false, "Its permissions, in octal."},
+
+        {"log.level", KEY_LEVEL, AT(log_level), NO_LIMITS, "info", true, "The least that is logged: error, warning, notice, info or debug."},
+
+        {"isolation.python", KEY_PROGRAM, AT(isolation.python), NO_LIMITS, "python3", true,
+         "The Python, 3.11 or newer, that a plugin runs on: a path, or a name to look up in PATH."},
+        {"isolation.workers.min", KEY_COUNT, AT(isolation.workers_min), 1, 1000, "1", true, "Workers that each plugin always has."},
+        {"isolation.workers.max", KEY_COUNT, AT(isolation.workers_max), 1, 1000, "4", true, "Workers that it gets when calls wait."},
+        {"isolation.max_concurrent", KEY_COUNT, AT(isolation.max_concurrent), 1, 10000, "8", true, "Calls in flight in one worker."},
+        {"isolation.queue", KEY_COUNT, AT(isolation.queue), 0, 1000000, "1024", true,
+         "Calls of a plugin that may wait for a worker; one more is refused."},
+        {"isolation.timeout", KEY_DURATION, AT(isolation.timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC, "30s", true,
+         "How long one call of one plugin may take. Goes before plugin_timeout."},
+        {"isolation.startup_timeout", KEY_DURATION, AT(isolation.startup_timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC, "30s", true,
+         "How long a worker may take to start and to initialize its plugin."},
+        {"isolation.memory", KEY_BYTES, AT(isolation.memory_bytes), 16u << 20, UINT64_C(1) << 50, "null", true,
+         "Address space of a worker, such as 512M or 2G; null: no limit."},
+        {"isolation.files", KEY_COUNT, AT(isolation.files), 16, 1048576, "1024", true, "Files that a worker may have open."},
+
+        {"limits.frame_bytes", KEY_BYTES, AT(frame_bytes), 4096, 1u << 30, "16M", true, "The longest message accepted."},
+        {"limits.output_bytes", KEY_BYTES, AT(output_bytes), 4096, 1u << 30, "32M", true,
+         "Bytes kept for a host that does not read its answers; beyond, it is disconnected."},
+        {"limits.connections", KEY_COUNT, AT(connections), 1, 100000, "1024", true, "Hosts connected at once."},
+        {"limits.calls_per_connection", KEY_COUNT, AT(calls), 1, 100000, "1024", true, "Calls of one host in flight."},
+        {"drain_timeout", KEY_DURATION, AT(drain_usec), 0, 86400 * USEC_PER_SEC, "10s", true,
+         "How long calls in flight may still take when cpexd stops or reads its configuration anew."},
+
+        {"plugin_settings.plugin_timeout", KEY_DURATION, AT(settings.timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC, "null", true,
+         "Goes before plugin_timeout in plugins.yaml and PLUGINS_PLUGIN_TIMEOUT; null: those count."},
+        {"plugin_settings.execution_pool", KEY_COUNT, AT(settings.execution_pool), 1, 100000, "null", true,
+         "How many plugins of the concurrent phase run at once in one call; null: as plugins.yaml says."},
+        {"plugin_settings.fail_on_plugin_error", KEY_BOOL, AT(settings.fail_on_plugin_error), NO_LIMITS, "null", true,
+         "Whether a plugin that does not start stops the whole configuration; null: as plugins.yaml says."},
+        {"plugin_settings.default_hook_policy", KEY_HOOK_POLICY, AT(settings.default_deny), NO_LIMITS, "null", true,
+         "allow or deny: whether plugins may change payloads of hooks without a policy; null: as plugins.yaml says."},
+        {"plugin_settings.hook_policies", KEY_HOOK_POLICIES, AT(settings.policies), NO_LIMITS, "null", true,
+         "For a hook, the payload fields that plugins may change: {tool_pre_invoke: [args]}."},
+};
+const size_t n_config_keys = ELEMENTS(config_keys);
+
+static void complain_range(struct reader *reader, const struct at *at, const struct node *node, const struct config_key *key) {
+        CLEANUP_BUF struct buf buf = {0};
+        CLEANUP_FREE char *text = NULL;
+        uint64_t ends[] = {key->min, key->max};
+
+        for (size_t i = 0; i < 2; i++) {
+                buf_append_str(&buf, i > 0 ? " to " : "");
+                if (key->type == KEY_BYTES)
+                        put_bytes(&buf, ends[i]);
+                else if (key->type == KEY_DURATION)
+                        put_duration(&buf, ends[i]);
+                else
+                        buf_printf(&buf, "%" PRIu64, ends[i]);
+        }
+        text = buf_take_str(&buf);
+        if (report_check(&reader->report, text != NULL))
+                value_refuse(reader, at, node, "%s", text);
+}
+
+static void store(void *target, size_t size, uint64_t value) {
+        if (size == sizeof(uint64_t))
+                *(uint64_t *)target = value;
+        else
+                *(unsigned *)target = (unsigned)value;
+}
+
+static void read_amount(struct reader *reader, const struct at *at, const struct node *node, const struct config_key *key,
+                        void *target) {
+        uint64_t value = 0;
+        bool ok = key->type == KEY_COUNT      ? value_count(reader, at, node, &value)
+                  : key->type == KEY_BYTES    ? value_bytes(reader, at, node, &value)
+                  : key->type == KEY_DURATION ? value_duration(reader, at, node, &value)
+                                              : value_mode(reader, at, node, &value);
+
+        if (!ok)
+                return;
+        if (value < key->min || value > key->max)
+                complain_range(reader, at, node, key);
+        else
+                store(target, key->size, value);
+}
+
+static void read_level(struct reader *reader, const struct at *at, const struct node *node, enum log_level *target) {
+        const char *names[LOG_LEVEL_MAX_];
+        int level;
+
+        for (int i = 0; i < LOG_LEVEL_MAX_; i++)
+                names[i] = log_level_name((enum log_level)i);
+        if (value_choice(reader, at, node, names, ELEMENTS(names), &level))
+                *target = (enum log_level)level;
+}
+
+static void read_key(struct reader *reader, const struct at *at, const struct node *node, const struct config_key *key, void *target) {
+        bool flag;
+
+        if (node->type == NODE_NULL && str_eq(key->initial, "null")) {
+                if (key->type == KEY_BOOL || key->type == KEY_HOOK_POLICY)
+                        *(int *)target = -1;
+                else if (key->type == KEY_PATH)
+                        free(TAKE(*(char **)target));
+                else if (key->type != KEY_HOOK_POLICIES)
+                        store(target, key->size, 0);
+                return;
+        }
+        switch (key->type) {
+        case KEY_PATH:
+                value_path(reader, at, node, target);
+                break;
+        case KEY_PROGRAM:
+                value_program(reader, at, node, target);
+                break;
+        case KEY_LEVEL:
+                read_level(reader, at, node, target);
+                break;
+        case KEY_BOOL:
+                if (value_bool(reader, at, node, &flag))
+                        *(int *)target = flag;
+                break;
+        case KEY_HOOK_POLICY:
+                schema_read_hook_policy(reader, at, node, target);
+                break;
+        case KEY_HOOK_POLICIES:
+                schema_read_policies(reader, at, node, target);
+                break;
+        default:
+                read_amount(reader, at, node, key, target);
+        }
+}
+
+bool schema_read_hook_policy(struct reader *reader, const struct at *at, const struct node *node, int *ret_deny) {
+        static const char *const names[] = {"allow", "deny"};
+
+        return value_choice(reader, at, node, names, ELEMENTS(names), ret_deny);
+}
+
+void schema_read_policies(struct reader *reader, const struct at *at, const struct node *map, struct hook_policies *policies) {
+        if (map->type != NODE_MAP) {
+                value_refuse(reader, at, map, "a map from hooks to lists of fields");
+                return;
+        }
+        for (size_t i = 0; i < map->n_pairs; i++) {
+                struct at here = {.up = at, .key = map->pairs[i].key->text};
+                const struct node *fields = map->pairs[i].value, *inner = node_get(fields, "writable_fields");
+                CLEANUP_FREE char *hook = NULL;
+                struct strlist list = {0}, *target;
+
+                if (!value_text(reader, &here, map->pairs[i].key, &hook) ||
+                    !value_texts(reader, &here, inner ? inner : fields, true, &list))
+                        continue;
+                target = hook_policies_add(policies, hook);
+                if (!report_check(&reader->report, target != NULL)) {
+                        strlist_done(&list);
+                        continue;
+                }
+                strlist_done(target);
+                *target = list;
+        }
+}
+
+/* Return: whether `name` lies below `prefix`, and then its next part. */
+static bool below(const char *name, const char *prefix, size_t prefix_len, const char **ret_part, size_t *ret_len) {
+        if (prefix_len > 0 && (strncmp(name, prefix, prefix_len) != 0 || name[prefix_len] != '.'))
+                return false;
+        *ret_part = name + prefix_len + (prefix_len > 0);
+        *ret_len = strcspn(*ret_part, ".");
+        return true;
+}
+
+static void complain_unknown(struct reader *reader, const struct at *at, const struct node *node, const char *prefix) {
+        char parts[ELEMENTS(config_keys)][32];
+        const char *names[ELEMENTS(config_keys)];
+        size_t n = 0;
+
+        for (size_t i = 0; i < n_config_keys; i++) {
+                const char *part;
+                size_t len;
+
+                if (!below(config_keys[i].name, prefix, strlen(prefix), &part, &len))
+                        continue;
+                (void)snprintf(parts[n], sizeof(parts[n]), "%.*s", (int)len, part);
+                names[n] = parts[n];
+                n++;
+        }
+        value_unknown_key(reader, at, node, names, n);
+}
+
+static void read_pair(struct reader *reader, const struct at *at, const struct pair *pair, const char *prefix, void *object,
+                      size_t offset) {
+        struct at here = {.up = at, .key = pair->key->text};
+        const struct config_key *found = NULL;
+        bool group = false;
+        char name[64];
+
+        if (pair->key->type != NODE_STR ||
+            snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", pair->key->text) >= (int)sizeof(name)) {
+                complain_unknown(reader, at, pair->key, prefix);
+                return;
+        }
+        for (size_t i = 0; i < n_config_keys; i++) {
+                const char *part;
+                size_t len;
+
+                if (str_eq(config_keys[i].name, name))
+                        found = &config_keys[i];
+                else if (below(config_keys[i].name, name, strlen(name), &part, &len))
+                        group = true;
+        }
+        if (found)
+                read_key(reader, &here, pair->value, found, (char *)object + (found->offset - offset));
+        else if (group)
+                schema_read(reader, &here, pair->value, name, object, offset);
+        else
+                complain_unknown(reader, at, pair->key, prefix);
+}
+
+void schema_read(struct reader *reader, const struct at *at, const struct node *map, const char *prefix, void *object, size_t offset) {
+        if (map->type == NODE_NULL)
+                return;
+        if (map->type != NODE_MAP) {
+                value_refuse(reader, at, map, "a map");
+                return;
+        }
+        for (size_t i = 0; i < map->n_pairs; i++)
+                read_pair(reader, at, &map->pairs[i], prefix, object, offset);
+}
+
+void schema_settle_workers(struct reader *reader, const struct at *at, const struct node *isolation, struct isolation *values) {
+        const struct node *workers = node_get(isolation, "workers"), *min = node_get(workers, "min"), *max = node_get(workers, "max");
+        struct at here = {.up = at, .key = "workers"};
+
+        if (values->workers_min <= values->workers_max)
+                return;
+        if (min && max)
+                report_add(&reader->report, DIAG_ERROR, &here, min->place, "min (%u) is more than max (%u)", values->workers_min,
+                           values->workers_max);
+        else if (min)
+                values->workers_max = values->workers_min;
+        else
+                values->workers_min = values->workers_max;
+}
+
+/* ---- Defaults and the sample ---- */
+
+void schema_read_text(struct reader *reader, const struct at *at, const char *name, const char *text, void *object, size_t offset) {
+        CLEANUP_TREE struct tree *tree = NULL;
+        struct node node = {.type = NODE_NULL};
+        int r = tree_parse(&tree, text, strlen(text), &reader->report);
+
+        if (r == -ENOMEM)
+                reader->report.error = r;
+        if (r < 0)
+                return;
+        if (tree_root(tree))
+                node = *tree_root(tree);
+        node.place = (struct place){0};
+        for (size_t i = 0; i < n_config_keys; i++)
+                if (str_eq(config_keys[i].name, name))
+                        read_key(reader, at, &node, &config_keys[i], (char *)object + (config_keys[i].offset - offset));
+}
+
+int schema_defaults(struct daemon_config *config) {
+        struct diags diags = {0};
+        struct reader reader = {.report = {.diags = &diags, .file = "defaults"}, .base = "/"};
+
+        for (size_t i = 0; i < n_config_keys; i++)
+                schema_read_text(&reader, NULL, config_keys[i].name, config_keys[i].initial, config, 0);
+        diags_done(&diags);
+        return reader.report.error;
+}
+
+/* The parts of the key that the key before did not have, each on its line. */
+static void describe_key(FILE *file, const struct config_key *key, const char *before) {
+        const char *part = key->name;
+        int indent = 0;
+
+        for (size_t len; part[len = strcspn(part, ".")] == '.'; part += len + 1, indent += 2) {
+                size_t until = (size_t)(part - key->name) + len + 1;
+
+                if (strncmp(key->name, before, until) != 0)
+                        fprintf(file, "%s#%*s%.*s:\n", indent == 0 ? "\n" : "", indent, "", (int)len, part);
+        }
+        if (indent == 0)
+                fprintf(file, "\n# %s\n", key->sentence);
+        else
+                fprintf(file, "#%*s# %s\n", indent, "", key->sentence);
+        fprintf(file, "#%*s%s: %s\n", indent, "", part, key->initial);
+}
+
+void config_describe(FILE *file) {
+        const char *before = "";
+
+        fputs("# Settings of cpexd. Every key stands here with its default; remove the # before a key, and before those that it\n"
+              "# lies in, to change it. Paths are relative to the folder of this file. Times: 30, 0.5, 500ms, 5s, 2m; sizes: 512M, 1G.\n"
+              "# Plugins are configured in plugins.yaml; each entry there may hold its own `isolation:`.\n",
+              file);
+        for (size_t i = 0; i < n_config_keys; before = config_keys[i++].name)
+                describe_key(file, &config_keys[i], before);
+}

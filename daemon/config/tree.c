@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Built from libyaml's events and not by its loader, which has no bound on depth, takes quadratic time for nested brackets, and drops the
+ * style that tells "7" from 7. The builder is a stack of at most 32 open collections; the bound is checked when one opens, so a
+ * file of brackets ends at its 33rd.
+ *
+ * All memory of a tree comes from one arena and goes with it. What an alias stands for is shared, never copied; its weight
+ * counts against two budgets, since whatever walks the tree later (the checks, the msgpack writer) walks it as often as it is named.
+ */
+
+#include "config/tree.h"
+
+#include <yaml.h>
+
+#include "config/scalar.h"
+#include "config/template.h"
+
+#define CHUNK_BYTES (64u << 10)
+
+struct chunk {
+        struct chunk *next;
+        size_t used, size;
+        _Alignas(16) uint8_t data[];
+};
+
+struct tree {
+        struct chunk *chunks;
+        struct node *root;
+};
+
+struct anchor {
+        char *name;
+        struct node *node;
+        bool open;
+};
+
+/* A collection that is still open; in a map, keys and values alternate in `nodes`. */
+struct frame {
+        struct node *node;
+        struct node **nodes;
+        size_t n, cap;
+        struct anchor *anchor; /* of this collection; NULL: none */
+};
+
+struct builder {
+        struct tree *tree;
+        const struct template *template;
+        struct report *report;
+        struct frame frames[TREE_DEPTH_MAX];
+        unsigned depth;
+        struct anchor anchors[TREE_ANCHORS_MAX];
+        size_t n_anchors;
+        size_t alias_nodes, alias_bytes;
+        unsigned documents;
+};
+
+static void *tree_alloc(struct tree *tree, size_t size) {
+        struct chunk *chunk = tree->chunks;
+        void *memory;
+
+        size = (size + 15) & ~(size_t)15;
+        if (!chunk || chunk->size - chunk->used < size) {
+                size_t data = MAX(size, (size_t)CHUNK_BYTES);
+
+                chunk = calloc(1, sizeof(*chunk) + data);
+                if (!chunk)
+                        return NULL;
+                chunk->size = data;
+                chunk->next = tree->chunks;
+                tree->chunks = chunk;
+        }
+        memory = chunk->data + chunk->used;
+        chunk->used += size;
+        return memory;
+}
+
+struct tree *tree_free(struct tree *tree) {
+        if (!tree)
+                return NULL;
+        while (tree->chunks) {
+                struct chunk *chunk = tree->chunks;
+
+                tree->chunks = chunk->next;
+                free(chunk);
+        }
+        free(tree);
+        return NULL;
+}
+
+void tree_freep(struct tree **tree) {
+        *tree = tree_free(*tree);
+}
+
+const struct node *tree_root(const struct tree *tree) {
+        return tree->root;
+}
+
+static struct place place_of(const struct builder *builder, const yaml_mark_t *mark) {
+        return template_origin(builder->template, (struct place){(unsigned)mark->line + 1, (unsigned)mark->column + 1});
+}
+
+/* Return: -EINVAL, always. */
+static int refuse(struct builder *builder, struct place place, const char *format, ...) PRINTF_LIKE(3, 4);
+static int refuse(struct builder *builder, struct place place, const char *format, ...) {
+        CLEANUP_BUF struct buf buf = {0};
+        CLEANUP_FREE char *text = NULL;
+        va_list args;
+
+        va_start(args, format);
+        buf_vprintf(&buf, format, args);
+        va_end(args);
+        text = buf_take_str(&buf);
+        if (report_check(builder->report, text != NULL))
+                report_add(builder->report, DIAG_ERROR, NULL, place, "%s", text);
+        return -EINVAL;
+}
+
+static int node_new(struct builder *builder, struct node **ret, enum node_type type, const yaml_mark_t *mark) {
+        struct node *node = tree_alloc(builder->tree, sizeof(*node));
+
+        if (!node)
+                return -ENOMEM;
+        node->type = type;
+        node->place = place_of(builder, mark);
+        node->weight = 1;
+        *ret = node;
+        return 0;
+}
+
+/* ---- Scalars ---- */
+
+/* The magnitude as two's complement, big endian, shortest. */
+static int set_bigint(struct builder *builder, struct node *node, const struct scalar_int *number) {
+        size_t n = number->len + 1, skip = 0; /* one for the sign */
+        unsigned carry = 1;
+        uint8_t *bytes = tree_alloc(builder->tree, n);
+
+        if (!bytes)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                unsigned byte = i < number->len ? number->bytes[i] : 0;
+
+                if (number->negative) {
+                        byte = (byte ^ 0xff) + carry;
+                        carry = byte >> 8;
+                }
+                bytes[n - 1 - i] = byte & 0xff;
+        }
+        if ((bytes[0] == 0 && bytes[1] < 0x80) || (bytes[0] == 0xff && bytes[1] >= 0x80))
+                skip = 1;
+        node->type = NODE_BIGINT;
+        node->bytes = bytes + skip;
+        node->n_bytes = n - skip;
+        return 0;
+}
+
+static int set_int(struct builder *builder, struct node *node) {
+        struct scalar_int number;
+        uint64_t magnitude = 0;
+
+        if (!scalar_int(node->text, node->text_len, &number))
+                return refuse(builder, node->place, "not a whole number, though YAML takes it for one; put it in quotes");
+        for (size_t i = MIN(number.len, (size_t)8); i > 0; i--)
+                magnitude = magnitude << 8 | number.bytes[i - 1];
+        if (number.len > 8 || (number.negative && magnitude > (uint64_t)INT64_MAX + 1))
+                return set_bigint(builder, node, &number);
+        node->type = NODE_INT;
+        node->negative = number.negative && magnitude > 0;
+        node->magnitude = magnitude;
+        return 0;
+}
+
+static int set_float(struct builder *builder, struct node *node) {
+        double number;
+        int r = scalar_float(node->text, node->text_len, &number);
+
+        if (r == -EINVAL)
+                return refuse(builder, node->place, "not a number");
+        if (r < 0)
+                return r;
+        node->type = NODE_FLOAT;
+        node->number = number;
+        return 0;
+}
+
+static int set_bool(struct builder *builder, struct node *node) {
+        bool value;
+
+        if (!scalar_bool(node->text, node->text_len, &value))
+                return refuse(builder, node->place, "not a boolean");
+        node->type = NODE_BOOL;
+        node->boolean = value;
+        return 0;
+}
+
+static int sextet(char c) {
+        static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        const char *found = c ? strchr(digits, c) : NULL;
+
+        return found ? (int)(found - digits) : -1;
+}
+
+/* !!binary: base64 in which white space does not count. */
+static int set_bin(struct builder *builder, struct node *node) {
+        uint8_t *bytes = tree_alloc(builder->tree, node->text_len + 1);
+        size_t n = 0, digits = 0, padding = 0;
+        unsigned bits = 0;
+
+        if (!bytes)
+                return -ENOMEM;
+        for (size_t i = 0; i < node->text_len; i++) {
+                char c = node->text[i];
+
+                if (c == '=')
+                        padding++;
+                else if (sextet(c) >= 0 && padding == 0) {
+                        bits = bits << 6 | (unsigned)sextet(c);
+                        if (digits++ % 4 > 0)
+                                bytes[n++] = (uint8_t)(bits >> (6 - 2 * ((digits - 1) % 4)));
+                } else if (c != ' ' && c != '\n')
+                        return refuse(builder, node->place, "!!binary takes base64, and this is none");
+        }
+        if (digits % 4 == 1 || (digits + padding) % 4 != 0)
+                return refuse(builder, node->place, "!!binary takes base64, and this ends too early");
+        node->type = NODE_BIN;
+        node->bytes = bytes;
+        node->n_bytes = n;
+        return 0;
+}
+
+static int set_tagged(struct builder *builder, struct node *node, const char *tag) {
+        static const char prefix[] = "tag:yaml.org,2002:";
+        const char *name = strncmp(tag, prefix, sizeof(prefix) - 1) == 0 ? tag + sizeof(prefix) - 1 : "";
+
+        if (str_eq(name, "str") || str_eq(name, "timestamp"))
+                return 0;
+        if (str_eq(name, "int"))
+                return set_int(builder, node);
+        if (str_eq(name, "float"))
+                return set_float(builder, node);
+        if (str_eq(name, "bool"))
+                return set_bool(builder, node);
+        if (str_eq(name, "binary"))
+                return set_bin(builder, node);
+        if (str_eq(name, "null")) {
+                node->type = NODE_NULL;
+                return 0;
+        }
+        return refuse(builder, node->place, "the tag %s is not supported; remove it", tag);
+}
+
+static int set_plain(struct builder *builder, struct node *node) {
+        switch (scalar_resolve(node->text, node->text_len)) {
+        case SCALAR_NULL:
+                node->type = NODE_NULL;
+                return 0;
+        case SCALAR_BOOL:
+                return set_bool(builder, node);
+        case SCALAR_INT:
+                return set_int(builder, node);
+        case SCALAR_FLOAT:
+                return set_float(builder, node);
+        case SCALAR_MERGE:
+                node->merge = true;
+                return 0;
+        default:
+                return 0;
+        }
+}
+
+static int scalar_new(struct builder *builder, const yaml_event_t *event, struct node **ret) {
+        size_t len = event->data.scalar.length;
+        struct node *node;
+        int r = node_new(builder, &node, NODE_STR, &event->start_mark);
+
+        if (r < 0)
+                return r;
+        node->text = tree_alloc(builder->tree, len + 1);
+        if (!node->text)
+                return -ENOMEM;
+        memcpy(node->text, event->data.scalar.value, len);
+        node->text_len = len;
+        node->weight_bytes = len;
+        if (event->data.scalar.plain_implicit)
+                r = set_plain(builder, node);
+        else if (!event->data.scalar.quoted_implicit)
+                r = set_tagged(builder, node, (const char *)event->data.scalar.tag);
+        if (r == -ENOMEM)
+                return r;
+        *ret = node; /* a mistake in a scalar is reported and the file goes on, with the text */
+        return 0;
+}
+
+/* ---- Maps ---- */
+
+static int compare_keys(const struct node *a, const struct node *b) {
+        if (a->type != b->type)
+                return a->type < b->type ? -1 : 1;
+        if (a->type == NODE_NULL)
+                return 0;
+        if (a->type == NODE_BOOL)
+                return (int)a->boolean - (int)b->boolean;
+        if (a->type == NODE_INT && (a->negative != b->negative || a->magnitude != b->magnitude))
+                return a->negative != b->negative ? (a->negative ? -1 : 1) : a->magnitude < b->magnitude ? -1 : 1;
+        if (a->type == NODE_INT)
+                return 0;
+        if (a->text_len != b->text_len)
+                return a->text_len < b->text_len ? -1 : 1;
+        return memcmp(a->text, b->text, a->text_len);
+}
+
+static int compare_pairs(const void *a, const void *b) {
+        const struct pair *x = *(const struct pair *const *)a, *y = *(const struct pair *const *)b;
+        int order = compare_keys(x->key, y->key);
+
+        return order ? order : x < y ? -1 : 1;
+}
+
+/* Of equal keys the first keeps its place and gets the last one's value. The first `merged` pairs came through merge keys. */
+static int drop_duplicates(struct builder *builder, struct node *map, size_t merged) {
+        CLEANUP_FREE struct pair **sorted = NULL;
+        size_t n = 0;
+
+        if (map->n_pairs < 2)
+                return 0;
+        sorted = malloc(map->n_pairs * sizeof(struct pair *));
+        if (!sorted)
+                return -ENOMEM;
+        for (size_t i = 0; i < map->n_pairs; i++)
+                sorted[i] = &map->pairs[i];
+        qsort(sorted, map->n_pairs, sizeof(struct pair *), compare_pairs);
+        for (size_t first = 0, i = 1; i < map->n_pairs; i++) {
+                if (compare_keys(sorted[first]->key, sorted[i]->key) != 0) {
+                        first = i;
+                        continue;
+                }
+                if (sorted[i - 1] >= map->pairs + merged)
+                        report_add(builder->report, DIAG_WARNING, NULL, sorted[i]->key->place,
+                                   "the key \"%s\" stands here for the second time; the first, in line %u, does not count",
+                                   sorted[i]->key->text, sorted[i - 1]->key->place.line);
+                if (sorted[first] >= map->pairs + merged || sorted[i] >= map->pairs + merged)
+                        sorted[first]->key = sorted[i]->key;
+                sorted[first]->value = sorted[i]->value;
+                sorted[i]->key = NULL;
+        }
+        for (size_t i = 0; i < map->n_pairs; i++)
+                if (map->pairs[i].key)
+                        map->pairs[n++] = map->pairs[i];
+        map->n_pairs = n;
+        return 0;
+}
+
+/* Appends the pairs of a merge key's value: a map, or a list of maps of which the first counts most. */
+static int merge_in(struct builder *builder, struct node *map, const struct node *value) {
+        if (value->type == NODE_MAP) {
+                memcpy(map->pairs + map->n_pairs, value->pairs, value->n_pairs * sizeof(struct pair));
+                map->n_pairs += value->n_pairs;
+                return 0;
+        }
+        for (size_t i = value->type == NODE_LIST ? value->n_items : 0; i > 0; i--) {
+                if (value->items[i - 1]->type != NODE_MAP)
+                        return refuse(builder, value->items[i - 1]->place, "<< merges maps, and this is none");
+                (void)merge_in(builder, map, value->items[i - 1]);
+        }
+        return value->type == NODE_LIST ? 0 : refuse(builder, value->place, "<< merges a map or a list of maps, and this is none");
+}
+
+static size_t merge_size(const struct node *value) {
+        size_t n = value->type == NODE_MAP ? value->n_pairs : 0;
+
+        if (value->type == NODE_LIST)
+                for (size_t i = 0; i < value->n_items; i++)
+                        n += value->items[i]->type == NODE_MAP ? value->items[i]->n_pairs : 0;
+        return n;
+}
+
+static int map_close(struct builder *builder, struct frame *frame) {
+        struct node *map = frame->node;
+        size_t n = frame->n / 2, merged;
+
+        for (size_t i = 0; i + 1 < frame->n; i += 2)
+                if (frame->nodes[i]->merge)
+                        n += merge_size(frame->nodes[i + 1]);
+        map->pairs = tree_alloc(builder->tree, MAX(n, (size_t)1) * sizeof(struct pair));
+        if (!map->pairs)
+                return -ENOMEM;
+        for (size_t i = 0; i + 1 < frame->n; i += 2)
+                if (frame->nodes[i]->merge) {
+                        int r = merge_in(builder, map, frame->nodes[i + 1]);
+
+                        if (r < 0)
+                                return r;
+                }
+        merged = map->n_pairs;
+        for (size_t i = 0; i + 1 < frame->n; i += 2) {
+                const struct node *key = frame->nodes[i];
+
+                if (key->merge)
+                        continue;
+                if (key->type == NODE_LIST || key->type == NODE_MAP)
+                        return refuse(builder, key->place, "a list or a map cannot be a key");
+                map->pairs[map->n_pairs++] = (struct pair){frame->nodes[i], frame->nodes[i + 1]};
+        }
+        return drop_duplicates(builder, map, merged);
+}
+
+/* ---- Events ---- */
+
+static int frame_append(struct frame *frame, struct node *node) {
+        if (frame->n == frame->cap) {
+                size_t cap = MAX(frame->cap * 2, (size_t)16);
+                struct node **grown = realloc(frame->nodes, cap * sizeof(struct node *));
+
+                if (!grown)
+                        return -ENOMEM;
+                frame->nodes = grown;
+                frame->cap = cap;
+        }
+        frame->nodes[frame->n++] = node;
+        return 0;
+}
+
+/* Puts a whole node where it belongs. */
+static int place_node(struct builder *builder, struct node *node) {
+        struct frame *frame;
+
+        if (builder->depth == 0) {
+                builder->tree->root = node;
+                return 0;
+        }
+        frame = &builder->frames[builder->depth - 1];
+        frame->node->weight += node->weight;
+        frame->node->weight_bytes += node->weight_bytes;
+        frame->node->height = MAX(frame->node->height, node->height + 1);
+        return frame_append(frame, node);
+}
+
+static struct anchor *find_anchor(struct builder *builder, const char *name) {
+        for (size_t i = 0; i < builder->n_anchors; i++)
+                if (str_eq(builder->anchors[i].name, name))
+                        return &builder->anchors[i];
+        return NULL;
+}
+
+static int add_anchor(struct builder *builder, const yaml_char_t *name, struct node *node, bool open) {
+        size_t len;
+        char *copy;
+
+        if (!name)
+                return 0;
+        if (find_anchor(builder, (const char *)name))
+                return refuse(builder, node->place, "the anchor &%s stands in the file twice", (const char *)name);
+        if (builder->n_anchors == TREE_ANCHORS_MAX)
+                return refuse(builder, node->place, "more than %u anchors", TREE_ANCHORS_MAX);
+        len = strlen((const char *)name) + 1;
+        copy = tree_alloc(builder->tree, len);
+        if (!copy)
+                return -ENOMEM;
+        memcpy(copy, name, len);
+        builder->anchors[builder->n_anchors++] = (struct anchor){copy, node, open};
+        return 0;
+}
+
+static int on_alias(struct builder *builder, const yaml_event_t *event) {
+        const char *name = (const char *)event->data.alias.anchor;
+        struct place place = place_of(builder, &event->start_mark);
+        const struct anchor *anchor = find_anchor(builder, name);
+
+        if (!anchor)
+                return refuse(builder, place, "the alias *%s names an anchor that does not stand before it", name);
+        if (anchor->open)
+                return refuse(builder, place, "the alias *%s lies inside what it names", name);
+        builder->alias_nodes += anchor->node->weight;
+        builder->alias_bytes += anchor->node->weight_bytes;
+        if (builder->alias_nodes > TREE_ALIAS_NODES_MAX || builder->alias_bytes > TREE_ALIAS_BYTES_MAX)
+                return refuse(builder, place, "the aliases of this file stand for more than %u values or %u bytes; write it without",
+                              TREE_ALIAS_NODES_MAX, TREE_ALIAS_BYTES_MAX);
+        if (builder->depth + anchor->node->height > TREE_DEPTH_MAX)
+                return refuse(builder, place, "nested deeper than %d levels", TREE_DEPTH_MAX);
+        return place_node(builder, anchor->node);
+}
+
+static int on_scalar(struct builder *builder, const yaml_event_t *event) {
+        struct node *node;
+        int r = scalar_new(builder, event, &node);
+
+        if (r == 0)
+                r = add_anchor(builder, event->data.scalar.anchor, node, false);
+        return r < 0 ? r : place_node(builder, node);
+}
+
+static int on_open(struct builder *builder, const yaml_event_t *event, enum node_type type) {
+        bool list = type == NODE_LIST;
+        const yaml_char_t *anchor = list ? event->data.sequence_start.anchor : event->data.mapping_start.anchor;
+        const char *tag = (const char *)(list ? event->data.sequence_start.tag : event->data.mapping_start.tag);
+        struct frame *frame;
+        struct node *node;
+        int r = node_new(builder, &node, type, &event->start_mark);
+
+        if (r < 0)
+                return r;
+        if (builder->depth == TREE_DEPTH_MAX)
+                return refuse(builder, node->place, "nested deeper than %d levels", TREE_DEPTH_MAX);
+        if (tag && !str_eq(tag, "!") && !str_eq(tag, list ? YAML_SEQ_TAG : YAML_MAP_TAG))
+                (void)refuse(builder, node->place, "the tag %s is not supported; remove it", tag);
+        node->height = 1;
+        r = add_anchor(builder, anchor, node, true);
+        if (r < 0)
+                return r;
+        frame = &builder->frames[builder->depth++];
+        frame->node = node;
+        frame->n = 0;
+        frame->anchor = anchor ? &builder->anchors[builder->n_anchors - 1] : NULL;
+        return 0;
+}
+
+static int on_close(struct builder *builder) {
+        struct frame *frame = &builder->frames[--builder->depth];
+        struct node *node = frame->node;
+
+        if (frame->anchor)
+                frame->anchor->open = false;
+        if (node->type == NODE_MAP) {
+                int r = map_close(builder, frame);
+
+                return r < 0 ? r : place_node(builder, node);
+        }
+        node->items = tree_alloc(builder->tree, MAX(frame->n, (size_t)1) * sizeof(struct node *));
+        if (!node->items)
+                return -ENOMEM;
+        if (frame->n > 0)
+                memcpy(node->items, frame->nodes, frame->n * sizeof(struct node *));
+        node->n_items = frame->n;
+        return place_node(builder, node);
+}
+
+static int on_event(struct builder *builder, const yaml_event_t *event) {
+        switch (event->type) {
+        case YAML_DOCUMENT_START_EVENT:
+                if (builder->documents++ > 0)
+                        return refuse(builder, place_of(builder, &event->start_mark), "a second document begins here; the file may hold one");
+                return 0;
+        case YAML_ALIAS_EVENT:
+                return on_alias(builder, event);
+        case YAML_SCALAR_EVENT:
+                return on_scalar(builder, event);
+        case YAML_SEQUENCE_START_EVENT:
+                return on_open(builder, event, NODE_LIST);
+        case YAML_MAPPING_START_EVENT:
+                return on_open(builder, event, NODE_MAP);
+        case YAML_SEQUENCE_END_EVENT:
+        case YAML_MAPPING_END_EVENT:
+                return on_close(builder);
+        default:
+                return 0;
+        }
+}
+
+static int refuse_syntax(struct builder *builder, const yaml_parser_t *parser) {
+        const char *problem = parser->problem ? parser->problem : "cannot be read";
+
+        if (parser->error == YAML_MEMORY_ERROR)
+                return -ENOMEM;
+        if (parser->error == YAML_READER_ERROR)
+                return refuse(builder, place_of(builder, &parser->mark), "not YAML: %s (byte %zu)", problem, parser->problem_offset);
+        return refuse(builder, place_of(builder, &parser->problem_mark), "not YAML: %s%s%s", parser->context ? parser->context : "",
+                      parser->context ? ": " : "", problem);
+}
+
+static int build(struct builder *builder) {
+        yaml_parser_t parser;
+        const char *text;
+        size_t len;
+        bool end = false;
+        int r = 0;
+
+        if (!yaml_parser_initialize(&parser))
+                return -ENOMEM;
+        text = template_text(builder->template, &len);
+        yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
+        yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
+        while (r == 0 && !end) {
+                yaml_event_t event;
+
+                if (!yaml_parser_parse(&parser, &event)) {
+                        r = refuse_syntax(builder, &parser);
+                        break;
+                }
+                end = event.type == YAML_STREAM_END_EVENT;
+                r = on_event(builder, &event);
+                yaml_event_delete(&event);
+        }
+        yaml_parser_delete(&parser);
+        return r;
+}
+
+int tree_parse(struct tree **ret, const char *text, size_t len, struct report *report) {
+        CLEANUP_TREE struct tree *tree = calloc(1, sizeof(*tree));
+        CLEANUP_FREE struct builder *builder = calloc(1, sizeof(*builder));
+        struct template *template = NULL;
+        int r;
+
+        if (!tree || !builder)
+                return -ENOMEM;
+        if (len > TREE_BYTES_MAX) {
+                report_add(report, DIAG_ERROR, NULL, (struct place){0}, "the file is longer than 1 MiB");
+                return -EINVAL;
+        }
+        r = template_expand(&template, text, len, report);
+        if (r < 0)
+                return r;
+        *builder = (struct builder){.tree = tree, .template = template, .report = report};
+        r = build(builder);
+        template_free(template);
+        for (size_t i = 0; i < TREE_DEPTH_MAX; i++)
+                free(builder->frames[i].nodes);
+        if (r == 0 && report->error)
+                r = report->error;
+        if (r < 0)
+                return r;
+        *ret = TAKE(tree);
+        return 0;
+}
