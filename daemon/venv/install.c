@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * uv is many times faster and so preferred, but it reads neither pip.conf nor PIP_*. What the environment says to pip is
+ * translated as far as uv knows the same; where the user has told pip something that uv cannot be told, pip is the one who does
+ * what the user said.
+ *
+ * pip is the base interpreter's own, working on the venv from outside (--python): a pip inside would cost two seconds for each venv.
+ * Builds of source packages always go by way of PEP 517, for the venv has no setuptools either.
+ *
+ * uv copies and does not link: files of one venv must not be files of another, lest a plugin change its neighbour's code.
+ */
+
+#include "venv/install.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "venv/report.h"
+#include "venv/run.h"
+#include "venv/say.h"
+
+#define ARGS_MAX 64
+
+struct args {
+        const char *items[ARGS_MAX + 1];
+        size_t n;
+};
+
+static void add(struct args *args, const char *arg) {
+        if (args->n < ARGS_MAX)
+                args->items[args->n++] = arg;
+}
+
+int installer_from_name(const char *name) {
+        static const char *const names[INSTALLER_MAX_] = {"auto", "uv", "pip"};
+
+        for (int i = 0; i < INSTALLER_MAX_; i++)
+                if (str_eq(name, names[i]))
+                        return i;
+        return -EINVAL;
+}
+
+static int run_installer(const struct install *install, const char *name, const char *const *argv, char **ret_error) {
+        CLEANUP_REPORT struct report report = {.prefix = name};
+        CLEANUP_FREE char *folder = strndup(install->requirements, (size_t)(strrchr(install->requirements, '/') - install->requirements + 1));
+        CLEANUP_FREE char *reason = NULL, *text = NULL;
+        /* Paths in a requirements file are relative to where the installer runs; let that be the file's own folder. */
+        const struct run run = {
+                .argv = argv,
+                .folder = folder,
+                .timeout_usec = install->timeout_usec,
+                .on_line = report_line,
+                .data = &report,
+        };
+        int status, r;
+
+        r = run_command(&run, &status, &reason);
+        if (r == 0 && status == 0)
+                return 0;
+        text = report_text(&report);
+        if (r < 0)
+                return fail(ret_error, "%s cannot install %s: %s%s%s", name, install->requirements, reason ? reason : "out of memory",
+                            report.n_last ? "; its last words: " : "", report.n_last && text ? text : "");
+        return fail(ret_error, "%s cannot install %s: %s", name, install->requirements, text ? text : "out of memory");
+}
+
+/* ---- uv ---- */
+
+/* What of pip's environment is understood when uv is used. A variable of pip that is not here is for pip only. */
+static const struct {
+        const char *pip;
+        const char *uv;     /* the variable that means the same, NULL: none is needed */
+        const char *option; /* or the option, given once for each word */
+} translations[] = {
+        {"PIP_INDEX_URL", NULL, "--index-url"},
+        {"PIP_EXTRA_INDEX_URL", NULL, "--extra-index-url"},
+        {"PIP_FIND_LINKS", NULL, "--find-links"},
+        {"PIP_TRUSTED_HOST", NULL, "--allow-insecure-host"},
+        {"PIP_CONSTRAINT", NULL, "--constraint"},
+        {"PIP_CERT", "SSL_CERT_FILE", NULL},
+        {"PIP_PROXY", "ALL_PROXY", NULL},
+        {"PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", NULL},
+        {"PIP_TIMEOUT", "UV_HTTP_TIMEOUT", NULL},
+        {"PIP_NO_INDEX", NULL, NULL}, /* a flag: see add_translated() */
+        /* These change how pip works, not what it installs; or prepare_environment() has set them. */
+        {"PIP_BREAK_SYSTEM_PACKAGES", NULL, NULL},
+        {"PIP_CACHE_DIR", NULL, NULL},
+        {"PIP_CONFIG_FILE", NULL, NULL}, /* see has_pip_conf() */
+        {"PIP_DISABLE_PIP_VERSION_CHECK", NULL, NULL},
+        {"PIP_NO_CACHE_DIR", NULL, NULL},
+        {"PIP_NO_COLOR", NULL, NULL},
+        {"PIP_NO_INPUT", NULL, NULL},
+        {"PIP_PROGRESS_BAR", NULL, NULL},
+        {"PIP_QUIET", NULL, NULL},
+        {"PIP_REQUIRE_VIRTUALENV", NULL, NULL},
+        {"PIP_RETRIES", NULL, NULL},
+        {"PIP_ROOT_USER_ACTION", NULL, NULL},
+        {"PIP_USER", NULL, NULL},
+        {"PIP_VERBOSE", NULL, NULL},
+};
+
+/* A variable, like PIP_X, that uv would not follow. Return: its name, NULL if there is none. */
+static const char *untranslatable(void) {
+        for (char **variable = environ; *variable; variable++) {
+                size_t len = strcspn(*variable, "="), i;
+
+                if (strncmp(*variable, "PIP_", 4) != 0 || (*variable)[len] == 0 || (*variable)[len + 1] == 0)
+                        continue;
+                for (i = 0; i < ELEMENTS(translations); i++)
+                        if (strlen(translations[i].pip) == len && strncmp(translations[i].pip, *variable, len) == 0)
+                                break;
+                if (i == ELEMENTS(translations))
+                        return *variable;
+        }
+        return NULL;
+}
+
+static bool file_exists(const char *folder, const char *name) {
+        char path[PATH_MAX];
+
+        return folder && snprintf(path, sizeof(path), "%s/%s", folder, name) < PATH_MAX && access(path, F_OK) == 0;
+}
+
+/* The places are pip's own: of the site, of the user, of the interpreter. */
+static bool has_pip_conf(const struct interpreter *interpreter) {
+        const char *named = getenv("PIP_CONFIG_FILE"), *home = getenv("HOME"), *xdg = getenv("XDG_CONFIG_HOME");
+        const char *site = getenv("XDG_CONFIG_DIRS");
+        CLEANUP_FREE char *folders = strdup(site && *site ? site : "/etc/xdg"), *prefix = strdup(interpreter->path);
+        char *slash, *next;
+
+        if (str_eq(named, "/dev/null"))
+                return false;
+        if ((named && *named && access(named, F_OK) == 0) || file_exists("/etc", "pip.conf") || file_exists(home, ".pip/pip.conf"))
+                return true;
+        if (xdg && *xdg ? file_exists(xdg, "pip/pip.conf") : file_exists(home, ".config/pip/pip.conf"))
+                return true;
+        next = folders;
+        for (char *folder; (folder = next ? strsep(&next, ":") : NULL);)
+                if (file_exists(folder, "pip/pip.conf"))
+                        return true;
+        for (int i = 0; prefix && i < 2 && (slash = strrchr(prefix, '/')); i++) /* PREFIX/bin/python */
+                *slash = 0;
+        return file_exists(prefix, "pip.conf");
+}
+
+static bool is_true(const char *value) {
+        return value && (str_eq(value, "1") || strcasecmp(value, "true") == 0 || strcasecmp(value, "yes") == 0 ||
+                         strcasecmp(value, "on") == 0 || strcasecmp(value, "y") == 0 || strcasecmp(value, "t") == 0);
+}
+
+/* Adds what the environment says to pip. The words are cut in place, in a copy that lives as long as the program. */
+static void add_translated(struct args *args) {
+        for (size_t i = 0; i < ELEMENTS(translations); i++) {
+                const char *value = getenv(translations[i].pip);
+                char *words = value ? strdup(value) : NULL, *save = NULL;
+
+                if (words && translations[i].uv)
+                        (void)setenv(translations[i].uv, value, 0);
+                for (char *word = words && translations[i].option ? strtok_r(words, " \t\n", &save) : NULL; word;
+                     word = strtok_r(NULL, " \t\n", &save)) {
+                        add(args, translations[i].option);
+                        add(args, word);
+                }
+        }
+        if (is_true(getenv("PIP_NO_INDEX")))
+                add(args, "--no-index");
+}
+
+static int install_with_uv(const struct install *install, const char *uv, const char *python, char **ret_error) {
+        struct args args = {0};
+
+        for (const char *const *arg = (const char *const[]){uv, "pip", "install", "--python", python, "--link-mode", "copy",
+                                                            "--compile-bytecode", "--no-progress", "-r", install->requirements, NULL};
+             *arg; arg++)
+                add(&args, *arg);
+        add_translated(&args);
+        return run_installer(install, "uv", args.items, ret_error);
+}
+
+/* ---- pip ---- */
+
+static bool pip_has_python_option(const char *version) {
+        int major, minor;
+
+        return version && sscanf(version, "%d.%d", &major, &minor) == 2 && (major > 22 || (major == 22 && minor >= 3));
+}
+
+static int install_with_pip(const struct install *install, const char *python, char **ret_installer, char **ret_error) {
+        struct interpreter *base = install->interpreter;
+        int r = interpreter_query_pip(base, ret_error);
+
+        if (r < 0)
+                return r;
+        if (pip_has_python_option(base->pip)) {
+                r = run_installer(install, "pip",
+                                  (const char *[]){base->path, "-I", "-m", "pip", "--python", python, "install", "-r",
+                                                   install->requirements, NULL},
+                                  ret_error);
+                return r < 0 || asprintf(ret_installer, "pip %s", base->pip) >= 0 ? r : fail(ret_error, "out of memory");
+        }
+        if (!base->ensurepip)
+                return fail(ret_error,
+                            "%s has no pip to install requirements with, and none to copy: install uv, or on Debian and Ubuntu run "
+                            "\"apt-get install python3-venv\"",
+                            base->path);
+        r = run_installer(install, "ensurepip", (const char *[]){python, "-I", "-m", "ensurepip", "--default-pip", NULL}, ret_error);
+        r = r ? r : run_installer(install, "pip", (const char *[]){python, "-I", "-m", "pip", "install", "-r", install->requirements, NULL},
+                                  ret_error);
+        return r < 0 || (*ret_installer = strdup("pip, in the venv")) ? r : fail(ret_error, "out of memory");
+}
+
+/* ---- The choice ---- */
+
+/* Takes away what would make an installer install elsewhere, ask, or draw. */
+static void prepare_environment(void) {
+        static const char *const away[] = {"PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET",
+                                           "PIP_PREFIX", "PIP_ROOT",   "PIP_PYTHON",    "PIP_DRY_RUN", "PIP_REQUIREMENT"};
+        static const char *const set[][2] = {{"NO_COLOR", "1"},
+                                             {"PIP_DISABLE_PIP_VERSION_CHECK", "1"},
+                                             {"PIP_NO_INPUT", "1"},
+                                             {"PIP_NO_WARN_SCRIPT_LOCATION", "1"},
+                                             {"PIP_PROGRESS_BAR", "off"},
+                                             {"PIP_ROOT_USER_ACTION", "ignore"},
+                                             {"PIP_USE_PEP517", "1"},
+                                             {"PIP_USER", "0"}};
+
+        for (size_t i = 0; i < ELEMENTS(away); i++)
+                (void)unsetenv(away[i]);
+        for (size_t i = 0; i < ELEMENTS(set); i++)
+                (void)setenv(set[i][0], set[i][1], 1);
+}
+
+/* Return: the path of uv if it is to be used. */
+static char *choose_uv(const struct install *install) {
+        CLEANUP_FREE char *uv = install->installer == INSTALLER_PIP ? NULL : run_find("uv");
+        const char *variable = untranslatable();
+
+        if (!uv || install->installer == INSTALLER_UV)
+                return TAKE(uv);
+        if (!variable && !has_pip_conf(install->interpreter))
+                return TAKE(uv);
+        say("using pip and not uv, which would not follow %.*s", variable ? (int)strcspn(variable, "=") : 8, variable ? variable : "pip.conf");
+        return NULL;
+}
+
+int install_requirements(const struct install *install, char **ret_installer, char **ret_error) {
+        CLEANUP_FREE char *uv = choose_uv(install), *python = NULL;
+        int r;
+
+        if (asprintf(&python, "%s/bin/python", install->venv) < 0) {
+                python = NULL;
+                return fail(ret_error, "out of memory");
+        }
+        if (!uv && install->installer == INSTALLER_UV)
+                return fail(ret_error, "there is no uv in PATH; install it or let the installer be pip");
+        prepare_environment();
+        if (!uv)
+                return install_with_pip(install, python, ret_installer, ret_error);
+        r = install_with_uv(install, uv, python, ret_error);
+        return r < 0 || (*ret_installer = strdup("uv")) ? r : fail(ret_error, "out of memory");
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The program prints its result in lines of "key=value" and ends; the result counts only together with its exit status, so
+ * everything is decided when it has ended. Its log is a second pipe.
+ *
+ * It leads a process group that child_free() kills, and it stops by itself, with all that it runs, when the daemon dies (--parent).
+ */
+
+#include "venv/job.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "base/child.h"
+#include "base/lines.h"
+#include "base/log.h"
+
+struct venv_job {
+        struct child *child;
+        struct lines *output, *log;
+        char *plugin;
+        char *python, *fingerprint, *error; /* as printed */
+        bool built;
+        venv_callback callback;
+        void *data;
+};
+
+static void on_log(void *data, const char *line) {
+        const struct venv_job *job = data;
+
+        log_write(LOG_LEVEL_INFO, &(struct log_scope){.plugin = job->plugin}, "venv: %s", line);
+}
+
+static void on_output(void *data, const char *line) {
+        struct venv_job *job = data;
+        const char *equals = strchr(line, '=');
+        size_t len = equals ? (size_t)(equals - line) : 0;
+        char **value = NULL;
+
+        if (len == 6 && memcmp(line, "python", len) == 0)
+                value = &job->python;
+        else if (len == 11 && memcmp(line, "fingerprint", len) == 0)
+                value = &job->fingerprint;
+        else if (len == 5 && memcmp(line, "error", len) == 0)
+                value = &job->error;
+        else if (len == 5 && memcmp(line, "built", len) == 0)
+                job->built = str_eq(equals + 1, "1");
+        if (value) {
+                free(*value);
+                *value = strdup(equals + 1);
+        }
+}
+
+static bool is_success(const struct venv_job *job, int status) {
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0 && !job->error && job->python && job->python[0] == '/' && job->fingerprint &&
+               strlen(job->fingerprint) == 64 && strspn(job->fingerprint, "0123456789abcdef") == 64;
+}
+
+static void on_exit_status(void *data, int status) {
+        struct venv_job *job = data;
+        struct venv_result result = {0};
+        char reason[128];
+
+        lines_drain(job->log);
+        lines_drain(job->output);
+        if (is_success(job, status)) {
+                result.python = job->python;
+                result.fingerprint = job->fingerprint;
+                result.built = job->built;
+        } else if (job->error) {
+                result.error = job->error;
+        } else {
+                if (WIFSIGNALED(status))
+                        (void)snprintf(reason, sizeof(reason), "cpexd-venv was killed by signal %d (%s)", WTERMSIG(status),
+                                       strsignal(WTERMSIG(status)));
+                else
+                        (void)snprintf(reason, sizeof(reason), "cpexd-venv ended with status %d and no result", WEXITSTATUS(status));
+                result.error = reason;
+        }
+        job->callback(job->data, &result); /* may free the job */
+}
+
+static int spawn(const struct venv_spec *spec, int output_fd, int log_fd, pid_t *ret_pid) {
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attributes;
+        const char *argv[16];
+        sigset_t none, all;
+        char parent[16];
+        size_t n = 0;
+        int r;
+
+        (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
+        for (const char *const *arg = (const char *const[]){spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python",
+                                                            spec->python, spec->requirements ? "--requirements" : NULL,
+                                                            spec->requirements, NULL};
+             *arg; arg++)
+                argv[n++] = *arg;
+        argv[n] = NULL;
+
+        if (posix_spawn_file_actions_init(&actions) != 0)
+                return -ENOMEM;
+        if (posix_spawnattr_init(&attributes) != 0) {
+                (void)posix_spawn_file_actions_destroy(&actions);
+                return -ENOMEM;
+        }
+        (void)sigemptyset(&none);
+        (void)sigfillset(&all);
+        r = posix_spawnattr_setsigmask(&attributes, &none);
+        r = r ? r : posix_spawnattr_setsigdefault(&attributes, &all);
+        r = r ? r : posix_spawnattr_setpgroup(&attributes, 0);
+        r = r ? r : posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+        r = r ? r : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        r = r ? r : posix_spawn_file_actions_adddup2(&actions, output_fd, STDOUT_FILENO);
+        r = r ? r : posix_spawn_file_actions_adddup2(&actions, log_fd, STDERR_FILENO);
+        r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+        r = r ? r : posix_spawn(ret_pid, spec->builder, &actions, &attributes, (char *const *)argv, environ);
+        (void)posix_spawnattr_destroy(&attributes);
+        (void)posix_spawn_file_actions_destroy(&actions);
+        return -r;
+}
+
+/* A pipe whose reading end does not block. */
+static int open_pipe(int *ret_read, int *ret_write) {
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -errno;
+        *ret_read = fds[0];
+        *ret_write = fds[1];
+        return fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int venv_job_start(struct venv_job **ret, struct event_base *base, const struct venv_spec *spec, venv_callback callback, void *data) {
+        CLEANUP_FD int output_read = -1, output_write = -1, log_read = -1, log_write_fd = -1;
+        struct venv_job *job = calloc(1, sizeof(*job));
+        pid_t pid;
+        int r;
+
+        if (!job)
+                return -ENOMEM;
+        job->callback = callback;
+        job->data = data;
+        job->plugin = spec->plugin ? strdup(spec->plugin) : NULL;
+        r = open_pipe(&output_read, &output_write);
+        r = r ? r : open_pipe(&log_read, &log_write_fd);
+        r = r ? r : lines_new(&job->output, base, TAKE_FD(output_read), on_output, job);
+        r = r ? r : lines_new(&job->log, base, TAKE_FD(log_read), on_log, job);
+        r = r ? r : spawn(spec, output_write, log_write_fd, &pid);
+        if (r == 0) {
+                r = child_watch(&job->child, base, pid, on_exit_status, job);
+                if (r < 0) {
+                        (void)kill(pid, SIGKILL);
+                        (void)waitpid(pid, NULL, 0);
+                }
+        }
+        if (r < 0) {
+                (void)venv_job_free(job);
+                return r;
+        }
+        *ret = job;
+        return 0;
+}
+
+struct venv_job *venv_job_free(struct venv_job *job) {
+        if (!job)
+                return NULL;
+        job->child = child_free(job->child);
+        job->output = lines_free(job->output);
+        job->log = lines_free(job->log);
+        free(job->plugin);
+        free(job->python);
+        free(job->fingerprint);
+        free(job->error);
+        free(job);
+        return NULL;
+}
