@@ -18,19 +18,33 @@ def error_lines(exc):
     return [(e["type"], list(e["loc"]), e["msg"]) for e in exc.errors()]
 
 
+def canonical(value):
+    """The value with sets in a fixed order, wherever they stand in lists, tuples and dicts."""
+    if isinstance(value, (set, frozenset)):
+        return (type(value).__name__, sorted((canonical(item) for item in value), key=repr))
+    if type(value).__name__ == "OrderedDict":  # its repr changed in Python 3.12
+        return ("OrderedDict", list(value.items()))
+    if type(value) in (list, tuple):
+        return type(value)(canonical(item) for item in value)
+    if type(value) is dict:
+        return {key: canonical(item) for key, item in value.items()}
+    return value
+
+
 def outcome(function):
     """Run one observation and describe how it ended."""
     try:
-        return stable(repr(function()))
+        return stable(repr(canonical(function())))
     except Exception as exc:  # every error is an outcome
         if type(exc).__name__ == "ValidationError" and hasattr(exc, "errors"):
             return stable(repr(error_lines(exc)))
-        return stable(f"{type(exc).__name__}: {exc}")
+        return stable(f"{type(exc).__name__.removeprefix('Pydantic')}: {exc}")
 
 
 def stable(text):
-    """Take out what may differ between two runs or two versions of pydantic."""
+    """Take out what may differ between two runs, two versions of pydantic, or pydantic's own helper classes."""
     text = re.sub(r"errors\.pydantic\.dev/[^/]+/", "errors.pydantic.dev/_/", text)
+    text = text.replace("TzInfo(0)", "datetime.timezone.utc").replace("TzInfo(UTC)", "datetime.timezone.utc")
     return re.sub(r"0x[0-9a-f]+", "0xADDR", text)
 
 
@@ -42,5 +56,7 @@ def case(name, function):
 
 def finish():
     """Print what was observed; the last line of a probe."""
-    json.dump(OUTCOMES, sys.stdout, indent=1)
+    import cpex
+
+    json.dump({"sdk": cpex.__file__, "outcomes": OUTCOMES}, sys.stdout, indent=1)
     sys.stdout.write("\n")

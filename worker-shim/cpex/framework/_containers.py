@@ -264,10 +264,7 @@ def tagged_union(find_tag, members, make):
     finder = f"{find_tag.__name__}()"
 
     def check(value, info):
-        try:
-            tag = find_tag(value)
-        except ValueError as problem:
-            raise Invalid.one("value_error", value, {"error": problem}) from None
+        tag = find_tag(value)
         if tag is None:
             raise Invalid.one("union_tag_not_found", value, {"discriminator": finder})
         member = members.get(tag)

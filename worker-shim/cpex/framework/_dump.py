@@ -12,7 +12,6 @@ from enum import Enum
 from ._fields import MISSING
 from ._invalid import SerializationError
 from ._model import BaseModel, plan_of
-from ._secret import SecretStr
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
@@ -20,7 +19,7 @@ _PLAIN = frozenset((str, int, float, bool, type(None)))
 class How:
     """One dump: its mode and what it leaves out."""
 
-    __slots__ = ("json", "by_alias", "skip_unset", "skip_defaults", "skip_none", "_filtered", "depth")
+    __slots__ = ("json", "by_alias", "skip_unset", "skip_defaults", "skip_none", "whole")
 
     def __init__(self, json, by_alias, skip_unset, skip_defaults, skip_none):
         self.json = json
@@ -28,7 +27,14 @@ class How:
         self.skip_unset = skip_unset
         self.skip_defaults = skip_defaults
         self.skip_none = skip_none
-        self.depth = 0
+        self.whole = not (by_alias or skip_unset or skip_defaults or skip_none)
+
+    def start(self, model, include, exclude):
+        """Dump a model; the place where endless nesting is noticed."""
+        try:
+            return self.model(model, type(model), include, exclude)
+        except RecursionError:
+            raise SerializationError("Circular reference detected (id repeated)") from None
 
     # -- models ------------------------------------------------------------------------------------------------------
 
@@ -39,6 +45,8 @@ class How:
             dump = plan.types["root"].dump
             value = model.__dict__.get("root")
             return dump(value, self) if dump is not None else self.any(value)
+        if self.whole and include is None and exclude is None:
+            return self._whole(plan, model)
         result = {}
         values = model.__dict__
         for name, field in cls.model_fields.items():
@@ -52,6 +60,25 @@ class How:
         extra = model.__model_extra__
         if extra:
             self._extra(extra, result, include, exclude)
+        return result
+
+    def _whole(self, plan, model):
+        """All fields: the usual case, without questions."""
+        result = {}
+        values = model.__dict__
+        for name, dump, serializer in plan.dumped:
+            value = values.get(name, MISSING)
+            if value is MISSING:
+                continue
+            if serializer is not None:
+                result[name] = self.any(serializer(model, value))
+            elif type(value) in _PLAIN:
+                result[name] = value
+            else:
+                result[name] = self.any(value) if dump is None else dump(value, self)
+        if model.__model_extra__:
+            for name, value in model.__model_extra__.items():
+                result[name] = self.any(value)
         return result
 
     def _left_out(self, model, name, field, value):
@@ -70,6 +97,9 @@ class How:
         serializer = plan.serializers.get(name)
         if serializer is not None:
             return self.any(serializer(model, value))
+        declared = plan.types[name].model
+        if declared is not None and isinstance(value, declared):
+            return self.model(value, declared, inside, outside)
         if inside is not None or outside is not None:
             return self.any(value, inside, outside)
         dump = plan.types[name].dump
@@ -90,19 +120,13 @@ class How:
         kind = type(value)
         if kind in _PLAIN:
             return value
-        self.depth += 1
-        if self.depth > 200:
-            raise SerializationError("Circular reference detected (depth exceeded)")
-        try:
-            if kind is dict or isinstance(value, dict):
-                return self._dict(value, include, exclude)
-            if isinstance(value, (list, tuple, set, frozenset)):
-                return self._sequence(value, include, exclude)
-            if isinstance(value, BaseModel):
-                return self.model(value, kind, include, exclude)
-            return self._other(value, kind)
-        finally:
-            self.depth -= 1
+        if kind is dict or isinstance(value, dict):
+            return self._dict(value, include, exclude)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self._sequence(value, include, exclude)
+        if isinstance(value, BaseModel):
+            return self.model(value, kind, include, exclude)
+        return self._other(value, kind)
 
     def mapping(self, pairs):
         """A dict of values that are dumped already."""
@@ -127,6 +151,8 @@ class How:
         return result
 
     def _sequence(self, value, include, exclude):
+        if include is None and exclude is None and (self.json or type(value) is list):
+            return [item if type(item) in _PLAIN else self.any(item) for item in value]
         items = []
         for place, item in enumerate(value):
             wanted, inside, outside = _selected(place, include, exclude, len(value))
@@ -165,7 +191,7 @@ class How:
             return self.any(value.value)
         if isinstance(value, (str, int, float)):
             return value
-        if isinstance(value, SecretStr):
+        if hasattr(value, "get_secret_value"):
             return str(value)
         if isinstance(value, (bytes, bytearray)):
             return _utf8(value)

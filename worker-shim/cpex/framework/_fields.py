@@ -14,6 +14,10 @@ class Any:
     """Stands for `typing.Any` in the SDK's own annotations, so that they do not cost an import of `typing`."""
 
 
+class Parameter:
+    """Base of what stands for a type parameter in the SDK's own generic models, for the same reason."""
+
+
 def ConfigDict(**settings):  # noqa: N802 - the name is pydantic's
     """The settings of a model class; the SDK heeds extra, frozen, validate_assignment and populate_by_name."""
     return settings
@@ -46,9 +50,10 @@ class FieldInfo:
     @property
     def annotation(self):
         """The declared type; text is looked up when somebody asks."""
-        if isinstance(self._raw, str):
-            return self.scope.evaluate(self._raw)
-        return self._raw
+        found = self.scope.evaluate(self._raw) if isinstance(self._raw, str) else self._raw
+        if hasattr(found, "resolve"):
+            return found.resolve() | None if found.optional else found.resolve()
+        return found
 
     def is_required(self):
         """Whether a caller has to give this field."""
@@ -106,25 +111,6 @@ def Field(default=MISSING, *, default_factory=None, alias=None, title=None, desc
         alias = more.pop("validation_alias", None)
     return FieldInfo(default, default_factory=default_factory, alias=alias, title=title, description=description,
                      exclude=exclude, repr=repr, frozen=frozen, init=init, limits=limits, extra_info=more)  # fmt: skip
-
-
-def adopt(value):
-    """A field declaration from a default: ours, pydantic's (a plugin may mix them), or a plain value."""
-    if isinstance(value, FieldInfo):
-        return value
-    kind = type(value)
-    if kind.__name__ == "FieldInfo" and kind.__module__.startswith("pydantic"):
-        undefined = type(value.default).__name__ == "PydanticUndefinedType"
-        return FieldInfo(
-            MISSING if undefined else value.default,
-            default_factory=value.default_factory,
-            alias=value.alias,
-            title=value.title,
-            description=value.description,
-            exclude=value.exclude,
-            repr=value.repr,
-        )
-    return FieldInfo(value)
 
 
 class ModelPrivateAttr:
@@ -199,3 +185,56 @@ def model_validator(*, mode):
 def field_serializer(*fields, mode="plain", when_used="always", check_fields=None, return_type=None):
     """Mark a method as the one that gives the dumped form of the named fields."""
     return lambda function: Decorated(function, "serializer", when_used if mode == "plain" else mode, fields)
+
+
+def adopt(value):
+    """What a class body has on the right-hand side, in the SDK's terms: a declaration of ours stays, one of pydantic's
+    (a plugin may mix them) is translated, anything else is a default."""
+    if isinstance(value, (FieldInfo, ModelPrivateAttr)):
+        return value
+    kind = type(value)
+    if kind.__module__.startswith("pydantic."):
+        translate = _TRANSLATIONS.get(kind.__name__)
+        if translate is not None:
+            return translate(value)
+    return FieldInfo(value)
+
+
+def _known(default):
+    return MISSING if type(default).__name__ == "PydanticUndefinedType" else default
+
+
+def limits_of(rules):
+    """The limits among the extras of a field: ours, pydantic's, or those of annotated_types."""
+    limits = {}
+    for rule in rules:
+        rule = adopt(rule) if type(rule).__name__ == "FieldInfo" else rule
+        if isinstance(rule, FieldInfo):
+            limits.update(rule.limits)
+        else:
+            limits.update((key, getattr(rule, key)) for key in _LIMITS if getattr(rule, key, None) is not None)
+    return limits
+
+
+def _from_field(field):
+    limits = limits_of(field.metadata)
+    return FieldInfo(_known(field.default), default_factory=field.default_factory, alias=field.alias, title=field.title,
+                     description=field.description, exclude=field.exclude, repr=field.repr, limits=limits)  # fmt: skip
+
+
+def _from_private(attribute):
+    return ModelPrivateAttr(_known(attribute.default), attribute.default_factory)
+
+
+def _from_decorated(proxy):
+    info = proxy.decorator_info
+    kind = type(info).__name__
+    role = "model" if kind == "ModelValidatorDecoratorInfo" else "serializer" if "Serializer" in kind else "field"
+    return Decorated(proxy.wrapped, role, info.mode, getattr(info, "fields", ()))
+
+
+_TRANSLATIONS = {
+    "FieldInfo": _from_field,
+    "ModelPrivateAttr": _from_private,
+    "PydanticDescriptorProxy": _from_decorated,
+}

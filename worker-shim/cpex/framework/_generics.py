@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from ._model import ModelMeta
+from ._model import ModelMetaclass
 
 _made = {}
 
@@ -20,8 +20,8 @@ def _shown(arg):
     if isinstance(arg, type) and not hasattr(arg, "__args__"):
         return arg.__name__
     text = repr(arg)
-    if " | " in text:
-        text = f"Union[{', '.join(_shown(part) for part in arg.__args__)}]"
+    if " | " in text or text.startswith(("typing.Union[", "typing.Optional[")):
+        return f"Union[{', '.join(_shown(part) for part in arg.__args__)}]"
     return text.replace("typing.", "")
 
 
@@ -63,10 +63,12 @@ def parametrized(cls, args):
 
 def _make(cls, parameters, args):
     name = f"{cls.__name__}[{', '.join(_shown(arg) for arg in args)}]"
-    caller = sys._getframe(3).f_globals.get("__name__", cls.__module__)
-    namespace = {"__module__": caller, "__qualname__": name, "__generic_origin__": cls, "__generic_args__": args,
+    frame = sys._getframe(3)
+    at_top = frame.f_locals is frame.f_globals
+    module = frame.f_globals.get("__name__", cls.__module__) if at_top else cls.__module__
+    namespace = {"__module__": module, "__qualname__": name, "__generic_origin__": cls, "__generic_args__": args,
                  "__slots__": (), "__doc__": cls.__doc__}  # fmt: skip
-    made = ModelMeta.__new__(ModelMeta, name, (cls,), namespace)
+    made = ModelMetaclass.__new__(ModelMetaclass, name, (cls,), namespace)
     scope = made.__scope__.with_parameters({**cls.__scope__.parameters, **dict(zip(parameters, args))})
     made.__scope__ = scope
     made.__reduce_ex__ = _reduce

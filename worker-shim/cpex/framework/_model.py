@@ -11,15 +11,9 @@ from __future__ import annotations
 import sys
 from abc import ABCMeta
 
-from ._fields import (
-    MISSING,
-    Decorated,
-    FieldInfo,
-    ModelPrivateAttr,
-    ValidationInfo,
-    adopt,
-)
+from ._fields import MISSING, Decorated, ModelPrivateAttr, ValidationInfo, adopt
 from ._invalid import Invalid, Line, ModelUsageError, ValidationError
+from ._old_names import OldNames
 from ._types import Scope
 
 _IGNORED_ATTRIBUTES = (type(lambda: 0), property, classmethod, staticmethod, type, Decorated)
@@ -45,11 +39,11 @@ def _is_class_variable(annotation):
     return "ClassVar" in str(getattr(annotation, "__origin__", annotation)) and "typing" in str(annotation)
 
 
-class ModelMeta(ABCMeta):
+class ModelMetaclass(ABCMeta):
     """Takes a class body apart: fields, private attributes, validators, configuration."""
 
     def __new__(mcs, name, bases, namespace, **kwargs):
-        parents = [base for base in bases if isinstance(base, ModelMeta)]
+        parents = [base for base in bases if isinstance(base, ModelMetaclass)]
         config = {}
         for parent in reversed(parents):
             config.update(parent.model_config)
@@ -67,8 +61,10 @@ class ModelMeta(ABCMeta):
             namespace["__hash__"] = _hash_of_fields
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
         frame = sys._getframe(1)
-        in_function = frame.f_locals is not frame.f_globals
-        scope = Scope(cls, frame.f_globals, dict(frame.f_locals) if in_function else None, _parameters_of(parents))
+        local_names = None
+        if frame.f_locals is not frame.f_globals and any(isinstance(value, str) for value in annotations.values()):
+            local_names = dict(frame.f_locals)
+        scope = Scope(cls, frame.f_globals, local_names, _parameters_of(parents))
         cls.__scope__ = scope
         cls.model_fields = body.fields(scope)
         return cls
@@ -116,20 +112,24 @@ class _Body:
             return
         elif key.startswith("_"):
             default = namespace.pop(key, MISSING)
-            self.private[key] = default if isinstance(default, ModelPrivateAttr) else ModelPrivateAttr(default)
+            default = adopt(default)
+            self.private[key] = default if isinstance(default, ModelPrivateAttr) else ModelPrivateAttr(default.default)
         else:
             declared = adopt(namespace.pop(key, MISSING))
             self.own[key] = (declared, annotation)
 
     def _unannotated(self, key, namespace, annotations):
         value = namespace[key]
+        if type(value).__module__.startswith("pydantic."):
+            value = adopt(value)
         if isinstance(value, Decorated):
             self.decorated[key] = value
             namespace[key] = value.function
         elif key in annotations or key.startswith("__") or key == "model_config":
             return
         elif isinstance(value, ModelPrivateAttr):
-            self.private[key] = namespace.pop(key)
+            self.private[key] = value
+            del namespace[key]
         elif isinstance(value, _IGNORED_ATTRIBUTES) or hasattr(type(value), "__get__"):
             self.decorated.pop(key, None)
         elif key.startswith("_"):
@@ -157,7 +157,7 @@ def _hash_of_fields(self):
     return hash(tuple([values.get(name) for name in type(self).model_fields]))
 
 
-class BaseModel(metaclass=ModelMeta):
+class BaseModel(OldNames, metaclass=ModelMetaclass):
     """Base of all models of the SDK."""
 
     __slots__ = ("__dict__", "__model_set__", "__model_extra__", "__model_private__")
@@ -356,7 +356,7 @@ class BaseModel(metaclass=ModelMeta):
         from ._dump import How
 
         how = How(mode == "json", by_alias, exclude_unset, exclude_defaults, exclude_none)
-        return how.model(self, type(self), include, exclude)
+        return how.start(self, include, exclude)
 
     def model_dump_json(self, *, indent=None, include=None, exclude=None, context=None, by_alias=None,
                         exclude_unset=False, exclude_defaults=False, exclude_none=False, **ignored):  # fmt: skip
@@ -364,7 +364,7 @@ class BaseModel(metaclass=ModelMeta):
         from ._dump import How, json_text
 
         how = How(True, by_alias, exclude_unset, exclude_defaults, exclude_none)
-        return json_text(how.model(self, type(self), include, exclude), indent)
+        return json_text(how.start(self, include, exclude), indent)
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

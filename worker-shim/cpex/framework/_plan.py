@@ -16,7 +16,7 @@ class Plan:
     """The compiled form of one class."""
 
     __slots__ = ("cls", "fields", "types", "keys", "extra", "private", "before", "after", "root", "informed",
-                 "serializers", "post_init", "by_name")  # fmt: skip
+                 "serializers", "post_init", "by_name", "dumped")  # fmt: skip
 
     def __init__(self, cls):
         self.cls = cls
@@ -33,6 +33,11 @@ class Plan:
         self.serializers = _serializers(cls, decorated)
         self.types = {}
         self.fields = [self._field(name, field, decorated) for name, field in cls.model_fields.items()]
+        self.dumped = [
+            (name, self.types[name].dump, self.serializers.get(name))
+            for name, field in cls.model_fields.items()
+            if not field.exclude
+        ]
         self.keys = frozenset(entry[1] for entry in self.fields)
 
     def _field(self, name, field, decorated):

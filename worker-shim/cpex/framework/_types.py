@@ -13,9 +13,8 @@ from enum import Enum
 
 from . import _containers as containers
 from . import _scalars as scalars
-from ._fields import MISSING, Any, FieldInfo
-from ._invalid import Invalid
-from ._secret import SecretStr
+from ._fields import MISSING, Any, Parameter, limits_of
+from ._invalid import Invalid, Line
 
 
 class Type:
@@ -52,6 +51,49 @@ class LazyClass:
         if cls is not None and isinstance(value, cls):
             return value
         raise Invalid.one("is_instance_of", value, {"class": self.name})
+
+
+class LazyModel:
+    """Stands for a model whose module is imported when the first value for it arrives. May be part of a union with
+    None only."""
+
+    def __init__(self, module, name, optional=False):
+        self.module = module
+        self.name = name
+        self.optional = optional
+
+    def __or__(self, none):
+        return LazyModel(self.module, self.name, True)
+
+    def resolve(self):
+        """The model."""
+        return getattr(__import__(self.module, None, None, ("__name__",)), self.name)
+
+    def check(self, value, info):
+        return self.resolve().__validate__(value, info)
+
+    def dump(self, value, how):
+        cls = self.resolve()
+        return how.model(value, cls) if isinstance(value, cls) else how.any(value)
+
+    def compiled(self):
+        """The type for a field."""
+        inner = Type(self.name, self.check, None, self.dump)
+        return containers.nullable(inner, Type) if self.optional else inner
+
+
+class OneOf:
+    """Stands for `typing.Literal` in the SDK's own annotations."""
+
+    def __init__(self, *values):
+        self.values = values
+        self.optional = False
+
+    def resolve(self):
+        """The same for those who ask for a field's annotation."""
+        from typing import Literal
+
+        return Literal[self.values]
 
 
 class Tagged:
@@ -92,31 +134,33 @@ def compile_type(annotation, scope):
         return known
     if isinstance(annotation, str):
         return compile_type(scope.evaluate(annotation), scope)
-    if isinstance(annotation, (LazyClass, Tagged)):
+    if isinstance(annotation, (LazyClass, LazyModel, OneOf, Tagged)):
         return _own_construct(annotation, scope)
     if isinstance(annotation, types.UnionType):
         return _union(annotation.__args__, scope)
     if getattr(annotation, "__metadata__", None) is not None and hasattr(annotation, "__origin__"):
         return _annotated(annotation, scope)
     origin = getattr(annotation, "__origin__", None)
-    if origin is not None and not isinstance(annotation, type(scope.owner) if scope.owner else ()):
+    if origin is not None:
         return _generic(annotation, origin, scope)
     return _plain(annotation, scope)
 
 
 def _own_construct(annotation, scope):
+    if isinstance(annotation, LazyModel):
+        return annotation.compiled()
     if isinstance(annotation, LazyClass):
         return Type(f"is-instance[{annotation.name}]", annotation.check)
+    if isinstance(annotation, OneOf):
+        return containers.literal(annotation.values, Type)
     members = {tag: compile_type(member, scope) for tag, member in annotation.members.items()}
     return containers.tagged_union(annotation.find_tag, members, Type)
 
 
 def _annotated(annotation, scope):
     inner = compile_type(annotation.__origin__, scope)
-    for extra in annotation.__metadata__:
-        if isinstance(extra, FieldInfo) and extra.limits:
-            inner = limited(inner, extra.limits)
-    return inner
+    limits = limits_of(annotation.__metadata__)
+    return limited(inner, limits) if limits else inner
 
 
 def _generic(annotation, origin, scope):
@@ -208,8 +252,8 @@ def _plain(annotation, scope):
         return compile_type(annotation.__value__, scope)
     if not isinstance(annotation, type):
         return _special_form(annotation, scope)
-    if annotation in scope.parameters:
-        return compile_type(scope.parameters[annotation], scope)
+    if issubclass(annotation, Parameter):
+        return _type_variable(annotation, scope)
     return _class(annotation)
 
 
@@ -234,8 +278,8 @@ def _class(cls):
         return containers.enumeration(cls, Type)
     if hasattr(cls, "__plan__"):
         return _model(cls)
-    if cls is SecretStr:
-        return Type("function-plain[secret]", _check_secret, lambda value: 3 if isinstance(value, SecretStr) else 1)
+    if hasattr(cls, "get_secret_value"):
+        return _secret(cls)
     if cls is type:
         return _TYPE_OBJECT
     label = (cls.__module__, cls.__name__)
@@ -247,6 +291,8 @@ def _class(cls):
         rare = _rare.type_of(cls, Type)
         if rare is not None:
             return rare
+    if hasattr(cls, "__pydantic_validator__"):
+        return _foreign_model(cls)
     if getattr(cls, "_is_protocol", False) and not getattr(cls, "_is_runtime_protocol", False):
         return ANY
     if hasattr(cls, "__total__") and hasattr(cls, "__required_keys__"):
@@ -265,10 +311,25 @@ def _instance_of(cls):
     return Type(f"is-instance[{name}]", check, lambda value: 3 if isinstance(value, cls) else 1)
 
 
-def _check_secret(value, info):
-    if isinstance(value, SecretStr):
-        return value
-    return SecretStr(scalars.check_str(value, info))
+def _foreign_model(cls):
+    """A model of pydantic, in a plugin that brings pydantic along."""
+
+    def check(value, info):
+        try:
+            return cls.model_validate(value)
+        except ValueError as problem:
+            raise Invalid([Line(e["type"], e["loc"], e["input"], e.get("ctx"), e["msg"]) for e in problem.errors()]) from None
+
+    return Type(cls.__name__, check, lambda value: 3 if isinstance(value, cls) else 1)
+
+
+def _secret(cls):
+    """SecretStr, ours or pydantic's."""
+
+    def check(value, info):
+        return value if isinstance(value, cls) else cls(scalars.check_str(value, info))
+
+    return Type("function-plain[secret]", check, lambda value: 3 if isinstance(value, cls) else 1)
 
 
 def _model(cls):

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins that never wait; this module does not import asyncio."""
+
+import contextvars
+import datetime
+import enum
+import os
+import sys
+
+from cpex.framework import (
+    Plugin,
+    PluginConfig,
+    PluginError,
+    PluginErrorModel,
+    PluginPayload,
+    PluginResult,
+    PluginViolation,
+    PluginViolationError,
+    ResourcePreFetchResult,
+    ToolPreInvokePayload,
+    ToolPreInvokeResult,
+    hook,
+)
+
+seen = contextvars.ContextVar("seen", default="nothing")
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Opaque:
+    pass
+
+
+class Sample(Plugin):
+    """Does what the argument `do` of a tool call names."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.ready = False
+
+    async def initialize(self):
+        self.ready = True
+        seen.set("initialize")
+
+    async def shutdown(self):
+        print("shutdown of", self.name)
+
+    async def tool_pre_invoke(self, payload, context):
+        do = (payload.args or {}).get("do", "nothing")
+        return getattr(self, "do_" + do)(payload, context)
+
+    def do_nothing(self, payload, context):
+        return ToolPreInvokeResult()
+
+    def do_change(self, payload, context):
+        assert self.ready and isinstance(payload, ToolPreInvokePayload)
+        args = {**payload.args, "added": [1, 2.5, None, True, b"\x00\xff", 2**100]}
+        return ToolPreInvokeResult(modified_payload=payload.model_copy(update={"args": args}))
+
+    def do_exotic(self, payload, context):
+        values = {
+            "tuple": (1, (2,)), "set": {3, 1, 2}, "date": datetime.date(2026, 1, 2), "enum": Colour.RED, "keys": {1: "a"},
+            "delta": datetime.timedelta(days=1, seconds=3661, microseconds=500000),
+        }  # fmt: skip
+        return ToolPreInvokeResult(modified_payload=payload.model_copy(update={"args": values}))
+
+    def do_opaque(self, payload, context):
+        return ToolPreInvokeResult(metadata={"it": Opaque()})
+
+    def do_deep(self, payload, context):
+        deep = []
+        deep.append(deep)
+        return ToolPreInvokeResult(metadata={"deep": deep})
+
+    def do_large(self, payload, context):
+        return ToolPreInvokeResult(metadata={"large": "x" * payload.args["size"]})
+
+    def do_metadata(self, payload, context):
+        shared = context.global_context
+        return ToolPreInvokeResult(
+            metadata={
+                "request_id": shared.request_id, "user": shared.user, "tenant_id": shared.tenant_id, "state": dict(shared.state),
+                "shared_metadata": dict(shared.metadata), "own_state": context.state, "own_metadata": context.metadata,
+            }
+        )  # fmt: skip
+
+    def do_state(self, payload, context):
+        context.global_context.state["n"] = context.global_context.state.get("n", 0) + 1
+        context.global_context.metadata["m"] = "m"
+        context.state["mine"] = context.state.get("mine", 0) + 1
+        context.metadata["also"] = True
+        return None if payload.args.get("junk") else ToolPreInvokeResult(continue_processing=True)
+
+    def do_block(self, payload, context):
+        violation = PluginViolation(reason="r", description="d", code="C", details={"a": 1}, http_status_code=429)
+        return ToolPreInvokeResult(
+            continue_processing=False, violation=violation, retry_delay_ms=7, http_headers={"X": "y"}, denial_metadata={"k": 1}
+        )
+
+    def do_none(self, payload, context):
+        return None
+
+    def do_text(self, payload, context):
+        return "text"
+
+    def do_cross(self, payload, context):
+        from cpex.framework import ResourcePreFetchPayload
+
+        return PluginResult(modified_payload=ResourcePreFetchPayload(uri="u"))
+
+    def do_local_class(self, payload, context):
+        class Local(PluginPayload):
+            a: int = 1
+
+        return PluginResult(modified_payload=Local())
+
+    def do_dict(self, payload, context):
+        return PluginResult(modified_payload={"plain": True})
+
+    def do_raise(self, payload, context):
+        kind = payload.args["kind"]
+        if kind == "PluginError":
+            error = PluginErrorModel(message="m", plugin_name="other", code="c", details={"x": 1}, mcp_error_code=-1)
+            raise PluginError(error)
+        if kind == "PluginViolationError":
+            raise PluginViolationError("denied", violation=PluginViolation(reason="r", description="d", code="c"))
+        if kind == "SystemExit":
+            sys.exit(3)
+        if kind == "StopIteration":
+            raise StopIteration
+        if kind == "recursion":
+            return self.do_raise(payload, context)
+        raise {"ValueError": ValueError, "TimeoutError": TimeoutError, "KeyboardInterrupt": KeyboardInterrupt}[kind]("no")
+
+    def do_secret(self, payload, context):
+        secret = context.global_context.state["token"]
+        text = f"{secret} {secret!r} {secret.get_secret_value()[:2]}"
+        return ToolPreInvokeResult(metadata={"text": text, "secret": secret})
+
+    def do_print(self, payload, context):
+        print("printed \udc80")
+        os.write(1, b"written\n")
+        os.write(3, b"\xc1") if payload.args.get("to_3") else None
+        print("to stderr", file=sys.stderr)
+        return ToolPreInvokeResult()
+
+    def do_context_variable(self, payload, context):
+        before = seen.get()
+        seen.set("a call")
+        return ToolPreInvokeResult(metadata={"before": before})
+
+    def do_fork(self, payload, context):
+        child = os.fork()
+        if child == 0:
+            return ToolPreInvokeResult(metadata={"child": True})
+        _, status = os.waitpid(child, 0)
+        return ToolPreInvokeResult(metadata={"status": os.waitstatus_to_exitcode(status)})
+
+    def do_thread(self, payload, context):
+        import _thread
+        import time
+
+        _thread.start_new_thread(lambda: [time.sleep(0.001) for _ in range(1000)], ())
+        return ToolPreInvokeResult()
+
+    def do_modules(self, payload, context):
+        return ToolPreInvokeResult(metadata={"asyncio": "asyncio" in sys.modules, "path": sys.path, "argv": sys.argv})
+
+    def do_process(self, payload, context):
+        import resource
+        import signal
+
+        limits = {name: resource.getrlimit(getattr(resource, name))[0] for name in ("RLIMIT_AS", "RLIMIT_NOFILE", "RLIMIT_CORE")}
+        mask = os.umask(0o77)
+        os.umask(mask)
+        return ToolPreInvokeResult(
+            metadata={
+                "sid": os.getsid(0), "pid": os.getpid(), "env": dict(os.environ), "limits": limits, "umask": mask,
+                "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd")), "sigint": int(signal.getsignal(signal.SIGINT)),
+                "sigterm": int(signal.getsignal(signal.SIGTERM)), "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+                "oom": int(open("/proc/self/oom_score_adj").read()), "stdin": sys.stdin.read(),
+            }
+        )  # fmt: skip
+
+    async def resource_pre_fetch(self, payload, context, extensions):
+        labels = None if extensions is None else type(extensions).__name__
+        return ResourcePreFetchResult(metadata={"extensions": labels, "uri": payload.uri})
+
+    async def http_pre_request(self, payload, context):
+        return PluginResult(metadata={"kind": type(payload).__name__})
+
+    @hook("sample.custom")
+    async def custom(self, payload, context):
+        return PluginResult(modified_payload=payload, metadata={"type": type(payload).__name__})
+
+    def not_async(self, payload, context):
+        return ToolPreInvokeResult()
+
+    async def too_few(self, payload):
+        return ToolPreInvokeResult()
+
+    async def bad_await(self, payload, context):
+        return await _Bad()
+
+    async def bare_yield(self, payload, context):
+        await _Bare()
+        return PluginResult(metadata={"went": "on"})
+
+
+class _Bad:
+    def __await__(self):
+        yield "no future"
+
+
+class _Bare:
+    def __await__(self):
+        yield
+
+
+class Billing(Plugin):
+    class Charge(PluginPayload):
+        cents: int
+
+    @hook("billing.before", Charge, PluginResult)
+    async def round_up(self, payload, context):
+        return PluginResult(modified_payload=payload.model_copy(update={"cents": payload.cents + 1}))
+
+
+class Exits(Plugin):
+    def __init__(self, config):
+        sys.exit("cannot start")
+
+
+class FailsToInitialize(Plugin):
+    async def initialize(self):
+        raise KeyError("token")
+
+
+class LooksAtConfig(Plugin):
+    async def tool_pre_invoke(self, payload, context):
+        assert isinstance(self.config, PluginConfig)
+        return ToolPreInvokeResult(metadata={"config": self.config.config, "priority": self.priority, "mode": str(self.mode)})
+
+
+class ShutdownFails(Plugin):
+    async def shutdown(self):
+        raise RuntimeError("not so fast")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What plugins import. Every name is looked up in its module at first use (PEP 562), so importing this costs little.
+
+Names of the host side raise an ImportError that says where they live.
+"""
+
+_MODULES = {
+    "base": ("Plugin",),
+    "decorator": ("hook",),
+    "errors": ("DenialExecutionRecord", "DenialOutcome", "PluginError", "PluginViolationError"),
+    "hooks.agents": (
+        "AgentHookType", "AgentPostInvokePayload", "AgentPostInvokeResult", "AgentPreInvokePayload",
+        "AgentPreInvokeResult",
+    ),
+    "hooks.http": (
+        "HttpAuthCheckPermissionPayload", "HttpAuthCheckPermissionResult", "HttpAuthCheckPermissionResultPayload",
+        "HttpAuthResolveUserPayload", "HttpAuthResolveUserResult", "HttpHeaderPayload", "HttpHookType",
+        "HttpPostRequestPayload", "HttpPostRequestResult", "HttpPreRequestPayload", "HttpPreRequestResult",
+    ),
+    "hooks.policies": ("HookPayloadPolicy",),
+    "hooks.prompts": (
+        "PromptHookType", "PromptPosthookPayload", "PromptPosthookResult", "PromptPrehookPayload",
+        "PromptPrehookResult",
+    ),
+    "hooks.registry": ("HookRegistry", "get_hook_registry"),
+    "hooks.resources": (
+        "ResourceHookType", "ResourcePostFetchPayload", "ResourcePostFetchResult", "ResourcePreFetchPayload",
+        "ResourcePreFetchResult",
+    ),
+    "hooks.tools": (
+        "ToolHookType", "ToolPostInvokePayload", "ToolPostInvokeResult", "ToolPreInvokePayload",
+        "ToolPreInvokeResult",
+    ),
+    "models": (
+        "ControlExecutionRecord", "ControlExecutionStatus", "GlobalContext", "MCPClientConfig", "MCPServerConfig",
+        "OnError", "PluginCondition", "PluginConfig", "PluginContext", "PluginContextTable", "PluginErrorModel",
+        "PluginMode", "PluginPayload", "PluginResult", "PluginViolation", "TransportType", "UserContext",
+    ),
+    "observability": ("ObservabilityProvider",),
+    "utils": ("get_attr",),
+}  # fmt: skip
+_HOST_ONLY = (
+    "ConfigLoader", "ExternalPluginServer", "PluginLoader", "PluginManager", "TenantPluginManager",
+    "get_plugin_manager",
+)  # fmt: skip
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+
+# Host-side names are left out here, so that a star import gives a plugin all it can use.
+__all__ = sorted(name for name in _WHERE if name != "HookPayloadPolicy")
+
+
+def __getattr__(name):
+    module = _WHERE.get(name)
+    if module is not None:
+        # The builtin, for importlib itself is not loaded in a bare interpreter.
+        value = getattr(__import__(f"{__name__}.{module}", None, None, ("__name__",)), name)
+        globals()[name] = value
+        return value
+    if name in _HOST_ONLY:
+        from ._host import host_only
+
+        raise host_only(__name__, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of the configuration file that concern the host: transports of external plugins, `applied_to`.
+
+They are here so that a whole entry of the file validates; the plugin itself hardly ever looks at them. Their names
+belong to `cpex.framework.models`, which imports this module on demand.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ._fields import Any, ConfigDict, Field, field_validator, model_validator
+from ._model import BaseModel
+from .models import PluginConfig, TransportType
+
+
+class BaseTemplate(BaseModel):
+    """What an `applied_to` entry reads besides its own fields."""
+
+    context: list[str] | None = None
+    extensions: dict[str, Any] | None = None
+
+
+class ToolTemplate(BaseTemplate):
+    """A tool that a plugin applies to."""
+
+    tool_name: str
+    fields: list[str] | None = None
+    result: bool = False
+
+
+class PromptTemplate(BaseTemplate):
+    """A prompt that a plugin applies to."""
+
+    prompt_name: str
+    fields: list[str] | None = None
+    result: bool = False
+
+
+class ResourceTemplate(BaseTemplate):
+    """A resource that a plugin applies to."""
+
+    resource_uri: str
+    fields: list[str] | None = None
+    result: bool = False
+
+
+class AppliedTo(BaseModel):
+    """Tools, prompts and resources that a plugin applies to."""
+
+    tools: list[ToolTemplate] | None = None
+    prompts: list[PromptTemplate] | None = None
+    resources: list[ResourceTemplate] | None = None
+
+
+def _socket_path(value, what):
+    """An absolute path in a folder that exists; folders that anybody can write to are worth a warning."""
+    if value is None:
+        return value
+    if not value.strip():
+        raise ValueError(f"{what} must be a non-empty string.")
+    path = Path(value).expanduser().resolve()
+    if not path.parent.is_dir():
+        raise ValueError(f"{what} parent directory does not exist: {path.parent}")
+    if path.parent.stat().st_mode & 0o002:
+        import logging
+
+        logging.getLogger("cpex.framework.models").warning("%s: %s is world-writable", what, path.parent)
+    return str(path)
+
+
+class MCPTransportTLSConfigBase(BaseModel):
+    """Certificates, for both ends."""
+
+    certfile: str | None = None
+    keyfile: str | None = None
+    ca_bundle: str | None = None
+    keyfile_password: str | None = None
+
+    @field_validator("ca_bundle", "certfile", "keyfile")
+    @classmethod
+    def validate_path(cls, value):
+        """The file has to exist."""
+        if not value:
+            return value
+        path = Path(value).expanduser()
+        if not path.is_file():
+            raise ValueError(f"TLS file path does not exist: {value}")
+        return str(path)
+
+    @model_validator(mode="after")
+    def validate_cert_key(self):
+        """A key is of no use alone."""
+        if self.keyfile and not self.certfile:
+            raise ValueError("keyfile requires certfile to be specified")
+        return self
+
+
+class MCPClientTLSConfig(MCPTransportTLSConfigBase):
+    """TLS towards an MCP plugin server."""
+
+    verify: bool = True
+    check_hostname: bool = True
+
+
+class MCPServerTLSConfig(MCPTransportTLSConfigBase):
+    """TLS of an MCP plugin server."""
+
+    ssl_cert_reqs: int = 2
+
+
+class GRPCClientTLSConfig(MCPTransportTLSConfigBase):
+    """TLS towards a gRPC plugin server."""
+
+    verify: bool = True
+
+
+class GRPCServerTLSConfig(MCPTransportTLSConfigBase):
+    """TLS of a gRPC plugin server."""
+
+    client_auth: str = "require"
+
+    @field_validator("client_auth")
+    @classmethod
+    def validate_client_auth(cls, value):
+        """One of none, optional, require."""
+        choices = {"none", "optional", "require"}
+        if value.lower() not in choices:
+            raise ValueError(f"client_auth must be one of {choices}, got '{value}'")
+        return value.lower()
+
+
+class MCPServerConfig(BaseModel):
+    """Where an MCP plugin server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    tls: MCPServerTLSConfig | None = None
+
+    @field_validator("uds")
+    @classmethod
+    def validate_uds(cls, value):
+        """A usable socket path."""
+        return _socket_path(value, "MCP server uds")
+
+    @model_validator(mode="after")
+    def validate_uds_tls(self):
+        """Sockets of the file system have no TLS."""
+        if self.uds and self.tls:
+            raise ValueError("TLS configuration is not supported for Unix domain sockets.")
+        return self
+
+
+class MCPClientConfig(BaseModel):
+    """How an MCP plugin server is reached."""
+
+    proto: TransportType
+    url: str | None = None
+    script: str | None = None
+    cmd: list[str] | None = None
+    env: dict[str, str] | None = None
+    cwd: str | None = None
+    uds: str | None = None
+    tls: MCPClientTLSConfig | None = None
+    reconnect_attempts: int = 3
+    reconnect_delay: float = 0.1
+
+    @field_validator("url")
+    @classmethod
+    def validate_url(cls, value):
+        """A plain web address."""
+        if not value:
+            return value
+        from .validators import validate_plugin_url
+
+        return validate_plugin_url(value)
+
+    @field_validator("script")
+    @classmethod
+    def validate_script(cls, value):
+        """An absolute path has to be a program."""
+        path = Path(value).expanduser() if value else None
+        if path is not None and path.is_absolute():
+            if not path.is_file():
+                raise ValueError(f"MCP server script {value} does not exist.")
+            if path.suffix not in (".py", ".sh") and not os.access(path, os.X_OK):
+                raise ValueError(f"MCP server script {value} must be executable.")
+        return value
+
+    @field_validator("cmd")
+    @classmethod
+    def validate_cmd(cls, value):
+        """A program and its arguments, none of them empty."""
+        if value is not None and not value:
+            raise ValueError("MCP stdio cmd must be a non-empty list.")
+        if value is not None and not all(part.strip() for part in value):
+            raise ValueError("MCP stdio cmd entries must be non-empty strings.")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def validate_env(cls, value):
+        """Variables have names."""
+        if value is not None and not value:
+            raise ValueError("MCP stdio env must be a non-empty dict.")
+        if value is not None and not all(key.strip() for key in value):
+            raise ValueError("MCP stdio env keys must be non-empty strings.")
+        return value
+
+    @field_validator("cwd")
+    @classmethod
+    def validate_cwd(cls, value):
+        """A folder that exists."""
+        if not value:
+            return value
+        path = Path(value).expanduser().resolve()
+        if not path.is_dir():
+            raise ValueError(f"MCP stdio cwd {value} does not exist or is not a directory.")
+        return str(path)
+
+    @field_validator("uds")
+    @classmethod
+    def validate_uds(cls, value):
+        """A usable socket path."""
+        return _socket_path(value, "MCP client uds")
+
+    @model_validator(mode="after")
+    def validate_tls_usage(self):
+        """TLS only over HTTP, and not on sockets of the file system."""
+        if self.tls and self.proto not in (TransportType.SSE, TransportType.STREAMABLEHTTP):
+            raise ValueError("TLS configuration is only valid for HTTP/SSE transports")
+        if self.uds and self.tls:
+            raise ValueError("TLS configuration is not supported for Unix domain sockets.")
+        return self
+
+    @model_validator(mode="after")
+    def validate_transport_fields(self):
+        """Each transport has its own settings."""
+        if self.proto == TransportType.STDIO and self.url:
+            raise ValueError("URL is only valid for HTTP/SSE transports")
+        if self.proto != TransportType.STDIO and (self.script or self.cmd or self.env or self.cwd):
+            raise ValueError("script/cmd/env/cwd are only valid for STDIO transport")
+        if self.proto != TransportType.STREAMABLEHTTP and self.uds:
+            raise ValueError("uds is only valid for STREAMABLEHTTP transport")
+        return self
+
+
+class GRPCClientConfig(BaseModel):
+    """How a gRPC plugin server is reached."""
+
+    target: str | None = None
+    uds: str | None = None
+    tls: GRPCClientTLSConfig | None = None
+
+    @field_validator("target")
+    @classmethod
+    def validate_target(cls, value):
+        """host:port"""
+        if value is not None and not value:
+            raise ValueError("gRPC target address cannot be empty")
+        if value is not None and ":" not in value:
+            raise ValueError(f"gRPC target must be in host:port format, got '{value}'")
+        return value
+
+    @field_validator("uds")
+    @classmethod
+    def validate_uds(cls, value):
+        """A usable socket path."""
+        return _socket_path(value, "gRPC client uds")
+
+    @model_validator(mode="after")
+    def validate_target_or_uds(self):
+        """One address, not two."""
+        if self.target is None and self.uds is None:
+            raise ValueError("gRPC client must have either 'target' or 'uds' configured")
+        if self.target is not None and self.uds is not None:
+            raise ValueError("gRPC client cannot have both 'target' and 'uds' configured")
+        if self.uds is not None and self.tls:
+            raise ValueError("TLS configuration is not supported for Unix domain sockets")
+        return self
+
+    def get_target(self):
+        """The address as gRPC writes it."""
+        return f"unix://{self.uds}" if self.uds else self.target or ""
+
+
+class GRPCServerConfig(BaseModel):
+    """Where a gRPC plugin server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    uds: str | None = None
+    tls: GRPCServerTLSConfig | None = None
+
+    @field_validator("uds")
+    @classmethod
+    def validate_uds(cls, value):
+        """A usable socket path."""
+        return _socket_path(value, "gRPC server uds")
+
+    @model_validator(mode="after")
+    def validate_uds_tls(self):
+        """Sockets of the file system have no TLS."""
+        if self.uds and self.tls:
+            raise ValueError("TLS configuration is not supported for Unix domain sockets")
+        return self
+
+    def get_bind_address(self):
+        """The address as gRPC writes it."""
+        return f"unix://{self.uds}" if self.uds else f"{self.host}:{self.port}"
+
+
+class UnixSocketClientConfig(BaseModel):
+    """How a plugin server on a Unix socket is reached."""
+
+    path: str
+    reconnect_attempts: int = 3
+    reconnect_delay: float = 0.1
+    timeout: float = 30.0
+
+    @field_validator("path")
+    @classmethod
+    def validate_path(cls, value):
+        """An absolute path."""
+        if not value:
+            raise ValueError("Unix socket path cannot be empty")
+        if not value.startswith("/"):
+            raise ValueError(f"Unix socket path must be absolute, got '{value}'")
+        return value
+
+
+class UnixSocketServerConfig(BaseModel):
+    """Where a plugin server on a Unix socket listens."""
+
+    path: str = "/tmp/mcpgateway-plugins.sock"  # noqa: S108 - the default of the format
+
+
+class Config(BaseModel):
+    """The whole configuration file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    plugins: list[PluginConfig] | None = Field(default_factory=list)
+    plugin_dirs: list[str] = Field(default_factory=list)
+    server_settings: MCPServerConfig | None = None
+    grpc_server_settings: GRPCServerConfig | None = None
+    unix_socket_server_settings: UnixSocketServerConfig | None = None
+
+
+def check_mcp_transport(name, mcp):
+    """What each MCP transport needs."""
+    proto = mcp.proto
+    if proto == TransportType.STDIO and not (mcp.script or mcp.cmd):
+        raise ValueError(f"Plugin {name} has transport type set to STDIO but no script/cmd value")
+    if proto == TransportType.STDIO and mcp.script and mcp.cmd:
+        raise ValueError(f"Plugin {name} must set either script or cmd for STDIO, not both")
+    if proto in (TransportType.STREAMABLEHTTP, TransportType.SSE) and not mcp.url:
+        raise ValueError(f"Plugin {name} has transport type set to StreamableHTTP but no url value")
+    if proto not in (TransportType.SSE, TransportType.STREAMABLEHTTP, TransportType.STDIO):
+        raise ValueError(f"Plugin {name} must set transport type to either SSE or STREAMABLEHTTP or STDIO")
+
+
+def check_external(entry, config_is_fine):
+    """What an external plugin needs."""
+    name = entry.name
+    if entry.config and not config_is_fine:
+        raise ValueError(
+            f"Cannot have {name} plugin defined as 'external' with 'config' set. "
+            "'config' section settings can only be set on the plugin server."
+        )
+    count = sum(transport is not None for transport in (entry.mcp, entry.grpc, entry.unix_socket))
+    if count == 0:
+        raise ValueError(f"External plugin {name} must have 'mcp', 'grpc', or 'unix_socket' section configured")
+    if count > 1:
+        raise ValueError(
+            f"External plugin {name} can only have one transport configured (mcp, grpc, or unix_socket)"
+        )
+
+
+for _cls in list(globals().values()):
+    if isinstance(_cls, type) and _cls.__module__ == __name__:
+        _cls.__module__ = "cpex.framework.models"

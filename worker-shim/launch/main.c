@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * cpexd-launch: makes of a forked child what a worker shall be, then becomes the Python of the plugin's venv.
+ *
+ * It stands between the daemon and Python so that the daemon can start workers with posix_spawn, from a large address space,
+ * and so that none of this runs in a forked copy of the daemon. It gets the socket as descriptor 3 and the plugin's output as 1
+ * and 2. Every step that fails says so on descriptor 2 and ends with a status of its own (see launch.h); nothing is tolerated
+ * silently but the OOM score, which is advice.
+ *
+ * The environment is passed on, for that is how people configure plugins, without what would make Python look elsewhere for
+ * code, and without what the service manager addressed to the daemon (clean.c).
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "launch.h"
+
+#define OOM_SCORE_ADJ_RAISE 300 /* the kernel's scale ends at 1000: a worker goes before the daemon */
+
+__attribute__((noreturn, format(printf, 2, 3))) static void fail(int status, const char *format, ...) {
+        va_list args;
+
+        (void)fputs("cpexd-launch: ", stderr);
+        va_start(args, format);
+        (void)vfprintf(stderr, format, args);
+        va_end(args);
+        (void)fputc('\n', stderr);
+        exit(status);
+}
+
+static unsigned long long parse_number(const char *option, const char *text) {
+        unsigned long long n;
+        char *end;
+
+        errno = 0;
+        n = strtoull(text, &end, 10);
+        if (errno != 0 || end == text || *end != '\0' || *text == '-')
+                fail(LAUNCH_EXIT_USAGE, "%s takes a number, not \"%s\"", option, text);
+        return n;
+}
+
+static void parse_options(int argc, char *argv[], struct launch *launch) {
+        static const struct option options[] = {
+                {"python", required_argument, NULL, 'p'},
+                {"shim", required_argument, NULL, 's'},
+                {"ext", required_argument, NULL, 'e'},
+                {"sdk", required_argument, NULL, 'k'},
+                {"name", required_argument, NULL, 'n'},
+                {"parent", required_argument, NULL, 'P'},
+                {"rlimit-as", required_argument, NULL, 'a'},
+                {"rlimit-nofile", required_argument, NULL, 'f'},
+                {NULL, 0, NULL, 0},
+        };
+        int option;
+
+        while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0)
+                switch (option) {
+                case 'p':
+                        launch->python = optarg;
+                        break;
+                case 's':
+                        launch->shim = optarg;
+                        break;
+                case 'e':
+                        launch->ext = optarg;
+                        break;
+                case 'k':
+                        launch->sdk = optarg;
+                        break;
+                case 'n':
+                        launch->name = optarg;
+                        break;
+                case 'P':
+                        launch->parent = (pid_t)parse_number("--parent", optarg);
+                        break;
+                case 'a':
+                        launch->as_bytes = parse_number("--rlimit-as", optarg);
+                        break;
+                case 'f':
+                        launch->nofile = parse_number("--rlimit-nofile", optarg);
+                        break;
+                default:
+                        exit(LAUNCH_EXIT_USAGE); /* getopt has said what is wrong */
+                }
+        if (optind < argc)
+                fail(LAUNCH_EXIT_USAGE, "\"%s\" is one argument too many", argv[optind]);
+        if (!launch->python || !launch->shim || !launch->ext || !launch->sdk)
+                fail(LAUNCH_EXIT_USAGE, "--python, --shim, --ext and --sdk are required");
+}
+
+static void check_socket(void) {
+        struct stat st;
+
+        if (fstat(LAUNCH_FD_SOCKET, &st) < 0 || !S_ISSOCK(st.st_mode))
+                fail(LAUNCH_EXIT_SETUP, "descriptor %d is not a socket; this program is started by cpexd", LAUNCH_FD_SOCKET);
+}
+
+/* The worker dies with the daemon. The daemon may have died before the first line: then nobody waits for this worker. */
+static void follow_parent(pid_t parent) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+                fail(LAUNCH_EXIT_SETUP, "cannot ask to be killed with the daemon: %m");
+        if (parent > 0 && getppid() != parent)
+                fail(LAUNCH_EXIT_SETUP, "the daemon, process %d, is gone", (int)parent);
+}
+
+static void leave_session(void) {
+        if (setsid() < 0 && getsid(0) != getpid())
+                fail(LAUNCH_EXIT_SETUP, "cannot start a new session: %m");
+}
+
+static void reset_signals(void) {
+        sigset_t none;
+
+        for (int i = 1; i < NSIG; i++) /* refused for SIGKILL, SIGSTOP and libc's own: fine */
+                (void)signal(i, SIG_DFL);
+        (void)signal(SIGINT, SIG_IGN); /* Ctrl-C is the daemon's affair; Python leaves an ignored SIGINT alone */
+        (void)sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void close_from(int first) {
+        struct dirent *entry;
+        DIR *dir;
+        int fd;
+
+        if (syscall(SYS_close_range, first, ~0u, 0) == 0)
+                return;
+        dir = opendir("/proc/self/fd"); /* a kernel before 5.9, or a filter that knows no close_range */
+        if (!dir)
+                fail(LAUNCH_EXIT_SETUP, "cannot list the open descriptors to close them: %m");
+        while ((entry = readdir(dir))) {
+                fd = atoi(entry->d_name);
+                if (fd >= first && fd != dirfd(dir))
+                        (void)close(fd);
+        }
+        (void)closedir(dir);
+}
+
+static void set_limit(int resource, const char *name, unsigned long long value) {
+        struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
+
+        if (setrlimit(resource, &limit) < 0)
+                fail(LAUNCH_EXIT_SETUP, "cannot limit %s to %llu: %m", name, value);
+}
+
+static void set_limits(const struct launch *launch) {
+        set_limit(RLIMIT_CORE, "core files", 0);
+        if (launch->nofile > 0)
+                set_limit(RLIMIT_NOFILE, "open files", launch->nofile);
+        if (launch->as_bytes > 0)
+                set_limit(RLIMIT_AS, "address space", launch->as_bytes);
+}
+
+static void raise_oom_score(void) {
+        FILE *file = fopen("/proc/self/oom_score_adj", "r+e");
+        int score;
+
+        if (!file)
+                return;
+        if (fscanf(file, "%d", &score) == 1) {
+                score = score > 1000 - OOM_SCORE_ADJ_RAISE ? 1000 : score + OOM_SCORE_ADJ_RAISE;
+                rewind(file);
+                (void)fprintf(file, "%d", score);
+        }
+        (void)fclose(file);
+}
+
+/* -s: no packages of the user, -P: no folder of the script first on sys.path. argv[0] is how Python finds its venv. */
+static void run_python(const struct launch *launch) {
+        char *runner = NULL;
+
+        if (asprintf(&runner, "%s/cpexd_worker/__main__.py", launch->shim) < 0)
+                fail(LAUNCH_EXIT_SETUP, "out of memory");
+        if (access(runner, R_OK) < 0)
+                fail(LAUNCH_EXIT_SETUP, "cannot read %s: %m; is cpexd installed completely?", runner);
+        (void)execl(launch->python, launch->python, "-s", "-P", runner, launch->name, launch->ext, launch->sdk, (char *)NULL);
+        fail(errno == ENOENT ? LAUNCH_EXIT_NO_PYTHON : LAUNCH_EXIT_EXEC, "cannot run %s: %m", launch->python);
+}
+
+int main(int argc, char *argv[]) {
+        struct launch launch = {.name = "plugin"};
+
+        parse_options(argc, argv, &launch);
+        follow_parent(launch.parent);
+        check_socket();
+        leave_session();
+        reset_signals();
+        (void)umask(077);
+        close_from(LAUNCH_FD_SOCKET + 1);
+        raise_oom_score();
+        clean_environment();
+        set_limits(&launch); /* last: what comes before shall not fail for want of what a plugin is denied */
+        run_python(&launch);
+}

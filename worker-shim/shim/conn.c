@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The worker's end of the socket to the daemon. It reads as much as has arrived and hands out one decoded message at a time;
+ * the walk for the end of a message resumes where it stopped, so a long message that trickles in costs its length once. The
+ * buffer is compacted only when less than it holds would be moved away, hence each byte moves a bounded number of times.
+ *
+ * The socket moves to a high descriptor at once: plugin code that writes to a small number by mistake must not find the
+ * protocol there. Its blocking mode is left alone and does not matter.
+ */
+
+#include "cpexd.h"
+#include "head.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BUFFER_BYTES ((size_t)64 * 1024) /* room for a read; a buffer that grew beyond four times this shrinks when empty */
+#define HIGH_FD 256
+
+struct conn {
+        PyObject_HEAD int fd; /* -1: closed */
+        bool reading;         /* a thread is in recv() without the interpreter's lock */
+        size_t limit;         /* longest message accepted, in bytes */
+        uint8_t *data;
+        size_t start, len, cap; /* the bytes not yet handed out are data[start … start + len) */
+        struct walk walk;
+};
+
+static PyObject *fail_closed(void) {
+        PyErr_SetString(PyExc_ValueError, "the connection is closed");
+        return NULL;
+}
+
+static PyObject *fail_walk(enum walk_status status) {
+        PyErr_SetString(PyExc_ValueError, status == WALK_BAD    ? "the byte 0xc1 is not msgpack"
+                                          : status == WALK_DEEP ? "a message is nested deeper than 128 levels"
+                                                                : "a message is longer than the limit");
+        return NULL;
+}
+
+/* Makes room for a read behind what is held. Return: false with an exception. */
+static bool make_room(struct conn *conn) {
+        uint8_t *data;
+        size_t cap;
+
+        if (conn->len == 0)
+                conn->start = 0;
+        if (conn->len == 0 && conn->cap > 4 * BUFFER_BYTES) {
+                PyMem_Free(conn->data);
+                conn->data = NULL;
+                conn->cap = 0;
+        }
+        if (conn->cap - conn->start - conn->len >= BUFFER_BYTES / 4)
+                return true;
+        if (conn->start >= conn->len && conn->start > 0) {
+                memcpy(conn->data, conn->data + conn->start, conn->len);
+                conn->start = 0;
+        }
+        if (conn->cap - conn->start - conn->len >= BUFFER_BYTES / 4)
+                return true;
+        cap = conn->cap ? conn->cap * 2 : BUFFER_BYTES;
+        data = PyMem_Realloc(conn->data, cap);
+        if (!data) {
+                PyErr_NoMemory();
+                return false;
+        }
+        conn->data = data;
+        conn->cap = cap;
+        return true;
+}
+
+/* Reads once. Return: bytes read, 0 at the end, -1 with errno set. */
+static ssize_t read_some(struct conn *conn, bool wait) {
+        uint8_t *at = conn->data + conn->start + conn->len;
+        size_t room = conn->cap - conn->start - conn->len;
+        struct pollfd poll_fd = {.fd = conn->fd, .events = POLLIN};
+        ssize_t n;
+
+        if (!wait)
+                return recv(conn->fd, at, room, MSG_DONTWAIT);
+        conn->reading = true;
+        Py_BEGIN_ALLOW_THREADS n = recv(poll_fd.fd, at, room, 0);
+        if (n < 0 && errno == EAGAIN && poll(&poll_fd, 1, -1) > 0)
+                n = recv(poll_fd.fd, at, room, MSG_DONTWAIT);
+        Py_END_ALLOW_THREADS conn->reading = false;
+        return n;
+}
+
+/* Return: 1 when bytes were added, 0 when there are none for now, -1 with an exception. */
+static int fill(struct conn *conn, bool wait) {
+        ssize_t n;
+
+        if (!make_room(conn))
+                return -1;
+        for (;;) {
+                n = read_some(conn, wait);
+                if (n > 0) {
+                        conn->len += (size_t)n;
+                        return 1;
+                }
+                if (n == 0) {
+                        PyErr_SetString(PyExc_EOFError, conn->len == 0 ? "the daemon closed the connection"
+                                                                       : "the daemon closed the connection inside a message");
+                        return -1;
+                }
+                if (errno == EAGAIN && !wait)
+                        return 0;
+                if (errno != EINTR && errno != EAGAIN) {
+                        PyErr_SetFromErrno(PyExc_OSError);
+                        return -1;
+                }
+                if (PyErr_CheckSignals() < 0)
+                        return -1;
+        }
+}
+
+/* Return: the id of the request in `data`, -1 where it is none. */
+static long long request_id(const uint8_t *data, size_t len) {
+        const uint64_t expected[] = {4, 0}; /* four elements, of which the first is 0 */
+        struct head head;
+
+        for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+                if (!head_read(data, len, &head) || head.kind != (i == 0 ? HEAD_ARRAY : HEAD_UINT) || head.n != expected[i])
+                        return -1;
+                data += head.size;
+                len -= head.size;
+        }
+        return head_read(data, len, &head) && head.kind == HEAD_UINT && head.n <= UINT32_MAX ? (long long)head.n : -1;
+}
+
+/* Text that is not UTF-8, an extension nobody knows: the daemon passes such things on unseen, so only their call may fail. */
+static void fail_undecodable(const uint8_t *data, size_t len) {
+        PyObject *type, *value, *trace, *args;
+
+        if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError))
+                return;
+        PyErr_Fetch(&type, &value, &trace);
+        args = Py_BuildValue("(NL)", PyObject_Str(value ? value : type), request_id(data, len));
+        if (args)
+                PyErr_SetObject(conn_undecodable, args);
+        Py_XDECREF(args);
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(trace);
+}
+
+static PyObject *conn_recv(PyObject *self, PyObject *args) {
+        struct conn *conn = (struct conn *)self;
+        enum walk_status status;
+        PyObject *message;
+        size_t message_len;
+        int wait = 1, r;
+
+        if (!PyArg_ParseTuple(args, "|p:recv", &wait))
+                return NULL;
+        if (conn->fd < 0)
+                return fail_closed();
+        if (conn->reading) {
+                PyErr_SetString(PyExc_RuntimeError, "another thread is reading from the connection");
+                return NULL;
+        }
+        for (;;) {
+                status = conn->len == 0 ? WALK_MORE : walk_on(&conn->walk, conn->data + conn->start, conn->len, conn->limit);
+                if (status == WALK_DONE)
+                        break;
+                if (status != WALK_MORE)
+                        return fail_walk(status);
+                r = fill(conn, wait);
+                if (r < 0)
+                        return NULL;
+                if (r == 0)
+                        Py_RETURN_NONE;
+        }
+        message_len = conn->walk.pos;
+        message = codec_decode(conn->data + conn->start, message_len);
+        if (!message)
+                fail_undecodable(conn->data + conn->start, message_len);
+        conn->start += message_len;
+        conn->len -= message_len;
+        conn->walk.pos = 0;
+        conn->walk.ended = false;
+        return message;
+}
+
+/* Sends all of it. Return: false with errno set. */
+static bool send_all(int fd, const uint8_t *data, size_t len) {
+        struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+        ssize_t n;
+
+        while (len > 0) {
+                n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+                if (n >= 0) {
+                        data += n;
+                        len -= (size_t)n;
+                } else if (errno == EAGAIN) {
+                        (void)poll(&poll_fd, 1, -1);
+                } else if (errno != EINTR) {
+                        return false;
+                }
+        }
+        return true;
+}
+
+static PyObject *conn_send(PyObject *self, PyObject *data) {
+        struct conn *conn = (struct conn *)self;
+        Py_buffer view;
+        int fd = conn->fd;
+        bool ok;
+
+        if (fd < 0)
+                return fail_closed();
+        if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+                return NULL;
+        Py_BEGIN_ALLOW_THREADS ok = send_all(fd, view.buf, (size_t)view.len);
+        Py_END_ALLOW_THREADS if (!ok) PyErr_SetFromErrno(PyExc_OSError);
+        PyBuffer_Release(&view);
+        return ok ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *conn_fileno(PyObject *self, PyObject *unused) {
+        (void)unused;
+        return PyLong_FromLong(((struct conn *)self)->fd);
+}
+
+static PyObject *conn_close(PyObject *self, PyObject *unused) {
+        struct conn *conn = (struct conn *)self;
+
+        (void)unused;
+        if (conn->fd >= 0)
+                (void)close(conn->fd);
+        conn->fd = -1;
+        Py_RETURN_NONE;
+}
+
+/* Return: `fd` under a high number, or under any where the limit on descriptors is low; -1 with errno set. */
+static int move_high(int fd) {
+        int moved = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+
+        if (moved < 0 && errno == EINVAL)
+                moved = fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+        if (moved >= 0)
+                (void)close(fd);
+        return moved;
+}
+
+static PyObject *conn_new(PyTypeObject *type, PyObject *args, PyObject *options) {
+        static char *names[] = {"fd", "limit", NULL};
+        allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+        struct conn *conn;
+        Py_ssize_t limit;
+        int fd;
+
+        if (!PyArg_ParseTupleAndKeywords(args, options, "in:Connection", names, &fd, &limit))
+                return NULL;
+        if (limit < 1) {
+                PyErr_SetString(PyExc_ValueError, "the limit is at least 1 byte");
+                return NULL;
+        }
+        conn = (struct conn *)alloc(type, 0);
+        if (!conn)
+                return NULL;
+        conn->limit = (size_t)limit;
+        conn->fd = move_high(fd);
+        if (conn->fd < 0) {
+                PyErr_SetFromErrno(PyExc_OSError);
+                Py_DECREF(conn);
+                return NULL;
+        }
+        return (PyObject *)conn;
+}
+
+static void conn_dealloc(PyObject *self) {
+        struct conn *conn = (struct conn *)self;
+        PyTypeObject *type = Py_TYPE(self);
+        freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+        if (conn->fd >= 0)
+                (void)close(conn->fd);
+        PyMem_Free(conn->data);
+        release(self);
+        Py_DECREF(type);
+}
+
+PyObject *conn_type_new(void) {
+        static PyMethodDef methods[] = {
+                {"recv", conn_recv, METH_VARARGS,
+                 "recv(wait=True): the next message, decoded; None where there is none and wait is false. EOFError at the end, "
+                 "ValueError "
+                 "for what is no message."},
+                {"send", conn_send, METH_O, "send(data): writes all of it, waiting while the socket is full."},
+                {"fileno", conn_fileno, METH_NOARGS, "The descriptor, -1 when closed."},
+                {"close", conn_close, METH_NOARGS, "Closes the socket; closing twice is fine."},
+                {NULL, NULL, 0, NULL},
+        };
+        static PyType_Slot slots[] = {
+                {Py_tp_new, (void *)conn_new},
+                {Py_tp_dealloc, (void *)conn_dealloc},
+                {Py_tp_methods, methods},
+                {Py_tp_doc, "Connection(fd, limit): a stream of msgpack messages over the socket fd, which it takes over."},
+                {0, NULL},
+        };
+        static PyType_Spec spec = {
+                .name = "_cpexd.Connection",
+                .basicsize = sizeof(struct conn),
+                .flags = Py_TPFLAGS_DEFAULT,
+                .slots = slots,
+        };
+
+        return PyType_FromSpec(&spec);
+}

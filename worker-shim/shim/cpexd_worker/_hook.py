@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One hook of the plugin: the request's data becomes objects, the method is awaited, its result becomes the answer.
+
+What CPEX's executor does with a result decides what counts as an error here, down to the order in which it looks at the
+attributes: a hook that returns None fails with CPEX's AttributeError, after its changes of the shared state have been taken.
+"""
+
+from _cpexd import decode, encode
+
+from cpexd_worker import _errors, _load
+
+_EMPTY = b"\x80"
+
+
+class Hook:
+    def __init__(self, sdk, plugin, hook):
+        self._sdk = sdk
+        self._plugin = plugin
+        self._hook = hook
+        self._method, parameters = _load.find_method(plugin, hook, LookupError)
+        self._takes_extensions = parameters == 3
+        self._payload_class = None
+
+    async def call(self, params):
+        """(error, None) or (None, answer), both as protocol.md has them."""
+        try:
+            arguments = self._arguments(params)
+        except Exception as exc:
+            return _errors.invalid_request(exc), None
+        context = arguments[1]
+        before = _Before(context)
+        try:
+            result = await self._method(*arguments)
+        except BaseException as exc:
+            error = _errors.plugin_error(self._sdk, exc)
+            _put_contexts(error, context)
+            return error, None
+        shared = {}
+        try:
+            before.put_changes(shared, context)
+            answer = self._answer(result)
+        except Exception as exc:
+            # CPEX has merged the state by the time it notices that a result is none.
+            error = _errors.exception_map(exc, _errors.repr_of(exc)) | shared
+            _put_contexts(error, context)
+            return error, None
+        answer |= shared
+        _put_contexts(answer, context)
+        return None, answer
+
+    # -- the request -------------------------------------------------------------------------------------------------
+
+    def _arguments(self, params):
+        payload = self._payload(params)
+        context = self._context(params)
+        extensions = params.get("extensions")
+        if extensions is not None:  # wrong ones are the host's error, whoever is to see them
+            extensions = self._sdk.extensions(extensions)
+        return (payload, context, extensions) if self._takes_extensions else (payload, context)
+
+    def _payload(self, params):
+        data = decode(params["payload"])
+        kind = params.get("payload_type")
+        if kind == "":
+            return data
+        cls = self._class() if kind is None else self._sdk.class_named(kind)
+        if data is None:
+            data = {}
+        return data if cls is None else cls.model_validate(data)
+
+    def _class(self):
+        """The class registered for the hook, which the plugin may do late; None: payloads are plain data."""
+        if self._payload_class is None:
+            self._payload_class = self._sdk.registry.get_payload_type(self._hook) or _load.decorated_payload_type(self._method)
+        return self._payload_class
+
+    def _context(self, params):
+        sdk = self._sdk
+        given = params["context"]
+        shared = sdk.GlobalContext(**{key: given[key] for key in given if given[key] is not None})
+        own = params.get("contexts")
+        if own is None:
+            return sdk.PluginContext(global_context=shared)
+        own = decode(own)
+        return sdk.PluginContext(global_context=shared, state=own.get("state") or {}, metadata=own.get("metadata") or {})
+
+    # -- the answer --------------------------------------------------------------------------------------------------
+
+    def _answer(self, result):
+        """Only what is not neutral."""
+        answer = {}
+        metadata = result.metadata
+        if metadata:
+            answer["metadata"] = dict(metadata.items())
+        violation = result.violation
+        if violation:
+            violation.plugin_name = self._plugin.name
+            answer["violation"] = _errors.violation_map(violation)
+        if not result.continue_processing:
+            answer["continue_processing"] = False
+        if result.modified_payload is not None:
+            self._put_payload(answer, result.modified_payload)
+        if result.retry_delay_ms:
+            answer["retry_delay_ms"] = result.retry_delay_ms
+        if result.modified_extensions is not None:
+            answer["modified_extensions"] = result.modified_extensions
+        if result.http_headers is not None:
+            answer["http_headers"] = result.http_headers
+        if result.denial_metadata is not None:
+            answer["denial_metadata"] = result.denial_metadata
+        return answer
+
+    def _put_payload(self, answer, payload):
+        cls = type(payload)
+        if hasattr(cls, "model_dump"):
+            # Pydantic warns of fields that a plugin filled with other types; the next plugin gets them all the same.
+            answer["modified_payload"] = encode(payload.model_dump(warnings=False))
+            if cls is not self._class():
+                answer["payload_type"] = self._sdk.class_name(cls)
+        else:
+            answer["modified_payload"] = encode(payload)
+            if self._class() is not None:
+                answer["payload_type"] = ""
+
+
+class _Before:
+    """The shared state as the hook found it."""
+
+    __slots__ = ("_state", "_metadata")
+
+    def __init__(self, context):
+        shared = context.global_context
+        self._state = encode(shared.state) if shared.state else _EMPTY
+        self._metadata = encode(shared.metadata) if shared.metadata else _EMPTY
+
+    def put_changes(self, answer, context):
+        shared = context.global_context
+        if not shared:
+            return
+        _put_changed(answer, "state", self._state, shared.state)
+        _put_changed(answer, "global_metadata", self._metadata, shared.metadata)
+
+
+def _put_changed(answer, key, before, after):
+    if before is _EMPTY and after == {}:
+        return
+    if not isinstance(after, dict):
+        after = dict(after)  # raises what CPEX's dict.update() would
+    if encode(after) != before:
+        answer[key] = after
+
+
+def _put_contexts(answer, context):
+    """The plugin's own context, which lives on in every outcome."""
+    if context.state or context.metadata:
+        answer["contexts"] = encode({"state": context.state, "metadata": context.metadata})

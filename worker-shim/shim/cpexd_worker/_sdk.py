@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of `cpex.framework` that the runner itself uses, from the SDK that the plugin gets."""
+
+import sys
+
+import _cpexd
+
+from cpexd_worker._values import plain
+
+
+class Sdk:
+    """Imports the SDK: the real one where the venv has it, else the bundled one under `folder`."""
+
+    def __init__(self, folder):
+        import cpex.framework as framework
+
+        self.PluginConfig = framework.PluginConfig
+        self.GlobalContext = framework.GlobalContext
+        self.PluginContext = framework.PluginContext
+        self.PluginError = framework.PluginError
+        self.PluginViolationError = framework.PluginViolationError
+        self.registry = framework.get_hook_registry()
+        self._framework = framework
+        if framework.__file__.startswith(folder + "/"):
+            from cpex.framework._secret import SecretStr
+
+            self.name = "bundled"
+        else:
+            from cpex.framework.hooks import identity, message  # noqa: F401 - they register hooks; nothing else imports them
+            from pydantic import SecretStr
+
+            self.name = _version()
+        _cpexd.configure(SecretStr, plain)
+
+    def extensions(self, data):
+        """The extensions of a call as their object."""
+        from cpex.framework.extensions import Extensions
+
+        return Extensions.model_validate(data)
+
+    def class_name(self, cls):
+        """`module:Class` of a payload's class, "" where nobody could find it again by that name."""
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        return name if self._find(name) is cls else ""
+
+    def class_named(self, name):
+        """The class of `class_name()`. A class of another venv's module is the one registered here under its name."""
+        cls = self._find(name)
+        if cls is None:
+            raise LookupError(f"payload_type {name!r} is no payload class in this plugin's process")
+        return cls
+
+    def _find(self, name):
+        module, _, path = name.partition(":")
+        if module.startswith("cpex.framework."):
+            __import__(module)
+        # Of others only what is loaded already: a name that a host sends shall import nothing.
+        cls = sys.modules.get(module)
+        for part in path.split("."):
+            cls = getattr(cls, part, None)
+        if _is_model(cls):
+            return cls
+        registered = map(self.registry.get_payload_type, self.registry.get_registered_hooks())
+        by_name = {cls.__name__: cls for cls in registered if _is_model(cls)}
+        return by_name.get(path)
+
+
+def _is_model(cls):
+    return isinstance(cls, type) and hasattr(cls, "model_validate")
+
+
+def _version():
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"cpex {version('cpex')}"
+    except PackageNotFoundError:
+        return "cpex"

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker: reads messages, calls the plugin, answers."""
+
+import os
+import sys
+
+from _cpexd import Connection, Oversize, Undecodable, encode
+
+from cpexd_worker import _errors, _load
+from cpexd_worker._drive import Driver
+from cpexd_worker._hook import Hook
+from cpexd_worker._sdk import Sdk
+
+_SOCKET = 3
+_LIMIT = 1 << 30  # of a message, in bytes; the daemon's own limits are lower
+_BATCH = 16  # messages read in one turn of the loop, so that a plugin's own tasks get theirs
+
+
+def run(sdk_folder):
+    """Serves until the daemon is done with this worker."""
+    connection = Connection(_SOCKET, _LIMIT)
+    os.register_at_fork(after_in_child=connection.close)
+    _Worker(connection, sdk_folder).serve()
+
+
+class _Call:
+    """A call under way."""
+
+    __slots__ = ("task", "begun", "cancelled")
+
+    def __init__(self):
+        self.task = None
+        self.begun = False
+        self.cancelled = False
+
+
+class _Worker:
+    def __init__(self, connection, sdk_folder):
+        self._connection = connection
+        self._sdk_folder = sdk_folder
+        self._driver = Driver()
+        self._sdk = None
+        self._plugin = None
+        self._hooks = None
+        self._missing = {}
+        self._calls = {}
+        self._answer_bytes = _LIMIT
+        self._stopping = False
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def serve(self):
+        driver = self._driver
+        while driver.loop is None and not self._stopping:
+            self._take(self._read())
+        if not self._stopping:
+            driver.loop.add_reader(self._connection.fileno(), self._readable)
+            driver.loop.call_soon(self._readable)  # what has been read already wakes nobody
+            driver.loop.run_forever()
+        driver.close()
+
+    def _readable(self):
+        for _ in range(_BATCH):
+            message = self._read(wait=False)
+            if message is None:
+                return
+            self._take(message)
+        self._driver.loop.call_soon(self._readable)
+
+    def _read(self, wait=True):
+        try:
+            return self._connection.recv(wait)
+        except Undecodable as exc:
+            text, ident = exc.args
+            if ident < 0:
+                _leave(f"cpexd worker: a message from the daemon cannot be read: {text}")
+            return [0, ident, None, [text]]  # _take() refuses it
+        except EOFError:
+            _leave()
+        except (OSError, ValueError) as exc:
+            _leave(f"cpexd worker: the connection to the daemon is broken: {exc}")
+
+    def _take(self, message):
+        ident, method, params = _envelope(message)
+        if method == "invoke":
+            self._start(ident, self._invoke, params)
+        elif method == "cancel":
+            self._cancel(params)
+        elif method == "init":
+            self._start(ident, self._init, params, self._driver.base)
+        elif method == "shutdown":
+            self._start(ident, self._shutdown, params)
+        elif method == "ping":
+            self._answer(ident, None, {})
+        elif method is None:
+            self._answer(ident, _errors.protocol_error("bad_request", params), None)
+        else:
+            self._answer(ident, _errors.protocol_error("unknown_method", f"a worker has no method {method!r}"), None)
+
+    def _start(self, ident, method, params, context=None):
+        call = self._calls[ident] = _Call()
+        if context is None:  # an empty one is false
+            context = self._driver.base.copy()
+        call.task = self._driver.start(self._run(ident, call, method, params), context)
+
+    async def _run(self, ident, call, method, params):
+        call.begun = True
+        try:
+            if call.cancelled:
+                error, result = _errors.exception_map(_cancelled_error(), "CancelledError()"), None
+            else:
+                error, result = await method(params)
+        except BaseException as exc:
+            error, result = _errors.exception_map(exc, _errors.repr_of(exc)), None
+        self._calls.pop(ident, None)
+        self._answer(ident, error, result)
+
+    def _cancel(self, params):
+        call = self._calls.get(params.get("msgid"))
+        if call is None:
+            return
+        if call.begun and call.task is not None:
+            call.task.cancel()
+        else:
+            call.cancelled = True
+
+    # -- answering ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, ident, error, result):
+        try:
+            data = encode([1, ident, error, result], self._answer_bytes)
+        except Oversize:
+            data = encode([1, ident, self._oversize(), None])
+        except Exception as exc:
+            data = encode([1, ident, _unsendable(error if result is None else result, exc), None])
+        try:
+            self._connection.send(data)
+        except (OSError, ValueError):
+            _leave()  # the daemon is gone, or this is a forked child that came back from the hook
+
+    def _oversize(self):
+        return {
+            "code": "",
+            "type": "PluginError",
+            "message": f"the answer has more than {self._answer_bytes} bytes (frame_bytes)",
+            "plugin_name": None,
+            "details": {"limit": "frame_bytes", "maximum": self._answer_bytes},
+            "cause": "oversize",
+        }
+
+    # -- methods -----------------------------------------------------------------------------------------------------
+
+    async def _init(self, params):
+        if self._hooks is not None:
+            return _errors.protocol_error("bad_request", "init comes once"), None
+        self._hooks = {}
+        self._answer_bytes = params.get("frame_bytes") or _LIMIT
+        try:
+            _load.put_first(params.get("paths") or [])
+            sdk = self._sdk = Sdk(self._sdk_folder)
+            config = sdk.PluginConfig(**params["plugin"])
+            plugin = _load.plugin_class(params["class_name"])(config)
+            await plugin.initialize()
+            self._plugin = plugin
+        except BaseException as exc:
+            return _errors.load_error(exc), None
+        for hook in params.get("hooks") or []:
+            try:
+                self._hooks[hook] = Hook(sdk, plugin, hook)
+            except Exception as exc:
+                self._missing[hook] = _errors.text_of(exc) if type(exc) is not KeyError else _errors.repr_of(exc)
+        version = ".".join(map(str, sys.version_info[:3]))
+        return None, {"hooks": list(self._hooks), "missing": self._missing, "sdk": sdk.name, "python": version}
+
+    async def _invoke(self, params):
+        hooks = self._hooks
+        hook = hooks.get(params.get("hook")) if hooks else None
+        if hook is not None:
+            return await hook.call(params)
+        if self._plugin is None:
+            return _errors.protocol_error("not_ready", "the plugin is not initialized"), None
+        name = params.get("hook")
+        return _errors.protocol_error("bad_request", self._missing.get(name) or f"the plugin serves no hook {name!r}"), None
+
+    async def _shutdown(self, params):
+        if self._plugin is not None:
+            try:
+                await self._plugin.shutdown()
+            except BaseException as exc:
+                print(f"shutdown of the plugin failed: {_errors.traceback_of(exc)}", file=sys.stderr)
+        self._stopping = True
+        if self._driver.loop is not None:
+            self._driver.loop.stop()
+        return None, {}
+
+
+def _envelope(message):
+    """(id, method, parameters) of a request; the id of a notification is None."""
+    try:
+        if message[0] == 2:
+            ident, (_, method, params) = None, message
+        else:
+            kind, ident, method, params = message
+            if kind != 0:
+                raise ValueError
+        return ident, method, params[0] if params else {}
+    except (TypeError, ValueError, LookupError):
+        _leave("cpexd worker: the daemon sent what is no request")
+
+
+def _cancelled_error():
+    return sys.modules["asyncio"].CancelledError()
+
+
+def _unsendable(answer, exc):
+    """The error in place of an answer that holds what cannot be sent; says where it stands."""
+    for key, value in answer.items():
+        try:
+            encode(value)
+        except Exception as again:
+            return _errors.exception_map(again, f"{type(again).__name__}({f'{key}: {again}'!r})")
+    return _errors.exception_map(exc, _errors.repr_of(exc))
+
+
+def _leave(message=None):
+    """Ends the process at once: nobody waits for it, and threads of the plugin's could hold up an orderly end for ever."""
+    if message is not None:
+        print(message, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+    os._exit(0 if message is None else 1)
