@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The commands that change something, over the control socket: reload and venv. A reload that was refused and a venv that could not be
+ * built are answers, not accidents: status 1.
+ */
+
+#include <inttypes.h>
+
+#include "report.h"
+#include "text.h"
+
+static const char *const changes[] = {"added", "removed", "restarted", "kept"};
+
+static int refused(const struct options *options, struct mp error) {
+        struct mp code = map_text(error, "code");
+        bool config = code.len == 6 && memcmp(code.data, "config", 6) == 0;
+
+        report_daemon_error(options, error);
+        return config ? EXIT_REFUSED : EXIT_ERROR;
+}
+
+int command_reload(const struct options *options) {
+        CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, true);
+        CLEANUP_TABLE struct text_table table = {.columns = 2};
+        CLEANUP_BUF struct buf out = {0};
+        struct cpexd_reply reply;
+        struct mp answer;
+
+        if (!client || !daemon_call(client, options, "reload", (struct mp){0}, &reply))
+                return EXIT_ERROR;
+        answer = (struct mp){reply.data, reply.len};
+        if (reply.failed)
+                return refused(options, answer);
+        if (options->json)
+                return report_json(options, answer, EXIT_OK);
+        buf_printf(&out, "generation %" PRIu64 "\n", map_uint(answer, "generation"));
+        for (size_t i = 0; i < ELEMENTS(changes); i++) {
+                text_table_add(&table, TEXT_PLAIN, "%s", changes[i]);
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(map_get(answer, "changed"), changes[i]));
+        }
+        if (text_table_put(&table, &out, 2) < 0)
+                return report_error(options, "memory", "out of memory");
+        return report_output(options, &out, EXIT_OK);
+}
+
+static int venv_list(const struct options *options, struct cpexd_client *client) {
+        static const char *const header[] = {"FINGERPRINT", "PYTHON", "MIB", "CREATED", "PLUGINS"};
+        CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
+        CLEANUP_BUF struct buf out = {0};
+        struct mp answer, venv;
+        uint32_t n;
+
+        if (!daemon_ask(client, options, "venv.list", (struct mp){0}, &answer))
+                return EXIT_ERROR;
+        if (options->json)
+                return report_json(options, answer, EXIT_OK);
+        for (size_t i = 0; i < ELEMENTS(header); i++)
+                text_table_add(&table, TEXT_BOLD, "%s", header[i]);
+        for (struct mp_cur cur = array_begin(map_get(answer, "venvs"), &n); n > 0 && mp_read_any(&cur, &venv); n--) {
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "fingerprint"));
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "python"));
+                text_table_add(&table, TEXT_PLAIN, "%.1f", (double)map_uint(venv, "bytes") / (1 << 20));
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "created"));
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "plugins"));
+        }
+        if (text_table_put(&table, &out, 0) < 0)
+                return report_error(options, "memory", "out of memory");
+        return report_output(options, &out, EXIT_OK);
+}
+
+static int venv_build(const struct options *options, struct cpexd_client *client) {
+        CLEANUP_TABLE struct text_table table = {.columns = 3};
+        CLEANUP_BUF struct buf params = {0}, out = {0};
+        int status = EXIT_OK;
+        struct mp answer, venv;
+        uint32_t n;
+
+        mp_put_map(&params, options->plugin ? 1 : 0);
+        if (options->plugin) {
+                mp_put_str(&params, "plugin");
+                mp_put_str(&params, options->plugin);
+        }
+        if (buf_error(&params))
+                return report_error(options, "memory", "out of memory");
+        if (!daemon_ask(client, options, "venv.build", (struct mp){params.data, params.len}, &answer))
+                return EXIT_ERROR;
+        for (struct mp_cur cur = array_begin(map_get(answer, "venvs"), &n); n > 0 && mp_read_any(&cur, &venv); n--) {
+                struct mp error = map_get(venv, "error");
+
+                if (error.len > 0)
+                        status = EXIT_REFUSED;
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "plugin"));
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "fingerprint"));
+                if (error.len > 0)
+                        text_table_add_mp(&table, TEXT_RED, error);
+                else
+                        text_table_add(&table, TEXT_GREEN, "%s", map_bool(venv, "built", false) ? "built" : "was there");
+        }
+        if (options->json)
+                return report_json(options, answer, status);
+        if (text_table_put(&table, &out, 0) < 0)
+                return report_error(options, "memory", "out of memory");
+        return report_output(options, &out, status);
+}
+
+int command_venv(const struct options *options) {
+        bool list = str_eq(options->argument, "list");
+        CLEANUP_DAEMON struct cpexd_client *client = NULL;
+
+        if (!list && !str_eq(options->argument, "build"))
+                return report_error(options, "usage", "venv \"%s\" was given; it is list or build", options->argument);
+        client = daemon_connect(options, true);
+        if (!client)
+                return EXIT_ERROR;
+        return list ? venv_list(options, client) : venv_build(options, client);
+}

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both clients share: where the daemon listens, and the parameters of a call."""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from . import codec
+from .errors import ProtocolError
+
+MAX_FRAME_BYTES = 256 << 20
+
+# The daemon keeps the timeout of a call itself and answers in time; the client waits this much longer before it gives up on the daemon.
+GRACE = 1.0
+
+
+def default_path() -> str:
+    """$CPEXD_SOCKET, else the daemon's default: in /run/cpexd for root, in $XDG_RUNTIME_DIR/cpexd for others."""
+    path = os.environ.get("CPEXD_SOCKET")
+    if path:
+        return path
+    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
+    if not runtime:
+        raise ValueError("XDG_RUNTIME_DIR is not set, so nothing says where cpexd listens; give the path of its socket")
+    return os.path.join(runtime, "cpexd", "cpexd.sock")
+
+
+def hello_params(name: str) -> dict[str, Any]:
+    return {"client": name, "version": 1}
+
+
+def invoke_params(
+    hook: str,
+    payload: Any,
+    *,
+    context: Mapping[str, Any] | None,
+    contexts: bytes | None,
+    extensions: Mapping[str, Any] | None,
+    timeout: float | None,
+    plugin: str | None,
+    payload_type: str | None,
+    violations_as_exceptions: bool,
+) -> dict[str, Any]:
+    given: dict[str, Any] = dict(context or {})
+    if "request_id" not in given:
+        given["request_id"] = uuid.uuid4().hex
+    params: dict[str, Any] = {"hook": hook, "payload": codec.pack(payload), "context": given}
+    optional = {"contexts": contexts, "extensions": extensions, "plugin": plugin, "payload_type": payload_type}
+    params.update((key, value) for key, value in optional.items() if value is not None)
+    if timeout is not None:
+        params["timeout_ms"] = max(1, math.ceil(timeout * 1000))
+    if violations_as_exceptions:
+        params["violations_as_exceptions"] = True
+    return params
+
+
+def wait_for(timeout: float | None) -> float | None:
+    """How long the client waits for a call whose budget is `timeout`; both in seconds."""
+    return None if timeout is None else timeout + GRACE
+
+
+def result_map(result: Any) -> dict[str, Any]:
+    if result is None:
+        return {}
+    if type(result) is not dict:
+        raise ProtocolError("the result is not a map")
+    return result
