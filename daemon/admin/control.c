@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A method is a row of a table. Most answer at once; reload and venv.build answer later, and then the `pending` that
+ * stands for the request is what they hold: an administrator who disconnects takes it along.
+ */
+
+#include "admin/control.h"
+
+#include "admin/venvs.h"
+#include "config.h"
+#include "wire/conn.h"
+
+#define CONNECTIONS_MAX 64
+#define FRAME_BYTES ((size_t)1 << 20)
+#define OUTPUT_BYTES ((size_t)64 << 20)
+
+struct admin;
+
+/* A request whose answer comes later. */
+struct pending {
+        TAILQ_ENTRY(pending) link;
+        struct admin *admin;
+        uint32_t msgid;
+        struct reload_waiter waiter;
+        struct venv_build *build;
+};
+
+struct admin {
+        TAILQ_ENTRY(admin) link;
+        struct control *control;
+        struct conn *conn;
+        TAILQ_HEAD(, pending) pending;
+};
+
+struct control {
+        struct event_base *base;
+        struct service *service;
+        const struct hosts *hosts;
+        TAILQ_HEAD(, admin) admins;
+        unsigned n_admins;
+};
+
+/* ---- Later answers ---- */
+
+static struct pending *pending_new(struct admin *admin, uint32_t msgid) {
+        struct pending *pending = calloc(1, sizeof(*pending));
+
+        if (!pending) {
+                rpc_put_protocol_error(conn_output(admin->conn), msgid, "limit", "out of memory");
+                return NULL;
+        }
+        pending->admin = admin;
+        pending->msgid = msgid;
+        TAILQ_INSERT_TAIL(&admin->pending, pending, link);
+        return pending;
+}
+
+static void pending_free(struct pending *pending) {
+        service_forget(pending->admin->control->service, &pending->waiter);
+        pending->build = venv_build_free(pending->build);
+        TAILQ_REMOVE(&pending->admin->pending, pending, link);
+        free(pending);
+}
+
+/* ---- reload ---- */
+
+static void put_refusal(struct buf *out, uint32_t msgid, const struct reload_result *result) {
+        size_t array, n = 0;
+
+        rpc_put_error(out, msgid);
+        mp_put_map(out, 4);
+        mp_put_str(out, "code");
+        mp_put_str(out, "config");
+        mp_put_str(out, "type");
+        mp_put_str(out, "ProtocolError");
+        mp_put_str(out, "message");
+        mp_put_str(out, result->message);
+        mp_put_str(out, "details");
+        mp_put_map(out, 2);
+        mp_put_str(out, "generation");
+        mp_put_uint(out, result->generation);
+        mp_put_str(out, "diagnostics");
+        array = mp_array_begin(out);
+        for (; result->diags && n < result->diags->n; n++)
+                mp_put_str(out, result->diags->items[n].text);
+        mp_array_end(out, array, n);
+        rpc_put_error_end(out);
+}
+
+static void on_reloaded(struct reload_waiter *waiter, const struct reload_result *result) {
+        struct pending *pending = CONTAINER_OF(waiter, struct pending, waiter);
+        struct conn *conn = pending->admin->conn;
+        struct buf *out = conn_output(conn);
+
+        if (result->refused) {
+                put_refusal(out, pending->msgid, result);
+        } else {
+                rpc_put_result(out, pending->msgid);
+                mp_put_map(out, 2);
+                mp_put_str(out, "generation");
+                mp_put_uint(out, result->generation);
+                mp_put_str(out, "changed");
+                mp_put_raw(out, result->changed);
+        }
+        pending_free(pending);
+        conn_flush(conn);
+}
+
+static void method_reload(struct admin *admin, const struct rpc_msg *msg) {
+        struct pending *pending = pending_new(admin, msg->id);
+
+        if (!pending)
+                return;
+        pending->waiter.on_done = on_reloaded;
+        service_reload(admin->control->service, &pending->waiter);
+}
+
+/* ---- venv.build ---- */
+
+static void on_built(void *data, const struct buf *results) {
+        struct pending *pending = data;
+        struct conn *conn = pending->admin->conn;
+
+        rpc_put_result(conn_output(conn), pending->msgid);
+        mp_put_raw(conn_output(conn), (struct mp){results->data, results->len});
+        pending_free(pending);
+        conn_flush(conn);
+}
+
+static void method_venv_build(struct admin *admin, const struct rpc_msg *msg) {
+        struct generation *generation = service_newest(admin->control->service);
+        struct mp value = {0};
+        CLEANUP_FREE char *plugin = mp_map_get(msg->params, "plugin", &value) ? mp_dup_str(value) : NULL;
+        struct pending *pending;
+
+        if (plugin && !generation_plugin(generation, plugin)) {
+                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "unknown_plugin", "no plugin is called \"%s\"", plugin);
+                return;
+        }
+        pending = pending_new(admin, msg->id);
+        if (pending && venv_build_start(&pending->build, admin->control->base, generation, plugin, on_built, pending) < 0) {
+                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "limit", "out of memory");
+                pending_free(pending);
+        }
+}
+
+static void method_venv_list(struct admin *admin, const struct rpc_msg *msg) {
+        rpc_put_result(conn_output(admin->conn), msg->id);
+        venvs_put_list(service_newest(admin->control->service), conn_output(admin->conn));
+}
+
+/* ---- status ---- */
+
+static void put_calls(const struct control *control, struct buf *out) {
+        struct hosts_counts counts = hosts_counts(control->hosts);
+
+        mp_put_str(out, "hosts");
+        mp_put_uint(out, counts.connected);
+        mp_put_str(out, "calls");
+        mp_put_map(out, 3);
+        mp_put_str(out, "active");
+        mp_put_uint(out, counts.calls_active);
+        mp_put_str(out, "total");
+        mp_put_uint(out, counts.calls_total);
+        mp_put_str(out, "failed");
+        mp_put_uint(out, counts.calls_failed);
+}
+
+static void method_status(struct admin *admin, const struct rpc_msg *msg) {
+        static const char *const states[] = {
+                [SERVICE_STARTING] = "starting",
+                [SERVICE_RUNNING] = "running",
+                [SERVICE_RELOADING] = "reloading",
+                [SERVICE_STOPPING] = "stopping",
+        };
+        struct service *service = admin->control->service;
+        struct generation *generation = service_newest(service);
+        struct buf *out = conn_output(admin->conn);
+
+        rpc_put_result(out, msg->id);
+        mp_put_map(out, 10);
+        mp_put_str(out, "version");
+        mp_put_str(out, CPEXD_VERSION);
+        mp_put_str(out, "pid");
+        mp_put_int(out, getpid());
+        mp_put_str(out, "generation");
+        mp_put_uint(out, generation->number);
+        mp_put_str(out, "uptime_usec");
+        mp_put_uint(out, service_uptime_usec(service));
+        mp_put_str(out, "state");
+        mp_put_str(out, states[service_state(service)]);
+        mp_put_str(out, "plugins_path");
+        mp_put_str(out, generation->config->path);
+        mp_put_str(out, "socket");
+        mp_put_str(out, generation->daemon->socket.path);
+        put_calls(admin->control, out);
+        mp_put_str(out, "plugins");
+        mp_put_array(out, generation->n_plugins);
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                pool_put_status(generation->plugins[i].pool, out);
+}
+
+/* ---- Administrators ---- */
+
+static const struct {
+        const char *name;
+        void (*run)(struct admin *admin, const struct rpc_msg *msg);
+} methods[] = {
+        {"status", method_status},
+        {"reload", method_reload},
+        {"venv.list", method_venv_list},
+        {"venv.build", method_venv_build},
+};
+
+static void admin_free(struct admin *admin) {
+        struct pending *pending;
+
+        while ((pending = TAILQ_FIRST(&admin->pending)))
+                pending_free(pending);
+        (void)conn_free(admin->conn);
+        TAILQ_REMOVE(&admin->control->admins, admin, link);
+        admin->control->n_admins--;
+        free(admin);
+}
+
+static void on_request(struct admin *admin, const struct rpc_msg *msg) {
+        for (size_t i = 0; i < ELEMENTS(methods); i++)
+                if (rpc_method_is(msg, methods[i].name)) {
+                        methods[i].run(admin, msg);
+                        return;
+                }
+        if (!host_method(service_newest(admin->control->service), msg, conn_output(admin->conn)))
+                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "unknown_method",
+                                       "no such method on the control socket; invoke is on the host socket");
+}
+
+static void on_message(void *data, const struct rpc_msg *msg) {
+        struct admin *admin = data;
+
+        if (msg->kind == RPC_REQUEST && service_newest(admin->control->service))
+                on_request(admin, msg);
+        else if (msg->kind == RPC_REQUEST)
+                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "stopping", "the daemon is stopping");
+        conn_flush(admin->conn);
+}
+
+static void on_close(void *data, const char *reason) {
+        if (reason)
+                log_warning("control socket: an administrator was disconnected: %s", reason);
+        admin_free(data);
+}
+
+static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close};
+
+void control_accept(struct control *control, int fd) {
+        const struct conn_limits limits = {.frame_bytes = FRAME_BYTES, .output_bytes = OUTPUT_BYTES};
+        struct admin *admin = control->n_admins < CONNECTIONS_MAX ? calloc(1, sizeof(*admin)) : NULL;
+
+        if (!admin) {
+                log_warning("control socket: a connection was refused: %u are open", control->n_admins);
+                (void)fd_close(fd);
+                return;
+        }
+        admin->control = control;
+        TAILQ_INIT(&admin->pending);
+        if (conn_new(&admin->conn, control->base, fd, &limits, &handler, admin) < 0) {
+                free(admin);
+                return;
+        }
+        TAILQ_INSERT_TAIL(&control->admins, admin, link);
+        control->n_admins++;
+}
+
+int control_new(struct control **ret, struct event_base *base, struct service *service, const struct hosts *hosts) {
+        struct control *control = calloc(1, sizeof(*control));
+
+        if (!control)
+                return -ENOMEM;
+        control->base = base;
+        control->service = service;
+        control->hosts = hosts;
+        TAILQ_INIT(&control->admins);
+        *ret = control;
+        return 0;
+}
+
+struct control *control_free(struct control *control) {
+        struct admin *admin;
+
+        if (!control)
+                return NULL;
+        while ((admin = TAILQ_FIRST(&control->admins)))
+                admin_free(admin);
+        free(control);
+        return NULL;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * At most two generations are alive on purpose: `current` and, during a start or a reload, `next`. Those that were replaced drain by
+ * themselves and are only counted (`n_retired`), so that a stop can wait for them.
+ *
+ * A reload has one exit, end_reload(), on every path: it tells systemd READY=1 and each waiter the result.
+ */
+
+#include "admin/service.h"
+
+#include "base/notify.h"
+
+struct service {
+        struct event_base *base;
+        struct service_args args;
+        const struct service_handler *handler;
+        void *data;
+
+        struct generation *current, *next;
+        unsigned n_retired;
+        uint64_t last_number;
+        bool reloading, again, stopping;
+        TAILQ_HEAD(, reload_waiter) waiters, later_waiters;
+        struct event *run_again;
+        usec_t started_usec;
+};
+
+static void log_diags(const struct diags *diags) {
+        for (size_t i = 0; i < diags->n; i++)
+                log_write(diags->items[i].severity == DIAG_ERROR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, NULL, "%s", diags->items[i].text);
+}
+
+/* ---- Generations ---- */
+
+static void on_settled(void *data, struct generation *generation);
+static void on_gone(void *data, struct generation *generation);
+
+static const struct generation_handler generation_handler = {.settled = on_settled, .gone = on_gone};
+
+/* Reads the files and starts `next`. Return: 0 or a negative errno. */
+static int start_next(struct service *service, struct diags *diags) {
+        struct daemon_config *daemon = NULL;
+        struct plugins_config *plugins = NULL;
+        int r;
+
+        r = daemon_config_load(&daemon, service->args.config_path, &service->args.overrides, diags);
+        if (r < 0)
+                return r;
+        r = plugins_config_load(&plugins, daemon, diags);
+        if (r < 0) {
+                daemon_config_free(daemon);
+                return r;
+        }
+        return generation_new(&service->next, service->base, ++service->last_number, daemon, plugins, &service->args.layout,
+                              &generation_handler, service);
+}
+
+static void retire(struct service *service, struct generation *generation) {
+        service->n_retired++;
+        generation_retire(generation);
+}
+
+static void on_gone(void *data, struct generation *generation) {
+        struct service *service = data;
+
+        log_debug("generation %llu has ended", (unsigned long long)generation->number);
+        if (--service->n_retired == 0 && service->stopping)
+                service->handler->on_gone(service->data);
+}
+
+/* ---- Reload ---- */
+
+static void end_reload(struct service *service, const struct reload_result *result) {
+        struct reload_waiter *waiter;
+
+        service->reloading = false;
+        notify_status("serving %zu plugins, generation %llu", service->current->n_plugins,
+                      (unsigned long long)service->current->number);
+        notify_ready();
+        while ((waiter = TAILQ_FIRST(&service->waiters))) {
+                TAILQ_REMOVE(&service->waiters, waiter, link);
+                waiter->on_done(waiter, result);
+        }
+        TAILQ_CONCAT(&service->waiters, &service->later_waiters, link);
+        if (service->again)
+                event_active(service->run_again, EV_TIMEOUT, 0);
+}
+
+static void refuse(struct service *service, const char *message, const struct diags *diags) {
+        log_error("the new configuration is refused: %s; generation %llu keeps serving", message,
+                  (unsigned long long)service->current->number);
+        end_reload(service, &(struct reload_result){
+                                    .refused = true,
+                                    .message = message,
+                                    .diags = diags,
+                                    .generation = service->current->number,
+                            });
+}
+
+/* Return: a plugin whose failure refuses `next`: any with fail_on_plugin_error, else one that serves in the current generation or is
+ * new beside it; NULL if there is none. The first generation is refused by fail_on_plugin_error alone. */
+static const struct plugin *find_fatal(const struct service *service) {
+        for (size_t i = 0; i < service->next->n_plugins; i++) {
+                const struct plugin *plugin = &service->next->plugins[i];
+                const struct plugin *before = service->current ? generation_plugin(service->current, plugin->entry->name) : NULL;
+                bool failed_before = !service->current || (before && pool_state(before->pool) == POOL_FAILED);
+
+                if (pool_state(plugin->pool) == POOL_FAILED && (service->next->config->fail_on_plugin_error || !failed_before))
+                        return plugin;
+        }
+        return NULL;
+}
+
+/* The names in `of` that are, or are not, in `in`. */
+static void put_names(struct buf *buf, const char *key, const struct generation *of, const struct generation *in, bool present) {
+        size_t array, n = 0;
+
+        mp_put_str(buf, key);
+        array = mp_array_begin(buf);
+        for (size_t i = 0; i < of->n_plugins; i++)
+                if ((generation_plugin(in, of->plugins[i].entry->name) != NULL) == present) {
+                        mp_put_str(buf, of->plugins[i].entry->name);
+                        n++;
+                }
+        mp_array_end(buf, array, n);
+}
+
+static void swap(struct service *service) {
+        CLEANUP_BUF struct buf changed = {0};
+        struct generation *old = service->current;
+
+        mp_put_map(&changed, 4);
+        put_names(&changed, "added", service->next, old, false);
+        put_names(&changed, "removed", old, service->next, false);
+        put_names(&changed, "restarted", service->next, old, true);
+        mp_put_str(&changed, "kept");
+        mp_put_array(&changed, 0);
+        if (!str_eq(old->daemon->socket.path, service->next->daemon->socket.path) ||
+            !str_eq(old->daemon->control.path, service->next->daemon->control.path))
+                log_warning("socket.path and control.path take effect at a restart, not at a reload");
+        service->current = TAKE(service->next);
+        log_set_level(service->current->daemon->log_level);
+        retire(service, old);
+        log_notice("generation %llu serves", (unsigned long long)service->current->number);
+        end_reload(service, &(struct reload_result){
+                                    .generation = service->current->number,
+                                    .changed = {changed.data, changed.len},
+                            });
+}
+
+static void serve_first(struct service *service) {
+        service->current = TAKE(service->next);
+        log_notice("ready: %zu plugins, generation %llu", service->current->n_plugins, (unsigned long long)service->current->number);
+        service->handler->on_ready(service->data);
+        end_reload(service, &(struct reload_result){.generation = service->current->number});
+}
+
+static void on_settled(void *data, struct generation *generation) {
+        CLEANUP_BUF struct buf message = {0};
+        struct service *service = data;
+        const struct plugin *failed;
+
+        if (service->stopping || generation != service->next)
+                return;
+        failed = find_fatal(service);
+        if (!failed && !service->current) {
+                serve_first(service);
+        } else if (!failed) {
+                swap(service);
+        } else if (!service->current) {
+                log_error("plugin \"%s\" cannot start, and fail_on_plugin_error is set", failed->entry->name);
+                service->handler->on_refused(service->data);
+        } else {
+                buf_printf(&message, "plugin \"%s\" cannot start: %s%c", failed->entry->name,
+                           pool_error(failed->pool) ? pool_error(failed->pool) : "unknown reason", 0);
+                retire(service, TAKE(service->next));
+                refuse(service, buf_error(&message) ? "a plugin cannot start" : (const char *)message.data, NULL);
+        }
+}
+
+static void reload_now(struct service *service) {
+        CLEANUP(diags_done) struct diags diags = {0};
+        int r;
+
+        service->reloading = true;
+        notify_reloading();
+        notify_status("reloading");
+        log_notice("reloading");
+        r = start_next(service, &diags);
+        log_diags(&diags);
+        if (r == -EINVAL)
+                refuse(service, "it has mistakes", &diags);
+        else if (r < 0)
+                refuse(service, strerror(-r), NULL);
+}
+
+static void on_run_again(evutil_socket_t fd, short what, void *data) {
+        struct service *service = data;
+
+        (void)fd;
+        (void)what;
+        if (!service->again || service->reloading || service->stopping)
+                return;
+        service->again = false;
+        reload_now(service);
+}
+
+void service_reload(struct service *service, struct reload_waiter *waiter) {
+        bool busy = service->reloading || !service->current;
+
+        if (waiter && busy)
+                TAILQ_INSERT_TAIL(&service->later_waiters, waiter, link);
+        else if (waiter)
+                TAILQ_INSERT_TAIL(&service->waiters, waiter, link);
+        service->again = true;
+        if (!busy)
+                event_active(service->run_again, EV_TIMEOUT, 0);
+}
+
+void service_forget(struct service *service, struct reload_waiter *waiter) {
+        struct reload_waiter *other;
+
+        TAILQ_FOREACH(other, &service->waiters, link)
+        if (other == waiter) {
+                TAILQ_REMOVE(&service->waiters, waiter, link);
+                return;
+        }
+        TAILQ_FOREACH(other, &service->later_waiters, link)
+        if (other == waiter) {
+                TAILQ_REMOVE(&service->later_waiters, waiter, link);
+                return;
+        }
+}
+
+/* ---- Life ---- */
+
+int service_new(struct service **ret, struct event_base *base, const struct service_args *args, const struct service_handler *handler,
+                void *data) {
+        CLEANUP(diags_done) struct diags diags = {0};
+        struct service *service = calloc(1, sizeof(*service));
+        int r;
+
+        if (!service)
+                return -ENOMEM;
+        service->base = base;
+        service->args = *args;
+        service->handler = handler;
+        service->data = data;
+        service->started_usec = clock_now_usec();
+        TAILQ_INIT(&service->waiters);
+        TAILQ_INIT(&service->later_waiters);
+        service->run_again = event_new(base, -1, 0, on_run_again, service);
+        r = service->run_again ? start_next(service, &diags) : -ENOMEM;
+        log_diags(&diags);
+        if (r < 0) {
+                (void)service_free(service);
+                return r;
+        }
+        log_set_level(service->next->daemon->log_level);
+        notify_status("preparing %zu plugins", service->next->n_plugins);
+        *ret = service;
+        return 0;
+}
+
+void service_stop(struct service *service) {
+        struct generation *current = TAKE(service->current), *next = TAKE(service->next);
+
+        service->stopping = true;
+        service->n_retired++; /* so that on_gone waits for both */
+        if (current)
+                retire(service, current);
+        if (next)
+                retire(service, next);
+        if (--service->n_retired == 0)
+                service->handler->on_gone(service->data);
+}
+
+struct service *service_free(struct service *service) {
+        if (!service)
+                return NULL;
+        (void)generation_destroy(service->next);
+        (void)generation_destroy(service->current);
+        if (service->run_again)
+                event_free(service->run_again);
+        free(service);
+        return NULL;
+}
+
+enum service_state service_state(const struct service *service) {
+        if (service->stopping)
+                return SERVICE_STOPPING;
+        if (!service->current)
+                return SERVICE_STARTING;
+        return service->reloading ? SERVICE_RELOADING : SERVICE_RUNNING;
+}
+
+struct generation *const *service_current(const struct service *service) {
+        return &service->current;
+}
+
+struct generation *service_newest(const struct service *service) {
+        return service->current ? service->current : service->next;
+}
+
+usec_t service_uptime_usec(const struct service *service) {
+        return clock_now_usec() - service->started_usec;
+}

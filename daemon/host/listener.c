@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Whether a socket file is stale is found out by connecting to it. Between that and binding another daemon could do the same,
+ * so both happen under flock(2) on PATH.lock; the lock is held for life, which also tells a daemon that hangs from one that is gone.
+ *
+ * The file's mode is set by the umask while binding, not afterwards: there is no moment in which it is too open.
+ */
+
+#include "host/listener.h"
+
+#include <event2/listener.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define BACKLOG 511 /* as nginx; the kernel cuts it to net.core.somaxconn */
+#define PAUSE_USEC (100 * USEC_PER_MSEC)
+
+struct listener {
+        struct evconnlistener *accepting;
+        struct event *resume;
+        char *path, *lock_path;
+        int lock_fd;
+        dev_t device;
+        ino_t inode;
+        listener_callback on_connection;
+        void *data;
+        usec_t last_complaint_usec;
+};
+
+static int make_folder(const char *path) {
+        CLEANUP_FREE char *folder = strdup(path);
+        char *slash;
+
+        if (!folder)
+                return -ENOMEM;
+        slash = strrchr(folder, '/');
+        if (!slash || slash == folder)
+                return 0;
+        *slash = 0;
+        return mkdir(folder, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* Return: 0 with the lock, -EADDRINUSE when another process has it, or removed the file under us as it ended. */
+static int take_lock(struct listener *listener) {
+        struct stat ours, theirs;
+
+        listener->lock_fd = open(listener->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (listener->lock_fd < 0)
+                return -errno;
+        if (flock(listener->lock_fd, LOCK_EX | LOCK_NB) < 0)
+                return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+        if (fstat(listener->lock_fd, &ours) < 0 || stat(listener->lock_path, &theirs) < 0 || ours.st_ino != theirs.st_ino)
+                return -EADDRINUSE;
+        return 0;
+}
+
+/* Removes a socket file that nobody listens on. */
+static int remove_stale(const struct sockaddr_un *address) {
+        CLEANUP_FD int fd = -1;
+        struct stat st;
+
+        if (lstat(address->sun_path, &st) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (!S_ISSOCK(st.st_mode))
+                return -ENOTSOCK;
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return -errno;
+        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+                return -EADDRINUSE;
+        if (errno != ECONNREFUSED)
+                return -errno;
+        log_notice("the socket file %s was left behind and is replaced", address->sun_path);
+        return unlink(address->sun_path) < 0 ? -errno : 0;
+}
+
+static int bind_socket(const struct socket_config *config, struct sockaddr_un *address, int *ret_fd) {
+        CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        mode_t saved;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        saved = umask((mode_t)(~config->mode & 0777));
+        r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+        (void)umask(saved);
+        if (r < 0)
+                return r;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static void on_accept(struct evconnlistener *accepting, evutil_socket_t fd, struct sockaddr *address, int len, void *data) {
+        struct listener *listener = data;
+
+        (void)accepting;
+        (void)address;
+        (void)len;
+        listener->on_connection(listener->data, fd);
+}
+
+static void on_accept_error(struct evconnlistener *accepting, void *data) {
+        struct timeval pause = {.tv_usec = (suseconds_t)PAUSE_USEC};
+        struct listener *listener = data;
+        usec_t now = clock_now_usec();
+        int error = EVUTIL_SOCKET_ERROR();
+
+        (void)evconnlistener_disable(accepting);
+        (void)event_add(listener->resume, &pause);
+        if (now - listener->last_complaint_usec < USEC_PER_SEC)
+                return;
+        listener->last_complaint_usec = now;
+        log_error("%s: cannot accept a connection: %s; trying again", listener->path, strerror(error));
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *data) {
+        struct listener *listener = data;
+
+        (void)fd;
+        (void)what;
+        (void)evconnlistener_enable(listener->accepting);
+}
+
+static int start_listening(struct listener *listener, struct event_base *base, const struct socket_config *config) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        CLEANUP_FD int fd = -1;
+        struct stat st;
+        int r;
+
+        if (strlen(config->path) >= sizeof(address.sun_path))
+                return -ENAMETOOLONG;
+        memcpy(address.sun_path, config->path, strlen(config->path) + 1);
+        r = make_folder(config->path);
+        r = r < 0 ? r : take_lock(listener);
+        r = r < 0 ? r : remove_stale(&address);
+        r = r < 0 ? r : bind_socket(config, &address, &fd);
+        if (r < 0)
+                return r;
+        if (stat(config->path, &st) == 0) {
+                listener->device = st.st_dev;
+                listener->inode = st.st_ino;
+        }
+        listener->resume = evtimer_new(base, on_resume, listener);
+        if (!listener->resume)
+                return -ENOMEM;
+        listener->accepting = evconnlistener_new(base, on_accept, listener,
+                                                 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, BACKLOG, fd);
+        if (!listener->accepting)
+                return -errno;
+        (void)TAKE_FD(fd);
+        evconnlistener_set_error_cb(listener->accepting, on_accept_error);
+        return 0;
+}
+
+int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, listener_callback on_connection,
+                 void *data) {
+        struct listener *listener = calloc(1, sizeof(*listener));
+        int r;
+
+        if (!listener)
+                return -ENOMEM;
+        listener->lock_fd = -1;
+        listener->on_connection = on_connection;
+        listener->data = data;
+        listener->path = strdup(config->path);
+        if (!listener->path || asprintf(&listener->lock_path, "%s.lock", config->path) < 0) {
+                listener->lock_path = NULL;
+                (void)listener_free(listener);
+                return -ENOMEM;
+        }
+        r = start_listening(listener, base, config);
+        if (r < 0) {
+                (void)listener_free(listener);
+                return r;
+        }
+        *ret = listener;
+        return 0;
+}
+
+void listener_start(struct listener *listener) {
+        (void)evconnlistener_enable(listener->accepting);
+}
+
+void listener_stop(struct listener *listener) {
+        (void)event_del(listener->resume);
+        (void)evconnlistener_disable(listener->accepting);
+}
+
+struct listener *listener_free(struct listener *listener) {
+        struct stat st;
+
+        if (!listener)
+                return NULL;
+        if (listener->inode && lstat(listener->path, &st) == 0 && st.st_dev == listener->device && st.st_ino == listener->inode)
+                (void)unlink(listener->path);
+        if (listener->inode)
+                (void)unlink(listener->lock_path);
+        if (listener->accepting)
+                evconnlistener_free(listener->accepting);
+        if (listener->resume)
+                event_free(listener->resume);
+        (void)fd_close(listener->lock_fd);
+        free(listener->lock_path);
+        free(listener->path);
+        free(listener);
+        return NULL;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A listening Unix stream socket.
+ *
+ * A socket file that nobody listens on any more is replaced; one that somebody serves is refused (-EADDRINUSE). Two daemons that start
+ * at once cannot both win: the file is checked and bound under a lock beside it. When descriptors run out, accepting pauses
+ * for 100 ms instead of spinning, and says so at most once a second.
+ */
+
+#include <event2/event.h>
+
+#include "config/model.h"
+
+struct listener;
+
+/* Called for each connection; takes over `fd`, which is non-blocking and close-on-exec. */
+typedef void (*listener_callback)(void *data, int fd);
+
+/* Creates the socket's folder where it is missing. Return: 0, -EADDRINUSE when another process serves it, or another negative errno. */
+int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, listener_callback on_connection,
+                 void *data);
+
+/* A new listener lets connections wait in the kernel's queue; from now on they are taken. */
+void listener_start(struct listener *listener);
+
+/* Takes no more connections. */
+void listener_stop(struct listener *listener);
+
+/* Closes, and removes the socket file if it is still ours. Return: NULL. */
+struct listener *listener_free(struct listener *listener);

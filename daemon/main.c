@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * cpexd: options, signals, and the parts put together.
+ *
+ * The order of a stop: no new connections, no new calls, the calls in flight get their answers (for at most drain_timeout), the plugins
+ * shut down, the loop ends. A second SIGTERM or SIGINT skips the waiting.
+ *
+ * The signals are callbacks of the loop, not real signal handlers: they may do anything.
+ */
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "admin/control.h"
+#include "base/notify.h"
+#include "config.h"
+#include "host/listener.h"
+#include "parts.h"
+
+/* Documented in cpexd(8) and in --help. */
+enum { STATUS_OK = 0, STATUS_CONFIG = 1, STATUS_USAGE = 2, STATUS_IN_USE = 3, STATUS_SYSTEM = 4 };
+
+#define STOP_EXTRA_USEC (5 * USEC_PER_SEC) /* beyond drain_timeout: for the plugins' shutdown() */
+
+struct options {
+        struct service_args service;
+        bool check;
+};
+
+struct cpexd {
+        struct event_base *base;
+        struct service *service;
+        struct hosts *hosts;
+        struct control *control;
+        struct listener *host_listener, *control_listener;
+        struct event *signals[4];
+        struct event *stop_timer;
+        bool stopping;
+        int status;
+};
+
+static const char help[] =
+        "Usage: cpexd [OPTION]...\n"
+        "Run the plugins of a CPEX plugins.yaml in workers of their own and serve their hooks on a Unix socket.\n"
+        "\n"
+        "  -c, --config FILE    the daemon's settings (default: " CPEXD_SYSCONFDIR "/cpexd.yaml if it exists)\n"
+        "      --plugins FILE   the plugins.yaml, over the setting `plugins`\n"
+        "      --socket PATH    the host socket, over the setting `socket.path`\n"
+        "      --control PATH   the control socket, over the setting `control.path`\n"
+        "      --check          report every mistake in both files and exit: 0 if there is none, else 1\n"
+        "      --version        print the version and exit\n"
+        "  -h, --help           print this and exit\n"
+        "\n"
+        "Signals: SIGHUP reloads both files, SIGTERM and SIGINT answer the calls in flight and stop (twice: at once).\n"
+        "\n"
+        "Exit status:\n"
+        "  0  stopped as asked, or --check found no mistake\n"
+        "  1  the configuration is refused; the mistakes are on standard error\n"
+        "  2  the command line is wrong\n"
+        "  3  another cpexd serves the socket\n"
+        "  4  the system refused something that is needed\n";
+
+/* ---- Command line ---- */
+
+/* Return: whether to go on; if not, *ret_status is the exit status. */
+static bool parse_options(int argc, char **argv, struct options *options, int *ret_status) {
+        enum { OPTION_PLUGINS = 256, OPTION_SOCKET, OPTION_CONTROL, OPTION_CHECK, OPTION_VERSION };
+        static const struct option longs[] = {
+                {"config", required_argument, NULL, 'c'},
+                {"plugins", required_argument, NULL, OPTION_PLUGINS},
+                {"socket", required_argument, NULL, OPTION_SOCKET},
+                {"control", required_argument, NULL, OPTION_CONTROL},
+                {"check", no_argument, NULL, OPTION_CHECK},
+                {"version", no_argument, NULL, OPTION_VERSION},
+                {"help", no_argument, NULL, 'h'},
+                {0},
+        };
+        struct service_args *args = &options->service;
+        int c;
+
+        *ret_status = STATUS_OK;
+        while ((c = getopt_long(argc, argv, "c:h", longs, NULL)) != -1)
+                switch (c) {
+                case 'c':
+                        args->config_path = optarg;
+                        break;
+                case OPTION_PLUGINS:
+                        args->overrides.plugins = optarg;
+                        break;
+                case OPTION_SOCKET:
+                        args->overrides.socket = optarg;
+                        break;
+                case OPTION_CONTROL:
+                        args->overrides.control = optarg;
+                        break;
+                case OPTION_CHECK:
+                        options->check = true;
+                        break;
+                case OPTION_VERSION:
+                        puts("cpexd " CPEXD_VERSION);
+                        return false;
+                case 'h':
+                        (void)fputs(help, stdout);
+                        return false;
+                default:
+                        (void)fputs("Try 'cpexd --help'.\n", stderr);
+                        *ret_status = STATUS_USAGE;
+                        return false;
+                }
+        if (optind < argc) {
+                (void)fprintf(stderr, "cpexd: unexpected argument '%s'\nTry 'cpexd --help'.\n", argv[optind]);
+                *ret_status = STATUS_USAGE;
+                return false;
+        }
+        if (!args->config_path && access(CPEXD_SYSCONFDIR "/cpexd.yaml", F_OK) == 0)
+                args->config_path = CPEXD_SYSCONFDIR "/cpexd.yaml";
+        return true;
+}
+
+/* --check: mistakes and warnings, one a line, as they are. */
+static int check(const struct service_args *args) {
+        CLEANUP(diags_done) struct diags diags = {0};
+        struct daemon_config *daemon = NULL;
+        struct plugins_config *plugins = NULL;
+        int r = daemon_config_load(&daemon, args->config_path, &args->overrides, &diags);
+
+        if (r == 0)
+                r = plugins_config_load(&plugins, daemon, &diags);
+        for (size_t i = 0; i < diags.n; i++)
+                (void)fprintf(stderr, "%s%s\n", diags.items[i].severity == DIAG_WARNING ? "warning: " : "", diags.items[i].text);
+        if (r == 0)
+                (void)printf("%s: %zu plugins, no mistakes\n", plugins->path, plugins->n_plugins);
+        else if (r != -EINVAL)
+                (void)fprintf(stderr, "cpexd: the configuration cannot be read: %s\n", strerror(-r));
+        daemon_config_free(daemon);
+        plugins_config_free(plugins);
+        return r == 0 ? STATUS_OK : r == -EINVAL ? STATUS_CONFIG : STATUS_SYSTEM;
+}
+
+/* ---- Stopping ---- */
+
+static void end_loop(struct cpexd *cpexd) {
+        (void)event_base_loopbreak(cpexd->base);
+}
+
+static void on_stop_timer(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        (void)what;
+        log_warning("stopping took too long; what still runs is killed");
+        end_loop(data);
+}
+
+static void on_gone(void *data) {
+        end_loop(data);
+}
+
+static void on_hosts_idle(void *data) {
+        service_stop(((struct cpexd *)data)->service);
+}
+
+static void stop(struct cpexd *cpexd) {
+        struct generation *newest = service_newest(cpexd->service);
+        usec_t limit = newest->daemon->drain_usec + STOP_EXTRA_USEC;
+        struct timeval after = {.tv_sec = (time_t)(limit / USEC_PER_SEC), .tv_usec = (suseconds_t)(limit % USEC_PER_SEC)};
+
+        cpexd->stopping = true;
+        notify_stopping();
+        notify_status("stopping");
+        log_notice("stopping");
+        listener_stop(cpexd->host_listener);
+        listener_stop(cpexd->control_listener);
+        (void)event_add(cpexd->stop_timer, &after);
+        hosts_stop(cpexd->hosts, on_hosts_idle, cpexd);
+}
+
+static void on_sigterm(evutil_socket_t signal, short what, void *data) {
+        struct cpexd *cpexd = data;
+
+        (void)signal;
+        (void)what;
+        if (cpexd->stopping)
+                end_loop(cpexd);
+        else
+                stop(cpexd);
+}
+
+static void on_sighup(evutil_socket_t signal, short what, void *data) {
+        struct cpexd *cpexd = data;
+
+        (void)signal;
+        (void)what;
+        if (!cpexd->stopping)
+                service_reload(cpexd->service, NULL);
+}
+
+/* ---- Starting ---- */
+
+static void on_ready(void *data) {
+        listener_start(((struct cpexd *)data)->host_listener);
+}
+
+static void on_refused(void *data) {
+        ((struct cpexd *)data)->status = STATUS_CONFIG;
+        end_loop(data);
+}
+
+static void on_host(void *data, int fd) {
+        hosts_accept(((struct cpexd *)data)->hosts, fd);
+}
+
+static void on_admin(void *data, int fd) {
+        control_accept(((struct cpexd *)data)->control, fd);
+}
+
+static int listen_on(struct cpexd *cpexd, struct listener **ret, const struct socket_config *config, listener_callback callback) {
+        int r = listener_new(ret, cpexd->base, config, callback, cpexd);
+
+        if (r == -EADDRINUSE)
+                log_error("%s: another cpexd serves this socket; stop it, or choose another with --socket", config->path);
+        else if (r == -ENOTSOCK)
+                log_error("%s: is there and is no socket; remove it, or choose another path with --socket", config->path);
+        else if (r < 0)
+                log_error("%s: cannot listen: %s", config->path, strerror(-r));
+        return r;
+}
+
+static int handle_signals(struct cpexd *cpexd) {
+        const struct {
+                int signal;
+                event_callback_fn callback;
+        } handled[] = {{SIGTERM, on_sigterm}, {SIGINT, on_sigterm}, {SIGHUP, on_sighup}};
+
+        (void)signal(SIGPIPE, SIG_IGN);
+        for (size_t i = 0; i < ELEMENTS(handled); i++) {
+                cpexd->signals[i] = evsignal_new(cpexd->base, handled[i].signal, handled[i].callback, cpexd);
+                if (!cpexd->signals[i] || event_add(cpexd->signals[i], NULL) < 0)
+                        return -ENOMEM;
+        }
+        cpexd->stop_timer = evtimer_new(cpexd->base, on_stop_timer, cpexd);
+        return cpexd->stop_timer ? 0 : -ENOMEM;
+}
+
+static int start(struct cpexd *cpexd, const struct service_args *args) {
+        static const struct service_handler handler = {
+                .on_ready = on_ready,
+                .on_refused = on_refused,
+                .on_gone = on_gone,
+        };
+        struct generation *first;
+        int r;
+
+        cpexd->base = event_base_new();
+        if (!cpexd->base)
+                return STATUS_SYSTEM;
+        r = service_new(&cpexd->service, cpexd->base, args, &handler, cpexd);
+        if (r == -EINVAL)
+                return STATUS_CONFIG;
+        if (r < 0) {
+                log_error("cannot start: %s", strerror(-r));
+                return STATUS_SYSTEM;
+        }
+        first = service_newest(cpexd->service);
+        r = listen_on(cpexd, &cpexd->host_listener, &first->daemon->socket, on_host);
+        if (r == 0)
+                r = listen_on(cpexd, &cpexd->control_listener, &first->daemon->control, on_admin);
+        if (r < 0)
+                return r == -EADDRINUSE ? STATUS_IN_USE : STATUS_SYSTEM;
+        if (handle_signals(cpexd) < 0 || hosts_new(&cpexd->hosts, cpexd->base, service_current(cpexd->service)) < 0 ||
+            control_new(&cpexd->control, cpexd->base, cpexd->service, cpexd->hosts) < 0) {
+                log_error("cannot start: out of memory");
+                return STATUS_SYSTEM;
+        }
+        listener_start(cpexd->control_listener);
+        log_info("cpexd " CPEXD_VERSION " listens on %s", first->daemon->socket.path);
+        return STATUS_OK;
+}
+
+static void cleanup(struct cpexd *cpexd) {
+        cpexd->host_listener = listener_free(cpexd->host_listener);
+        cpexd->control_listener = listener_free(cpexd->control_listener);
+        cpexd->control = control_free(cpexd->control);
+        cpexd->hosts = hosts_free(cpexd->hosts);
+        cpexd->service = service_free(cpexd->service);
+        for (size_t i = 0; i < ELEMENTS(cpexd->signals); i++)
+                if (cpexd->signals[i])
+                        event_free(cpexd->signals[i]);
+        if (cpexd->stop_timer)
+                event_free(cpexd->stop_timer);
+        if (cpexd->base)
+                event_base_free(cpexd->base);
+}
+
+/* Descriptors 0 to 2 exist, so that nothing else can get their numbers. */
+static void open_standard_descriptors(void) {
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDWR);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        (void)fd_close(fd);
+}
+
+int main(int argc, char **argv) {
+        struct options options = {0};
+        struct cpexd cpexd = {0};
+        int status;
+
+        open_standard_descriptors();
+        if (!parse_options(argc, argv, &options, &status))
+                return status;
+        if (options.check)
+                return check(&options.service);
+        log_init(LOG_LEVEL_INFO);
+        status = parts_find(&options.service.layout) < 0 ? STATUS_SYSTEM : start(&cpexd, &options.service);
+        if (status == STATUS_OK && event_base_dispatch(cpexd.base) < 0)
+                status = STATUS_SYSTEM;
+        if (status == STATUS_OK)
+                status = cpexd.status;
+        cleanup(&cpexd);
+        parts_done(&options.service.layout);
+        if (status == STATUS_OK)
+                log_notice("stopped");
+        return status;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The launcher beside our own executable tells a build folder from an installation: an installed one lies in libexec, never
+ * beside the daemon. In a build folder the Python parts are those of the source tree, so that a change to them needs no build.
+ */
+
+#include "parts.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#include "config.h"
+
+static char *join(const char *folder, const char *name) {
+        char *path;
+
+        return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
+}
+
+/* The folder of our executable, NULL when it cannot be told. */
+static char *own_folder(void) {
+        char path[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+        char *slash;
+
+        if (n < 0)
+                return NULL;
+        path[n] = 0;
+        slash = strrchr(path, '/');
+        if (!slash)
+                return NULL;
+        *slash = 0;
+        return strdup(path);
+}
+
+int parts_find(struct pool_layout *ret) {
+        CLEANUP_FREE char *own = own_folder();
+        CLEANUP_FREE char *beside = own ? join(own, "cpexd-launch") : NULL;
+        bool built = beside && access(beside, X_OK) == 0;
+        const char *programs = built ? own : CPEXD_LIBEXECDIR;
+
+        ret->launcher = join(programs, "cpexd-launch");
+        ret->venv_builder = join(programs, "cpexd-venv");
+        ret->ext_dir = built ? join(own, "worker-shim") : strdup(CPEXD_LIBEXECDIR);
+        ret->shim_dir = strdup(built ? CPEXD_SOURCE_SHIMDIR "/shim" : CPEXD_SHAREDIR "/shim");
+        ret->sdk_dir = strdup(built ? CPEXD_SOURCE_SHIMDIR : CPEXD_SHAREDIR "/sdk");
+        return ret->launcher && ret->venv_builder && ret->ext_dir && ret->shim_dir && ret->sdk_dir ? 0 : -ENOMEM;
+}
+
+void parts_done(struct pool_layout *layout) {
+        free((char *)layout->launcher);
+        free((char *)layout->venv_builder);
+        free((char *)layout->ext_dir);
+        free((char *)layout->shim_dir);
+        free((char *)layout->sdk_dir);
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Where cpexd's own files lie. A cpexd that runs from its build folder, without installation, uses the parts beside it.
+ */
+
+#include "pool/pool.h"
+
+/* Fills in the paths. Return: 0 or -ENOMEM; to be released in either case. */
+int parts_find(struct pool_layout *ret);
+void parts_done(struct pool_layout *layout);

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Which plugins a hook has, and in which order, is worked out once, here, and not in each call: a call only leaves out those whose
+ * conditions do not match or that were disabled.
+ *
+ * Retiring is asynchronous and ends in one place: when no reference is left the pools are closed, and when the last pool is closed
+ * a last event frees everything, so that nothing is freed below a callback of its own.
+ */
+
+#include "pipeline/generation.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+
+enum phase phase_of(enum plugin_mode mode) {
+        static const enum phase phases[PLUGIN_MODE_MAX_] = {
+                [PLUGIN_SEQUENTIAL] = PHASE_SEQUENTIAL, [PLUGIN_TRANSFORM] = PHASE_TRANSFORM, [PLUGIN_AUDIT] = PHASE_AUDIT,
+                [PLUGIN_CONCURRENT] = PHASE_CONCURRENT, [PLUGIN_FIRE_AND_FORGET] = PHASE_BACKGROUND, [PLUGIN_DISABLED] = PHASE_MAX_,
+        };
+
+        return phases[mode];
+}
+
+/* RFC 9562, version 4. */
+static void make_uuid(char uuid[37]) {
+        uint8_t b[16] = {0};
+
+        (void)!getrandom(b, sizeof(b), 0);
+        b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
+        b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
+        (void)snprintf(uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4],
+                       b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
+/* ---- The table of hooks ---- */
+
+static struct hook *find_hook(const struct generation *generation, const char *name, size_t len) {
+        for (size_t i = 0; i < generation->n_hooks; i++)
+                if (strlen(generation->hooks[i].name) == len && memcmp(generation->hooks[i].name, name, len) == 0)
+                        return &generation->hooks[i];
+        return NULL;
+}
+
+/* The plugins of `hook` in one phase, by priority; insertion keeps file order between equals. A hook listed twice counts twice. */
+static size_t collect_phase(const struct generation *generation, const char *hook, enum phase phase, struct plugin **ret) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                struct plugin *plugin = &generation->plugins[i];
+
+                if (phase_of(plugin->entry->mode) != phase)
+                        continue;
+                for (size_t j = 0; j < plugin->entry->hooks.n; j++) {
+                        size_t at = n++;
+
+                        if (!str_eq(plugin->entry->hooks.items[j], hook)) {
+                                n--;
+                                continue;
+                        }
+                        for (; at > 0 && ret[at - 1]->entry->priority > plugin->entry->priority; at--)
+                                ret[at] = ret[at - 1];
+                        ret[at] = plugin;
+                }
+        }
+        return n;
+}
+
+static const struct hook_policy *find_policy(const struct plugins_config *config, const char *hook) {
+        for (size_t i = 0; i < config->n_policies; i++)
+                if (str_eq(config->policies[i].hook, hook))
+                        return &config->policies[i];
+        return NULL;
+}
+
+static int add_hook(struct generation *generation, const char *name, size_t n_names) {
+        struct hook *hook = &generation->hooks[generation->n_hooks];
+        size_t n = 0;
+
+        hook->name = name;
+        hook->policy = find_policy(generation->config, name);
+        hook->plugins = calloc(n_names, sizeof(*hook->plugins));
+        if (!hook->plugins)
+                return -ENOMEM;
+        for (enum phase phase = 0; phase < PHASE_MAX_; phase++) {
+                hook->phase_start[phase] = n;
+                n += collect_phase(generation, name, phase, hook->plugins + n);
+        }
+        hook->phase_start[PHASE_MAX_] = n;
+        generation->n_hooks++;
+        return 0;
+}
+
+static int build_hooks(struct generation *generation) {
+        size_t n_names = 0;
+
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                n_names += generation->plugins[i].entry->hooks.n;
+        if (n_names == 0)
+                return 0;
+        generation->hooks = calloc(n_names, sizeof(*generation->hooks));
+        if (!generation->hooks)
+                return -ENOMEM;
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                const struct strlist *names = &generation->plugins[i].entry->hooks;
+
+                for (size_t j = 0; j < names->n; j++)
+                        if (!find_hook(generation, names->items[j], strlen(names->items[j])) &&
+                            add_hook(generation, names->items[j], n_names) < 0)
+                                return -ENOMEM;
+        }
+        return 0;
+}
+
+/* ---- Life ---- */
+
+static void on_later(evutil_socket_t fd, short what, void *data) {
+        struct generation *generation = data;
+
+        (void)fd;
+        (void)what;
+        if (generation->retired && generation->n_open == 0) {
+                generation->gone(generation->data, generation);
+                (void)generation_destroy(generation);
+        } else if (!generation->retired && generation->n_unsettled == 0 && generation->settled) {
+                void (*settled)(void *, struct generation *) = generation->settled;
+
+                generation->settled = NULL;
+                settled(generation->data, generation);
+        }
+}
+
+static void on_settled(void *data, struct pool *pool) {
+        struct generation *generation = data;
+
+        (void)pool;
+        if (--generation->n_unsettled == 0)
+                event_active(generation->later, EV_TIMEOUT, 0);
+}
+
+static void on_closed(void *data, struct pool *pool) {
+        struct generation *generation = data;
+
+        (void)pool;
+        if (--generation->n_open == 0)
+                event_active(generation->later, EV_TIMEOUT, 0);
+}
+
+static void close_pools(struct generation *generation) {
+        if (generation->n_open == 0)
+                event_active(generation->later, EV_TIMEOUT, 0);
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                pool_close(generation->plugins[i].pool, on_closed, generation);
+}
+
+static int start_plugins(struct generation *generation) {
+        const struct plugins_config *config = generation->config;
+
+        generation->plugins = calloc(MAX(config->n_plugins, 1), sizeof(*generation->plugins));
+        if (!generation->plugins)
+                return -ENOMEM;
+        for (size_t i = 0; i < config->n_plugins; i++) {
+                struct plugin *plugin = &generation->plugins[generation->n_plugins];
+
+                if (config->plugins[i].mode == PLUGIN_DISABLED)
+                        continue;
+                plugin->entry = &config->plugins[i];
+                make_uuid(plugin->id);
+                if (pool_new(&plugin->pool, generation->base, plugin->entry, &generation->layout, generation->number, on_settled,
+                             generation) < 0)
+                        return -ENOMEM;
+                generation->n_plugins++;
+        }
+        generation->n_unsettled = generation->n_open = generation->n_plugins;
+        return 0;
+}
+
+int generation_new(struct generation **ret, struct event_base *base, uint64_t number, struct daemon_config *daemon,
+                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler, void *data) {
+        struct generation *generation = calloc(1, sizeof(*generation));
+
+        if (!generation) {
+                daemon_config_free(daemon);
+                plugins_config_free(config);
+                return -ENOMEM;
+        }
+        generation->number = number;
+        generation->daemon = daemon;
+        generation->config = config;
+        generation->base = base;
+        generation->layout = *layout;
+        generation->layout.cache_dir = daemon->cache_dir;
+        generation->layout.frame_bytes = daemon->frame_bytes;
+        generation->settled = handler->settled;
+        generation->gone = handler->gone;
+        generation->data = data;
+        generation->refs = 1;
+        generation->later = event_new(base, -1, 0, on_later, generation);
+        if (!generation->later || start_plugins(generation) < 0 || build_hooks(generation) < 0) {
+                (void)generation_destroy(generation);
+                return -ENOMEM;
+        }
+        if (generation->n_unsettled == 0)
+                event_active(generation->later, EV_TIMEOUT, 0);
+        *ret = generation;
+        return 0;
+}
+
+struct generation *generation_ref(struct generation *generation) {
+        generation->refs++;
+        return generation;
+}
+
+void generation_unref(struct generation *generation) {
+        if (--generation->refs == 0)
+                close_pools(generation);
+}
+
+void generation_retire(struct generation *generation) {
+        generation->retired = true;
+        generation_unref(generation);
+}
+
+struct generation *generation_destroy(struct generation *generation) {
+        if (!generation)
+                return NULL;
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                (void)pool_free(generation->plugins[i].pool);
+        for (size_t i = 0; i < generation->n_hooks; i++)
+                free(generation->hooks[i].plugins);
+        free(generation->hooks);
+        free(generation->plugins);
+        if (generation->later)
+                event_free(generation->later);
+        daemon_config_free(generation->daemon);
+        plugins_config_free(generation->config);
+        free(generation);
+        return NULL;
+}
+
+const struct hook *generation_hook(const struct generation *generation, struct mp name) {
+        return find_hook(generation, (const char *)name.data, name.len);
+}
+
+const struct plugin *generation_plugin(const struct generation *generation, const char *name) {
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                if (str_eq(generation->plugins[i].entry->name, name))
+                        return &generation->plugins[i];
+        return NULL;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A generation: one configuration with its pools, immutable but for the life in the pools.
+ *
+ * It is counted: each call in flight holds a reference, so that a call ends in the generation it began in. Who has made it retires it when
+ * another takes over; it then lets its calls end, closes its pools and, from the loop, says that it is gone.
+ */
+
+#include <event2/event.h>
+
+#include "pool/pool.h"
+
+enum phase { PHASE_SEQUENTIAL, PHASE_TRANSFORM, PHASE_AUDIT, PHASE_CONCURRENT, PHASE_BACKGROUND, PHASE_MAX_ };
+
+enum phase phase_of(enum plugin_mode mode); /* PHASE_MAX_ for a disabled plugin */
+
+struct plugin {
+        const struct plugin_entry *entry;
+        struct pool *pool;
+        char id[37]; /* a UUID, fresh in each generation, as CPEX's PluginRef has */
+};
+
+/* The plugins of one hook: of each phase in order of priority, ties in file order. */
+struct hook {
+        const char *name;
+        const struct hook_policy *policy; /* NULL: none */
+        struct plugin **plugins;          /* all, phase by phase */
+        size_t phase_start[PHASE_MAX_ + 1];
+};
+
+struct generation {
+        uint64_t number;
+        struct daemon_config *daemon;
+        struct plugins_config *config;
+        struct plugin *plugins;
+        size_t n_plugins; /* without the disabled ones, which are not even loaded */
+        struct hook *hooks;
+        size_t n_hooks;
+
+        /* Its own. */
+        struct event_base *base;
+        struct event *later;
+        struct pool_layout layout;
+        size_t n_unsettled, n_open;
+        unsigned refs;
+        bool retired;
+        void (*settled)(void *data, struct generation *generation);
+        void (*gone)(void *data, struct generation *generation);
+        void *data;
+};
+
+struct generation_handler {
+        /* Each pool has its workers or has failed. Called once, from the loop, unless retired before. */
+        void (*settled)(void *data, struct generation *generation);
+        /* Retired, and the last call and the last worker have ended; the generation is freed after this. */
+        void (*gone)(void *data, struct generation *generation);
+};
+
+/* Takes over both configurations in any case. `layout` is copied; its strings must outlive the generation. Return: 0 or -ENOMEM. */
+int generation_new(struct generation **ret, struct event_base *base, uint64_t number, struct daemon_config *daemon,
+                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler, void *data);
+
+struct generation *generation_ref(struct generation *generation);
+void generation_unref(struct generation *generation);
+
+/* Gives up the maker's reference. */
+void generation_retire(struct generation *generation);
+
+/* Kills all that is left, calls nobody. Only for the end of the process. Return: NULL. */
+struct generation *generation_destroy(struct generation *generation);
+
+/* Return: the hook of that name, NULL when no plugin listens to it. */
+const struct hook *generation_hook(const struct generation *generation, struct mp name);
+const struct plugin *generation_plugin(const struct generation *generation, const char *name);

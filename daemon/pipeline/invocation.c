@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The machine: which turn is next, and when an invocation is over. It is re-entered from exactly two places, the start and the end of
+ * a step, and goes on in advance() until something has to be waited for. What an outcome means is not known here (outcome.c).
+ */
+
+#include "pipeline/turn.h"
+
+#include "pipeline/condition.h"
+#include "pipeline/size.h"
+
+static void advance(struct invocation *invocation);
+
+static void on_later(evutil_socket_t fd, short what, void *data) {
+        struct invocation *invocation = data;
+
+        (void)fd;
+        (void)what;
+        invocation->on_done(invocation->data, invocation);
+}
+
+/* ---- Selection ---- */
+
+static bool is_selected(const struct plugin *plugin, const struct request *in) {
+        if (in->plugin.len > 0 && !mp_eq_str(in->plugin, plugin->entry->name))
+                return false;
+        return !pool_is_disabled(plugin->pool) && conditions_match(plugin->entry, in);
+}
+
+static void select_turns(struct invocation *invocation) {
+        const struct hook *hook = invocation->hook;
+
+        for (size_t i = 0; hook && i < hook->phase_start[PHASE_MAX_]; i++) {
+                struct turn *turn = &invocation->turns[invocation->n_turns];
+
+                if (!is_selected(hook->plugins[i], &invocation->in))
+                        continue;
+                turn->invocation = invocation;
+                turn->plugin = hook->plugins[i];
+                invocation->n_turns++;
+        }
+}
+
+static enum phase turn_phase(const struct turn *turn) {
+        return phase_of(turn->plugin->entry->mode);
+}
+
+/* ---- Turns ---- */
+
+static void withdraw_running(struct invocation *invocation) {
+        for (size_t i = 0; i < invocation->n_turns; i++)
+                if (invocation->turns[i].state == TURN_RUNNING) {
+                        pool_withdraw(&invocation->turns[i].step);
+                        invocation->turns[i].state = TURN_OVER;
+                        invocation->n_running--;
+                }
+}
+
+static void on_step_done(struct step *step, const struct step_outcome *outcome) {
+        struct turn *turn = CONTAINER_OF(step, struct turn, step);
+        struct invocation *invocation = turn->invocation;
+
+        turn->state = TURN_OVER;
+        invocation->n_running--;
+        turn_conclude(turn, outcome);
+        step_done(step);
+        advance(invocation);
+}
+
+static void start_turn(struct turn *turn) {
+        struct invocation *invocation = turn->invocation;
+        const struct isolation *isolation = &turn->plugin->entry->isolation;
+
+        turn->state = TURN_RUNNING;
+        turn->started_nsec = clock_now_nsec();
+        turn->step.on_done = on_step_done;
+        turn->step.timeout_usec = isolation->timeout_usec;
+        turn->step.deadline_usec = invocation->deadline_usec;
+        if (turn_put_params(turn, &turn->step.params) < 0) {
+                turn->state = TURN_OVER;
+                turn_conclude(turn, &(struct step_outcome){.cause = STEP_OVERSIZE, .message = "out of memory"});
+                return;
+        }
+        invocation->n_running++;
+        pool_submit(turn->plugin->pool, &turn->step);
+}
+
+/* The concurrent phase: all of its turns at once. */
+static void start_concurrent(struct invocation *invocation) {
+        while (invocation->next < invocation->n_turns && turn_phase(&invocation->turns[invocation->next]) == PHASE_CONCURRENT)
+                start_turn(&invocation->turns[invocation->next++]);
+}
+
+/* Background plugins run after a pass and after a block, but not after an error. */
+static void start_background(struct invocation *invocation) {
+        for (size_t i = 0; i < invocation->n_turns; i++)
+                if (turn_phase(&invocation->turns[i]) == PHASE_BACKGROUND && invocation->turns[i].state == TURN_PENDING)
+                        background_start(&invocation->turns[i]);
+}
+
+static void advance(struct invocation *invocation) {
+        while (invocation->ending == ENDING_NONE && invocation->n_running == 0) {
+                struct turn *turn = invocation->next < invocation->n_turns ? &invocation->turns[invocation->next] : NULL;
+
+                if (!turn || turn_phase(turn) == PHASE_BACKGROUND) {
+                        invocation->ending = ENDING_ALLOWED;
+                } else if (turn_phase(turn) == PHASE_CONCURRENT) {
+                        start_concurrent(invocation);
+                } else {
+                        invocation->next++;
+                        start_turn(turn);
+                }
+        }
+        if (invocation->ending == ENDING_NONE)
+                return;
+        withdraw_running(invocation);
+        if (invocation->ending == ENDING_ALLOWED || invocation->ending == ENDING_BLOCKED)
+                start_background(invocation);
+        event_active(invocation->later, EV_TIMEOUT, 0);
+}
+
+/* ---- Life ---- */
+
+static void check_size(struct invocation *invocation) {
+        const char *what;
+        uint64_t size = invocation->hook ? payload_size_beyond(invocation->in.payload, &what) : 0;
+        CLEANUP_BUF struct buf message = {0};
+
+        if (size == 0)
+                return;
+        buf_printf(&message, "%s size %llu exceeds limit of %d bytes", what, (unsigned long long)size, PAYLOAD_SIZE_MAX);
+        mp_put_str(&invocation->error, "type");
+        mp_put_str(&invocation->error, "PayloadSizeError");
+        mp_put_str(&invocation->error, "message");
+        mp_put_strn(&invocation->error, message.data, message.len);
+        invocation->n_error = 2;
+        invocation->ending = ENDING_ERROR;
+}
+
+const char *invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data) {
+        struct invocation *invocation;
+        const struct hook *hook;
+        struct request in;
+        const char *wrong = request_parse(params, &in);
+
+        if (wrong)
+                return wrong;
+        hook = generation_hook(generation, in.hook);
+        invocation = calloc(1, sizeof(*invocation) + (hook ? hook->phase_start[PHASE_MAX_] : 0) * sizeof(struct turn));
+        if (!invocation)
+                return "out of memory";
+        invocation->generation = generation_ref(generation);
+        invocation->hook = hook;
+        invocation->on_done = on_done;
+        invocation->data = data;
+        invocation->later = event_new(generation->base, -1, 0, on_later, invocation);
+        buf_append(&invocation->params, params.data, params.len);
+        if (!invocation->later || buf_error(&invocation->params)) {
+                (void)invocation_free(invocation);
+                return "out of memory";
+        }
+        (void)request_parse(buf_mp(&invocation->params), &invocation->in);
+        invocation->deadline_usec =
+                in.timeout_ms ? clock_now_usec() + MIN(in.timeout_ms, UINT32_MAX) * USEC_PER_MSEC : USEC_INFINITY;
+        if (invocation->in.state.len > 0)
+                buf_set(&invocation->state, invocation->in.state);
+        if (invocation->in.metadata.len > 0)
+                buf_set(&invocation->global_metadata, invocation->in.metadata);
+        check_size(invocation);
+        select_turns(invocation);
+        *ret = invocation;
+        advance(invocation);
+        return NULL;
+}
+
+struct invocation *invocation_free(struct invocation *invocation) {
+        if (!invocation)
+                return NULL;
+        withdraw_running(invocation);
+        for (size_t i = 0; i < invocation->n_turns; i++) {
+                step_done(&invocation->turns[i].step);
+                buf_done(&invocation->turns[i].context);
+        }
+        if (invocation->later)
+                event_free(invocation->later);
+        buf_done(&invocation->params);
+        buf_done(&invocation->payload);
+        buf_done(&invocation->payload_type);
+        buf_done(&invocation->state);
+        buf_done(&invocation->global_metadata);
+        buf_done(&invocation->metadata);
+        buf_done(&invocation->extensions);
+        buf_done(&invocation->records);
+        buf_done(&invocation->violation);
+        buf_done(&invocation->error);
+        generation_unref(invocation->generation);
+        free(invocation);
+        return NULL;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * An invocation: one hook call of a host, from its parameters to its one answer, through CPEX's phases.
+ *
+ *     select ─▶ sequential ─▶ transform ─▶ audit ─▶ concurrent ─▶ background ─▶ done
+ *                   └── a block, or an error that counts ──────────────┴─────────▶ done
+ *
+ * Selecting happens once, from the caller's payload and context. In a serial phase one plugin runs at a time, each on what the last one
+ * returned; in the concurrent phase all run at once. Background plugins are started and live on without the invocation.
+ *
+ * The answer is written by invocation_put_response() when `on_done` is called, from the loop and exactly once, unless the
+ * invocation is freed before: that withdraws what it has under way.
+ */
+
+#include "pipeline/generation.h"
+#include "pipeline/request.h"
+
+struct invocation;
+
+
+typedef void (*invocation_done)(void *data, struct invocation *invocation);
+
+/* Starts a call with the parameters of `invoke`, which are copied. Takes a reference on the generation.
+ * Return: NULL, or a sentence that says which parameter is wrong; *ret is then untouched. */
+const char *invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data);
+
+/* Appends the whole response message. Only from on_done. */
+void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid);
+
+/* Return: NULL. */
+struct invocation *invocation_free(struct invocation *invocation);

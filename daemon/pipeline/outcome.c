@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What the outcome of a turn does to its invocation: CPEX's merge table (docs/semantics.md).
+ *
+ *     mode          payload  blocks  state  metadata  retry          extensions
+ *     sequential    yes      yes     yes    yes       yes            yes
+ *     transform     yes      no      yes    yes       not "blocking" not "blocking"
+ *     audit         no       no      no     yes       not "blocking" no
+ *     concurrent    no       yes     yes    yes       yes            no
+ *
+ * A plugin that fails, for whatever cause, is one case: `causes` says what is particular to each, the plugin's on_error decides.
+ * No failure becomes a pass unless on_error says so.
+ */
+
+#include "pipeline/turn.h"
+
+/* ---- Failures: cause × on_error ---- */
+
+static const struct {
+        enum record_status status; /* of the record when the failure is ignored */
+        bool disables;             /* the plugin's own doing: `on_error: disable` applies */
+        const char *error_code;    /* of the record */
+} causes[STEP_CAUSE_MAX_] = {
+        /* CPEX records an ignored exception as a plugin that had nothing to say. */
+        [STEP_RAISED] = {RECORD_COMPLETED, true, NULL},
+        [STEP_TIMEOUT] = {RECORD_TIMEOUT, true, "plugin_timeout"},
+        [STEP_CRASHED] = {RECORD_ERROR, true, "plugin_crash"},
+        [STEP_MALFORMED] = {RECORD_ERROR, true, "plugin_malformed"},
+        [STEP_OVERSIZE] = {RECORD_ERROR, true, "plugin_oversize"},
+        [STEP_START_FAILED] = {RECORD_ERROR, true, "plugin_start_failed"},
+        /* Overload and stopping are ours, not the plugin's. */
+        [STEP_QUEUE_FULL] = {RECORD_ERROR, false, "plugin_queue_full"},
+        [STEP_QUEUE_TIMEOUT] = {RECORD_ERROR, false, "plugin_queue_timeout"},
+        [STEP_STOPPED] = {RECORD_ERROR, false, "plugin_stopped"},
+};
+
+static struct mp c_str(const char *text) {
+        return (struct mp){(const uint8_t *)text, text ? strlen(text) : 0};
+}
+
+static struct mp get(struct mp map, const char *key) {
+        struct mp value = {0};
+
+        return mp_map_get(map, key, &value) ? value : (struct mp){0};
+}
+
+static struct mp get_text(struct mp map, const char *key) {
+        struct mp_cur cur = mp_cur(get(map, key));
+        struct mp text = {0};
+
+        (void)mp_read_str(&cur, &text);
+        return text;
+}
+
+static void add_record(struct turn *turn, struct record record) {
+        struct invocation *invocation = turn->invocation;
+
+        record.plugin = turn->plugin;
+        record.hook = invocation->in.hook;
+        record.duration_nsec = clock_now_nsec() - turn->started_nsec;
+        record_put(&record, &invocation->records);
+        invocation->n_records++;
+}
+
+/* One key of the error's map. */
+static struct buf *error_key(struct invocation *invocation, const char *key) {
+        mp_put_str(&invocation->error, key);
+        invocation->n_error++;
+        return &invocation->error;
+}
+
+static void put_raised(struct turn *turn, struct mp error) {
+        struct invocation *invocation = turn->invocation;
+        bool verbatim = mp_eq_str(get(error, "type"), "PluginError");
+        struct mp name = get(error, "plugin_name");
+
+        mp_put_raw(error_key(invocation, "message"), get(error, "message"));
+        if (verbatim) {
+                mp_put_raw(error_key(invocation, "code"), get(error, "code"));
+                mp_put_raw(error_key(invocation, "details"), get(error, "details"));
+                mp_put_raw(error_key(invocation, "mcp_error_code"), get(error, "mcp_error_code"));
+        }
+        if (verbatim && name.len > 0)
+                mp_put_raw(error_key(invocation, "plugin_name"), name);
+        else
+                mp_put_str(error_key(invocation, "plugin_name"), turn->plugin->entry->name);
+}
+
+static void put_failed(struct turn *turn, const struct step_outcome *outcome, struct mp message) {
+        struct invocation *invocation = turn->invocation;
+        struct buf *buf;
+
+        mp_put_strn(error_key(invocation, "message"), message.data, message.len);
+        mp_put_str(error_key(invocation, "plugin_name"), turn->plugin->entry->name);
+        if (!outcome->setting)
+                return;
+        buf = error_key(invocation, "details");
+        mp_put_map(buf, 4);
+        mp_put_str(buf, "limit");
+        mp_put_str(buf, step_cause_name(outcome->cause));
+        mp_put_str(buf, "value");
+        mp_put_uint(buf, outcome->value);
+        mp_put_str(buf, "maximum");
+        mp_put_uint(buf, outcome->maximum);
+        mp_put_str(buf, "setting");
+        mp_put_str(buf, outcome->setting);
+}
+
+static void failure_message(const struct turn *turn, const struct step_outcome *outcome, bool budget, struct buf *buf) {
+        const char *name = turn->plugin->entry->name;
+
+        if (budget)
+                buf_printf(buf, "Plugin %s was running when the call's timeout of %llu ms was over", name,
+                           (unsigned long long)turn->invocation->in.timeout_ms);
+        else if (outcome->cause == STEP_TIMEOUT)
+                buf_printf(buf, "Plugin %s exceeded %gs timeout", name,
+                           (double)turn->plugin->entry->isolation.timeout_usec / (double)USEC_PER_SEC);
+        else
+                buf_printf(buf, "Plugin %s: %s", name, outcome->message);
+        if (outcome->setting)
+                buf_printf(buf, " (%llu, at most %llu: %s)", (unsigned long long)outcome->value, (unsigned long long)outcome->maximum,
+                           outcome->setting);
+}
+
+static void conclude_failure(struct turn *turn, const struct step_outcome *outcome) {
+        struct invocation *invocation = turn->invocation;
+        const struct plugin_entry *entry = turn->plugin->entry;
+        bool timeout = outcome->cause == STEP_TIMEOUT || outcome->cause == STEP_QUEUE_TIMEOUT;
+        bool budget = timeout && clock_now_usec() >= invocation->deadline_usec;
+        struct log_scope scope = {.plugin = entry->name};
+        CLEANUP_BUF struct buf text = {0};
+        struct mp message;
+
+        failure_message(turn, outcome, budget, &text);
+        message = outcome->cause == STEP_RAISED ? get_text(outcome->error, "message") : buf_mp(&text);
+        log_write(LOG_LEVEL_WARNING, &scope, "%.*s: %s: %.*s (on_error: %s)", (int)invocation->in.hook.len,
+                  (const char *)invocation->in.hook.data, step_cause_name(outcome->cause), (int)MIN(message.len, (size_t)1024),
+                  (const char *)message.data, on_error_name(entry->on_error));
+
+        if (entry->on_error == ON_ERROR_DISABLE && causes[outcome->cause].disables)
+                pool_disable(turn->plugin->pool);
+        /* The caller's own budget is nobody's to ignore: there is no time left for the others. */
+        if (entry->on_error != ON_ERROR_FAIL && !budget) {
+                bool completed = causes[outcome->cause].status == RECORD_COMPLETED;
+
+                add_record(turn, (struct record){
+                                         .status = causes[outcome->cause].status,
+                                         .requested_allow = completed ? STATE_YES : STATE_NONE,
+                                         .matched = completed ? STATE_NO : STATE_NONE,
+                                         .effective_allow = true,
+                                         .applied = !completed && entry->mode == PLUGIN_SEQUENTIAL,
+                                         .reason = completed ? (struct mp){0} : message,
+                                         .error_code = c_str(causes[outcome->cause].error_code),
+                                 });
+                return;
+        }
+        add_record(turn, (struct record){
+                                 .status = RECORD_ERROR,
+                                 .requested_allow = STATE_NONE,
+                                 .matched = STATE_NONE,
+                                 .applied = true,
+                                 .reason = message,
+                                 .error_code = c_str("plugin_error"),
+                         });
+        mp_put_str(error_key(invocation, "type"), "PluginError");
+        mp_put_str(error_key(invocation, "cause"), step_cause_name(outcome->cause));
+        if (outcome->cause == STEP_RAISED)
+                put_raised(turn, outcome->error);
+        else
+                put_failed(turn, outcome, message);
+        invocation->ending = ENDING_ERROR;
+}
+
+/* The caller's payload does not validate: not the plugin's failure, so on_error has no say (CPEX refuses it before any plugin). */
+static void conclude_bad_payload(struct turn *turn, struct mp error) {
+        struct invocation *invocation = turn->invocation;
+
+        mp_put_str(error_key(invocation, "type"), "ValidationError");
+        mp_put_raw(error_key(invocation, "message"), get(error, "message"));
+        mp_put_raw(error_key(invocation, "errors"), get(error, "errors"));
+        mp_put_nil(error_key(invocation, "plugin_name"));
+        invocation->ending = ENDING_ERROR;
+}
+
+/* ---- Denials ---- */
+
+static void add_denial_record(struct turn *turn, struct mp violation, struct mp fallback_code, struct mp fallback_reason) {
+        add_record(turn, (struct record){
+                                 .status = RECORD_COMPLETED,
+                                 .requested_allow = STATE_NO,
+                                 .matched = STATE_YES,
+                                 .applied = true,
+                                 .reason = violation.len > 0 ? get_text(violation, "reason") : fallback_reason,
+                                 .error_code = violation.len > 0 ? get_text(violation, "code") : fallback_code,
+                         });
+}
+
+/* A plugin raised PluginViolationError: it goes out from every mode, whatever on_error says. */
+static void conclude_raised_violation(struct turn *turn, struct mp error) {
+        struct invocation *invocation = turn->invocation;
+        struct mp violation = get(error, "violation");
+
+        if (mp_is_nil(violation))
+                violation = (struct mp){0};
+        add_denial_record(turn, violation, c_str("plugin_violation"), get_text(error, "message"));
+        mp_put_raw(error_key(invocation, "message"), get(error, "message"));
+        buf_set(&invocation->violation, violation);
+        invocation->ending = ENDING_VIOLATION;
+}
+
+static void put_named_violation(struct turn *turn, struct mp violation) {
+        CLEANUP_BUF struct buf name = {0};
+
+        mp_put_map(&name, 1);
+        mp_put_str(&name, "plugin_name");
+        mp_put_str(&name, turn->plugin->entry->name);
+        buf_reset(&turn->invocation->violation);
+        mp_put_merged(&turn->invocation->violation, violation, buf_mp(&name), NULL);
+}
+
+static void put_denial_message(struct turn *turn, struct mp violation) {
+        struct invocation *invocation = turn->invocation;
+        struct mp hook = invocation->in.hook, code = get_text(violation, "code"), reason = get_text(violation, "reason"),
+                  description = get_text(violation, "description");
+        CLEANUP_BUF struct buf text = {0};
+
+        buf_append(&text, hook.data, hook.len);
+        buf_append_str(&text, " blocked by plugin");
+        if (violation.len > 0) {
+                buf_printf(&text, " %s: ", turn->plugin->entry->name);
+                buf_append(&text, code.data, code.len);
+                buf_append_str(&text, " - ");
+                buf_append(&text, reason.data, reason.len);
+                buf_append_str(&text, " (");
+                buf_append(&text, description.data, description.len);
+                buf_append_str(&text, ")");
+        }
+        mp_put_strn(error_key(invocation, "message"), text.data, text.len);
+}
+
+static void conclude_denial(struct turn *turn, const struct answer *answer) {
+        struct invocation *invocation = turn->invocation;
+        struct mp no_code = invocation->in.violations_as_exceptions ? c_str("plugin_violation") : (struct mp){0};
+
+        add_denial_record(turn, answer->violation, no_code, (struct mp){0});
+        if (answer->violation.len > 0)
+                put_named_violation(turn, answer->violation);
+        if (invocation->in.violations_as_exceptions) {
+                put_denial_message(turn, answer->violation);
+                invocation->ending = ENDING_VIOLATION;
+        } else {
+                invocation->ending = ENDING_BLOCKED;
+        }
+        invocation->retry_delay_ms = 0;
+        buf_reset(&invocation->extensions);
+}
+
+/* ---- Answers ---- */
+
+/* dict.update() */
+static void merge(struct buf *into, struct mp over, const char *skip) {
+        CLEANUP_BUF struct buf merged = {0};
+        struct buf old = *into;
+
+        if (over.len == 0)
+                return;
+        mp_put_merged(&merged, buf_mp(into), over, skip);
+        *into = merged;
+        merged = old;
+}
+
+/* The changed fields that the policy lets through, merged over the payload as it is. Return: whether there are any. */
+static bool apply_fields(struct invocation *invocation, const struct hook_policy *policy, struct mp old, struct mp new) {
+        CLEANUP_BUF struct buf allowed = {0}, merged = {0};
+        size_t map = mp_map_begin(&allowed), n = 0;
+
+        for (size_t i = 0; i < policy->writable_fields.n; i++) {
+                const char *field = policy->writable_fields.items[i];
+                struct mp before = get(old, field), after = get(new, field);
+
+                if (after.len == 0 || (after.len == before.len && memcmp(after.data, before.data, after.len) == 0))
+                        continue;
+                mp_put_str(&allowed, field);
+                mp_put_raw(&allowed, after);
+                n++;
+        }
+        mp_map_end(&allowed, map, n);
+        if (n == 0)
+                return false;
+        mp_put_merged(&merged, old, buf_mp(&allowed), NULL);
+        buf_set(&invocation->payload, buf_mp(&merged));
+        return true;
+}
+
+static bool same_type(struct mp a, struct mp b) {
+        return (mp_is_nil(a) && mp_is_nil(b)) || (a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+}
+
+/* Return: whether the payload is another one now. */
+static bool apply_payload(struct turn *turn, const struct answer *answer) {
+        struct invocation *invocation = turn->invocation;
+        const struct hook_policy *policy = invocation->hook->policy;
+        struct mp old = invocation->payload_changed ? buf_mp(&invocation->payload) : invocation->in.payload;
+        struct mp old_type = invocation->payload_changed ? buf_mp(&invocation->payload_type) : invocation->in.payload_type;
+        struct mp_cur new = mp_cur(answer->modified_payload);
+        bool plain = mp_eq_str(answer->payload_type, "");
+
+        if (answer->modified_payload.len == 0 || mp_is_nil(answer->modified_payload))
+                return false;
+        if (!policy && invocation->generation->config->default_deny)
+                return false;
+        if (policy && !plain && same_type(old_type, answer->payload_type)) {
+                if (!apply_fields(invocation, policy, old, answer->modified_payload))
+                        return false;
+        } else {
+                if (policy && plain && mp_peek(&new) != MP_MAP)
+                        return false;
+                buf_set(&invocation->payload, answer->modified_payload);
+        }
+        buf_set(&invocation->payload_type, answer->payload_type);
+        invocation->payload_changed = true;
+        invocation->decider = turn->plugin;
+        return true;
+}
+
+static void conclude_answer(struct turn *turn, const struct answer *answer) {
+        struct invocation *invocation = turn->invocation;
+        enum plugin_mode mode = turn->plugin->entry->mode;
+        bool chained = mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_TRANSFORM;
+        bool can_block = mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_CONCURRENT;
+        bool payload_modified = false, extensions_modified = false;
+
+        if (chained || mode == PLUGIN_CONCURRENT) {
+                merge(&invocation->state, answer->state, NULL);
+                merge(&invocation->global_metadata, answer->global_metadata, NULL);
+        }
+        merge(&invocation->metadata, answer->metadata, "_decision_plugin");
+        if (!answer->continue_processing && can_block) {
+                conclude_denial(turn, answer);
+                return;
+        }
+        if (chained)
+                payload_modified = apply_payload(turn, answer);
+        if (answer->continue_processing) {
+                invocation->retry_delay_ms = MAX(invocation->retry_delay_ms, answer->retry_delay_ms);
+                if (chained && answer->modified_extensions.len > 0) {
+                        buf_set(&invocation->extensions, answer->modified_extensions);
+                        extensions_modified = true;
+                }
+        }
+        add_record(turn, (struct record){
+                                 .status = RECORD_COMPLETED,
+                                 .requested_allow = STATE_YES,
+                                 .matched = payload_modified || extensions_modified ? STATE_YES : STATE_NO,
+                                 .effective_allow = true,
+                                 .applied = payload_modified || extensions_modified,
+                                 .payload_modified = payload_modified,
+                                 .extensions_modified = extensions_modified,
+                         });
+}
+
+static void keep_context(struct turn *turn, struct mp document) {
+        struct mp_cur cur = mp_cur(document);
+
+        if (document.len > 0 && mp_peek(&cur) == MP_MAP)
+                buf_set(&turn->context, document);
+}
+
+static void conclude_raised(struct turn *turn, const struct step_outcome *outcome) {
+        struct mp type = get(outcome->error, "type");
+        struct mp_cur cur = mp_cur(get(outcome->error, "contexts"));
+        struct mp document;
+
+        if (mp_read_bin(&cur, &document) && mp_is_value(document))
+                keep_context(turn, document);
+        if (mp_eq_str(type, "PluginViolationError"))
+                conclude_raised_violation(turn, outcome->error);
+        else if (mp_eq_str(type, "ValidationError") && mp_eq_str(get(outcome->error, "stage"), "request") &&
+                 !turn->invocation->payload_changed)
+                conclude_bad_payload(turn, outcome->error);
+        else
+                conclude_failure(turn, outcome);
+}
+
+void turn_conclude(struct turn *turn, const struct step_outcome *outcome) {
+        struct answer answer;
+        const char *wrong;
+
+        if (outcome->cause == STEP_RAISED) {
+                conclude_raised(turn, outcome);
+                return;
+        }
+        if (outcome->cause != STEP_ANSWERED) {
+                conclude_failure(turn, outcome);
+                return;
+        }
+        wrong = answer_parse(outcome->answer, &answer);
+        if (wrong) {
+                conclude_failure(turn, &(struct step_outcome){.cause = STEP_MALFORMED, .message = wrong});
+                return;
+        }
+        keep_context(turn, answer.contexts);
+        conclude_answer(turn, &answer);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What a worker is told (docs/protocol.md, the workers' invoke): the caller's context with the shared state as merged so far,
+ * the payload as it is by now, and the plugin's own context from the caller's table. Everything is copied as it came.
+ */
+
+#include "pipeline/extensions.h"
+#include "pipeline/turn.h"
+
+/* The plugin's entry in the caller's table [1, request_id, {name: {…}}]. The table comes from the host, so nothing in it is
+ * trusted; one that is of another request, or none at all, has no entries. Return: the map, empty where there is none. */
+static struct mp own_context(const struct turn *turn) {
+        const struct request *in = &turn->invocation->in;
+        struct mp_cur cur = mp_cur(in->contexts);
+        struct mp request_id, table, entry = {0};
+        uint64_t version;
+        uint32_t n;
+
+        if (in->contexts.len == 0 || !mp_is_value(in->contexts) || !mp_read_array(&cur, &n) || n != 3 || !mp_read_uint(&cur, &version) ||
+            version != 1 || !mp_read_any(&cur, &request_id) || !mp_read_any(&cur, &table))
+                return (struct mp){0};
+        if (request_id.len != in->request_id.len || memcmp(request_id.data, in->request_id.data, request_id.len) != 0)
+                return (struct mp){0};
+        if (!mp_map_get(table, turn->plugin->entry->name, &entry))
+                return (struct mp){0};
+        cur = mp_cur(entry);
+        return mp_peek(&cur) == MP_MAP ? entry : (struct mp){0};
+}
+
+static void put_map_or_empty(struct buf *buf, const struct buf *map) {
+        if (map->len > 0)
+                mp_put_raw(buf, buf_mp(map));
+        else
+                mp_put_map(buf, 0);
+}
+
+/* The caller's context, its state and metadata replaced by the merged ones. */
+static void put_context(const struct invocation *invocation, struct buf *buf) {
+        struct mp_cur cur = mp_cur(invocation->in.context);
+        size_t map = mp_map_begin(buf), count = 2;
+        struct mp key, value;
+        uint32_t n;
+
+        (void)mp_read_map(&cur, &n);
+        for (; n > 0 && mp_read_any(&cur, &key) && mp_read_any(&cur, &value); n--) {
+                if (mp_eq_str(key, "state") || mp_eq_str(key, "metadata"))
+                        continue;
+                mp_put_raw(buf, key);
+                mp_put_raw(buf, value);
+                count++;
+        }
+        mp_put_str(buf, "state");
+        put_map_or_empty(buf, &invocation->state);
+        mp_put_str(buf, "metadata");
+        put_map_or_empty(buf, &invocation->global_metadata);
+        mp_map_end(buf, map, count);
+}
+
+int turn_put_params(const struct turn *turn, struct buf *buf) {
+        const struct invocation *invocation = turn->invocation;
+        bool background = turn->plugin->entry->mode == PLUGIN_FIRE_AND_FORGET;
+        /* A background plugin gets the caller's payload and a fresh context. */
+        bool changed = invocation->payload_changed && !background;
+        struct mp payload = changed ? buf_mp(&invocation->payload) : invocation->in.payload;
+        struct mp context = background ? (struct mp){0} : own_context(turn);
+
+        mp_put_map(buf, 6);
+        mp_put_str(buf, "hook");
+        mp_put_strn(buf, invocation->in.hook.data, invocation->in.hook.len);
+        mp_put_str(buf, "payload");
+        mp_put_bin(buf, payload.data, payload.len);
+        mp_put_str(buf, "payload_type");
+        mp_put_raw(buf, changed ? buf_mp(&invocation->payload_type) : invocation->in.payload_type);
+        mp_put_str(buf, "context");
+        put_context(invocation, buf);
+        mp_put_str(buf, "contexts");
+        if (context.len > 0)
+                mp_put_bin(buf, context.data, context.len);
+        else
+                mp_put_nil(buf);
+        mp_put_str(buf, "extensions");
+        extensions_put_filtered(buf, invocation->in.extensions, &turn->plugin->entry->capabilities);
+        return buf_error(buf);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * One table a message: key, type, where it goes, and the sentence for a value of another type. One pass over the map fills the
+ * slices; a key given twice is refused, for two readers might otherwise take different ones.
+ */
+
+#include "pipeline/request.h"
+
+enum want { WANT_STR, WANT_DOCUMENT, WANT_BIN, WANT_MAP, WANT_BOOL, WANT_UINT, WANT_INT, WANT_USER };
+
+struct field {
+        const char *key;
+        enum want want;
+        size_t offset;
+        const char *wrong;
+};
+
+/* A document that is whole, and nothing behind it. */
+static bool read_document(struct mp_cur *cur, struct mp *ret) {
+        struct mp content;
+
+        if (!mp_read_bin(cur, &content) || !mp_is_value(content))
+                return false;
+        *ret = content;
+        return true;
+}
+
+static bool take(const struct field *field, struct mp value, void *object) {
+        void *to = (char *)object + field->offset;
+        struct mp_cur cur = mp_cur(value);
+        enum mp_type type = mp_peek(&cur);
+        int64_t i;
+
+        switch (field->want) {
+        case WANT_STR:
+                if (type == MP_STR)
+                        *(struct mp *)to = value;
+                return type == MP_STR;
+        case WANT_DOCUMENT:
+                return read_document(&cur, to);
+        case WANT_BIN:
+                return mp_read_bin(&cur, to);
+        case WANT_MAP:
+                if (type == MP_MAP)
+                        *(struct mp *)to = value;
+                return type == MP_MAP;
+        case WANT_BOOL:
+                return mp_read_bool(&cur, to);
+        case WANT_UINT:
+                return mp_read_uint(&cur, to);
+        case WANT_INT:
+                if (!mp_read_int(&cur, &i))
+                        return false;
+                *(int64_t *)to = i;
+                return true;
+        case WANT_USER:
+                if (type == MP_MAP || type == MP_STR)
+                        *(struct mp *)to = value;
+                return type == MP_MAP || type == MP_STR;
+        }
+        return false;
+}
+
+/* Fills `object` from `map` by `fields`; nil is as good as absent. Return: NULL or what is wrong. */
+static const char *read_fields(struct mp map, const struct field *fields, size_t n_fields, void *object) {
+        struct mp_cur cur = mp_cur(map);
+        uint64_t seen = 0;
+        struct mp key, value;
+        uint32_t n;
+
+        if (!mp_read_map(&cur, &n))
+                return "it is not a map";
+        for (; n > 0 && mp_read_any(&cur, &key) && mp_read_any(&cur, &value); n--)
+                for (size_t i = 0; i < n_fields; i++) {
+                        if (!mp_eq_str(key, fields[i].key))
+                                continue;
+                        if (seen & (1ull << i))
+                                return "a key is given twice";
+                        seen |= 1ull << i;
+                        if (!mp_is_nil(value) && !take(&fields[i], value, object))
+                                return fields[i].wrong;
+                        break;
+                }
+        return NULL;
+}
+
+#define REQUEST(key, want, member, wrong) {key, want, offsetof(struct request, member), wrong}
+static const struct field request_fields[] = {
+        REQUEST("payload", WANT_DOCUMENT, payload, "payload: must be a bin that holds exactly one msgpack value"),
+        REQUEST("payload_type", WANT_STR, payload_type, "payload_type: must be a string"),
+        REQUEST("context", WANT_MAP, context, "context: must be a map"),
+        REQUEST("contexts", WANT_BIN, contexts, "contexts: must be the bin that the last answer returned, or nil"),
+        REQUEST("extensions", WANT_MAP, extensions, "extensions: must be a map"),
+        REQUEST("timeout_ms", WANT_UINT, timeout_ms, "timeout_ms: must be a positive integer"),
+        REQUEST("plugin", WANT_STR, plugin, "plugin: must be a string"),
+        REQUEST("violations_as_exceptions", WANT_BOOL, violations_as_exceptions, "violations_as_exceptions: must be a boolean"),
+        REQUEST("hook", WANT_STR, hook, "hook: must be a string"),
+};
+
+static const struct field context_fields[] = {
+        REQUEST("request_id", WANT_STR, request_id, "context.request_id: must be a string"),
+        REQUEST("user", WANT_USER, user, "context.user: must be a string or a map"),
+        REQUEST("tenant_id", WANT_STR, tenant_id, "context.tenant_id: must be a string"),
+        REQUEST("server_id", WANT_STR, server_id, "context.server_id: must be a string"),
+        REQUEST("content_type", WANT_STR, content_type, "context.content_type: must be a string"),
+        REQUEST("state", WANT_MAP, state, "context.state: must be a map"),
+        REQUEST("metadata", WANT_MAP, metadata, "context.metadata: must be a map"),
+};
+
+const char *request_parse(struct mp params, struct request *ret) {
+        static const uint8_t nil[] = {0xc0};
+        struct request request = {.payload = {nil, sizeof(nil)}};
+        const char *wrong = read_fields(params, request_fields, ELEMENTS(request_fields), &request);
+        struct mp_cur cur;
+
+        if (wrong)
+                return wrong;
+        if (request.hook.len == 0)
+                return "hook: is required";
+        cur = mp_cur(request.hook);
+        (void)mp_read_str(&cur, &request.hook);
+        if (request.context.len == 0)
+                return "context: is required, with a request_id";
+        wrong = read_fields(request.context, context_fields, ELEMENTS(context_fields), &request);
+        if (wrong)
+                return wrong;
+        if (request.request_id.len == 0)
+                return "context.request_id: is required";
+        *ret = request;
+        return NULL;
+}
+
+#define ANSWER(key, want, member, wrong) {key, want, offsetof(struct answer, member), wrong}
+static const struct field answer_fields[] = {
+        ANSWER("continue_processing", WANT_BOOL, continue_processing, "continue_processing is no boolean"),
+        ANSWER("modified_payload", WANT_DOCUMENT, modified_payload, "modified_payload is not a bin that holds one msgpack value"),
+        ANSWER("payload_type", WANT_STR, payload_type, "payload_type is no string"),
+        ANSWER("violation", WANT_MAP, violation, "violation is no map"),
+        ANSWER("metadata", WANT_MAP, metadata, "metadata is no map"),
+        ANSWER("retry_delay_ms", WANT_INT, retry_delay_ms, "retry_delay_ms is no integer"),
+        ANSWER("modified_extensions", WANT_MAP, modified_extensions, "modified_extensions is no map"),
+        ANSWER("contexts", WANT_DOCUMENT, contexts, "contexts is not a bin that holds one msgpack value"),
+        ANSWER("state", WANT_MAP, state, "state is no map"),
+        ANSWER("global_metadata", WANT_MAP, global_metadata, "global_metadata is no map"),
+        ANSWER("denial_metadata", WANT_MAP, denial_metadata, "denial_metadata is no map"),
+};
+
+const char *answer_parse(struct mp result, struct answer *ret) {
+        struct answer answer = {.continue_processing = true};
+        const char *wrong = read_fields(result, answer_fields, ELEMENTS(answer_fields), &answer);
+
+        if (!wrong)
+                *ret = answer;
+        return wrong;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The parameters of a host's `invoke` and a worker's answer to one, taken apart in place and checked for types.
+ */
+
+#include "wire/mp.h"
+
+/* docs/protocol.md, invoke. All slices; empty where a parameter is absent or nil. */
+struct request {
+        struct mp hook;    /* str content */
+        struct mp payload; /* content of the document */
+        struct mp payload_type;
+        struct mp context; /* map; always there */
+        struct mp request_id, user, tenant_id, server_id, content_type; /* values of the context */
+        struct mp state, metadata;                                      /* maps */
+        struct mp contexts;                                             /* content of the bin */
+        struct mp extensions;                                           /* map */
+        struct mp plugin;                                               /* str */
+        uint64_t timeout_ms;                                            /* 0: none */
+        bool violations_as_exceptions;
+};
+
+/* Return: NULL, or a sentence that says which parameter is wrong. */
+const char *request_parse(struct mp params, struct request *ret);
+
+/* A worker's answer. Absent keys are neutral: true, empty, 0. */
+struct answer {
+        bool continue_processing;
+        struct mp modified_payload; /* content of the document */
+        struct mp payload_type;     /* str value; empty: the hook's own class */
+        struct mp violation;        /* map */
+        struct mp metadata;         /* map */
+        int64_t retry_delay_ms;
+        struct mp modified_extensions; /* map */
+        struct mp contexts;            /* content of the bin: {"state", "metadata"} */
+        struct mp state, global_metadata; /* maps */
+        struct mp denial_metadata;        /* map */
+};
+
+/* Return: NULL, or what is wrong. */
+const char *answer_parse(struct mp result, struct answer *ret);

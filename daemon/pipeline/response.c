@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The one answer: the result's map, or the error's. A buffer of the invocation that failed to grow (memory) makes the whole answer an
+ * error: half an answer might read as "nothing changed".
+ */
+
+#include "pipeline/turn.h"
+#include "wire/rpc.h"
+
+static const uint8_t empty_map[] = {0x80};
+
+static struct mp map_or_empty(const struct buf *map) {
+        return map->len > 0 ? buf_mp(map) : (struct mp){empty_map, sizeof(empty_map)};
+}
+
+static bool out_of_memory(const struct invocation *invocation) {
+        int r = buf_error(&invocation->payload) | buf_error(&invocation->payload_type) | buf_error(&invocation->state) |
+                buf_error(&invocation->global_metadata) | buf_error(&invocation->metadata) | buf_error(&invocation->extensions) |
+                buf_error(&invocation->records) | buf_error(&invocation->violation) | buf_error(&invocation->error);
+
+        for (size_t i = 0; i < invocation->n_turns; i++)
+                r |= buf_error(&invocation->turns[i].context);
+        return r != 0;
+}
+
+static void put_records(const struct invocation *invocation, struct buf *buf) {
+        mp_put_str(buf, "executions");
+        mp_put_array(buf, invocation->n_records);
+        buf_append(buf, invocation->records.data, invocation->records.len);
+}
+
+static void put_shared(const struct invocation *invocation, struct buf *buf) {
+        mp_put_str(buf, "state");
+        mp_put_raw(buf, map_or_empty(&invocation->state));
+        mp_put_str(buf, "global_metadata");
+        mp_put_raw(buf, map_or_empty(&invocation->global_metadata));
+}
+
+/* A plugin that ran twice, because its entry names the hook twice, has one entry: the later one. */
+static bool has_later_turn(const struct invocation *invocation, size_t i) {
+        for (size_t j = i + 1; j < invocation->n_turns; j++)
+                if (invocation->turns[j].plugin == invocation->turns[i].plugin && invocation->turns[j].state != TURN_PENDING)
+                        return true;
+        return false;
+}
+
+/* docs/protocol.md, contexts. */
+static void put_contexts(const struct invocation *invocation, struct buf *buf) {
+        CLEANUP_BUF struct buf table = {0};
+        size_t map, n = 0;
+
+        mp_put_str(buf, "contexts");
+        if (!invocation->hook) {
+                mp_put_nil(buf);
+                return;
+        }
+        mp_put_array(&table, 3);
+        mp_put_uint(&table, 1);
+        mp_put_raw(&table, invocation->in.request_id);
+        map = mp_map_begin(&table);
+        for (size_t i = 0; i < invocation->n_turns; i++) {
+                const struct turn *turn = &invocation->turns[i];
+
+                if (turn->state == TURN_PENDING || has_later_turn(invocation, i))
+                        continue;
+                mp_put_str(&table, turn->plugin->entry->name);
+                if (turn->context.len > 0) {
+                        mp_put_raw(&table, buf_mp(&turn->context));
+                } else {
+                        mp_put_map(&table, 2);
+                        mp_put_str(&table, "state");
+                        mp_put_map(&table, 0);
+                        mp_put_str(&table, "metadata");
+                        mp_put_map(&table, 0);
+                }
+                n++;
+        }
+        mp_map_end(&table, map, n);
+        if (buf_error(&table))
+                buf->error = buf_error(&table);
+        mp_put_bin(buf, table.data, table.len);
+}
+
+static void put_metadata(const struct invocation *invocation, struct buf *buf) {
+        CLEANUP_BUF struct buf decision = {0};
+
+        mp_put_str(buf, "metadata");
+        if (!invocation->decider || !invocation->hook || !str_eq(invocation->hook->name, "http_auth_check_permission")) {
+                mp_put_raw(buf, map_or_empty(&invocation->metadata));
+                return;
+        }
+        mp_put_map(&decision, 1);
+        mp_put_str(&decision, "_decision_plugin");
+        mp_put_str(&decision, invocation->decider->entry->name);
+        mp_put_merged(buf, map_or_empty(&invocation->metadata), buf_mp(&decision), NULL);
+}
+
+static void put_payload(const struct invocation *invocation, struct buf *buf) {
+        mp_put_str(buf, "modified_payload");
+        if (invocation->payload_changed)
+                mp_put_bin(buf, invocation->payload.data, invocation->payload.len);
+        else
+                mp_put_nil(buf);
+        mp_put_str(buf, "payload_type");
+        mp_put_raw(buf, buf_mp(&invocation->payload_type));
+}
+
+static void put_answer(const struct invocation *invocation, struct buf *buf) {
+        mp_put_map(buf, 13);
+        mp_put_str(buf, "continue_processing");
+        mp_put_bool(buf, invocation->ending == ENDING_ALLOWED);
+        put_payload(invocation, buf);
+        mp_put_str(buf, "violation");
+        mp_put_raw(buf, buf_mp(&invocation->violation));
+        put_metadata(invocation, buf);
+        mp_put_str(buf, "retry_delay_ms");
+        mp_put_int(buf, invocation->retry_delay_ms);
+        mp_put_str(buf, "modified_extensions");
+        mp_put_raw(buf, buf_mp(&invocation->extensions));
+        mp_put_str(buf, "http_headers"); /* CPEX never passes a plugin's on */
+        mp_put_nil(buf);
+        put_contexts(invocation, buf);
+        put_shared(invocation, buf);
+        put_records(invocation, buf);
+        mp_put_str(buf, "generation");
+        mp_put_uint(buf, invocation->generation->number);
+}
+
+static void put_error(const struct invocation *invocation, struct buf *buf) {
+        bool violation = invocation->ending == ENDING_VIOLATION;
+
+        mp_put_map(buf, invocation->n_error + 4 + (violation ? 2 : 0));
+        if (violation) {
+                mp_put_str(buf, "type");
+                mp_put_str(buf, "PluginViolationError");
+                mp_put_str(buf, "violation");
+                mp_put_raw(buf, buf_mp(&invocation->violation));
+        }
+        buf_append(buf, invocation->error.data, invocation->error.len);
+        put_shared(invocation, buf);
+        put_records(invocation, buf);
+        mp_put_str(buf, "generation");
+        mp_put_uint(buf, invocation->generation->number);
+}
+
+void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid) {
+        if (out_of_memory(invocation)) {
+                rpc_put_protocol_error(buf, msgid, "limit", "out of memory");
+        } else if (invocation->ending == ENDING_VIOLATION || invocation->ending == ENDING_ERROR) {
+                rpc_put_error(buf, msgid);
+                put_error(invocation, buf);
+                rpc_put_error_end(buf);
+        } else {
+                rpc_put_result(buf, msgid);
+                put_answer(invocation, buf);
+        }
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Inside the pipeline: an invocation's data and its turns. A turn is one plugin's place in one invocation.
+ *
+ * invocation.c moves an invocation from turn to turn, params.c writes what a worker is told, outcome.c says what the outcome of a
+ * turn does to the invocation, background.c runs the turns that outlive it, response.c writes its end.
+ */
+
+#include "pipeline/invocation.h"
+#include "pipeline/record.h"
+
+enum turn_state { TURN_PENDING, TURN_RUNNING, TURN_OVER };
+
+struct turn {
+        struct step step;
+        struct invocation *invocation;
+        const struct plugin *plugin;
+        enum turn_state state;
+        uint64_t started_nsec;
+        struct buf context; /* the plugin's own {"state", "metadata"} afterwards; empty: both are */
+};
+
+/* How an invocation ended. */
+enum ending {
+        ENDING_NONE, /* it has not */
+        ENDING_ALLOWED,
+        ENDING_BLOCKED,
+        ENDING_VIOLATION, /* an error of type PluginViolationError */
+        ENDING_ERROR,     /* an error of any other type, ready in `error` */
+};
+
+struct invocation {
+        struct generation *generation;
+        const struct hook *hook; /* NULL: nobody listens */
+        invocation_done on_done;
+        void *data;
+        struct event *later; /* calls on_done from the loop */
+
+        struct buf params; /* the caller's, which `in` has slices of */
+        struct request in;
+        usec_t deadline_usec; /* of the whole call; USEC_INFINITY: none */
+
+        /* The pipeline's state as merged so far. Empty buffers: nothing yet. */
+        struct buf payload; /* the document, where somebody changed it */
+        struct buf payload_type; /* the str value, likewise */
+        bool payload_changed;
+        struct buf state, global_metadata; /* maps */
+        struct buf metadata;               /* map */
+        struct buf extensions;             /* map */
+        int64_t retry_delay_ms;
+        const struct plugin *decider; /* whose payload was accepted last */
+        struct buf records;
+        size_t n_records;
+
+        enum ending ending;
+        struct buf violation; /* map, with ENDING_BLOCKED and ENDING_VIOLATION */
+        struct buf error;     /* map, with ENDING_VIOLATION and ENDING_ERROR: what is peculiar to it */
+        size_t n_error;       /* its keys */
+
+        size_t n_turns, next, n_running;
+        enum phase phase;
+        struct turn turns[]; /* the selected ones, phase by phase */
+};
+
+static inline struct mp buf_mp(const struct buf *buf) {
+        return (struct mp){buf->data, buf->len};
+}
+
+static inline void buf_set(struct buf *buf, struct mp value) {
+        buf_reset(buf);
+        buf_append(buf, value.data, value.len);
+}
+
+/* outcome.c: does to the invocation what the outcome of `turn` demands; `turn` is over. */
+void turn_conclude(struct turn *turn, const struct step_outcome *outcome);
+
+/* background.c: starts the turn's plugin on a copy of what it needs, and forgets it. */
+void background_start(struct turn *turn);
+
+/* params.c: the worker's parameters for this turn. Return: 0 or -ENOMEM. */
+int turn_put_params(const struct turn *turn, struct buf *buf);

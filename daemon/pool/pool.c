@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The pool decides in one place, pool_work(), which runs after anything that may have changed the answer: a step came, a call ended,
+ * a worker became ready or died. It hands waiting steps to workers with room and starts a worker when steps still wait. It never calls
+ * a step's on_done itself from inside pool_submit(): refusals are kept as waiting steps and are refused by the same
+ * function on the next turn of the loop, so that no caller has to expect its outcome before its own call has returned.
+ *
+ * Workers stand in an array of `workers.max` slots. A slot is empty, or has a worker in some state; nothing else is
+ * counted, so nothing can be counted wrongly.
+ */
+
+#include "pool/pool.h"
+
+#include <stdio.h>
+
+#include "venv/job.h"
+
+#define BACKOFF_MIN_USEC (100 * USEC_PER_MSEC)
+#define IDLE_USEC (10 * USEC_PER_SEC)
+#define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that lives shorter is not replaced without a pause */
+#define BACKOFF_MAX_USEC (30 * USEC_PER_SEC)
+
+struct pool {
+        struct event_base *base;
+        const struct plugin_entry *entry;
+        const struct pool_layout *layout;
+        pool_settled settled;
+        void *settled_data;
+        void (*closed)(void *data, struct pool *pool);
+        void *closed_data;
+
+        enum pool_state state;
+        bool settled_told, closing, closed_told, disabled;
+        char *error;
+
+        struct venv_job *job;
+        char *python, *fingerprint; /* NULL: the venv is not there yet */
+        struct buf init;
+        struct worker_spec spec;
+
+        struct worker **workers; /* workers.max slots */
+        struct step_list waiting;
+        unsigned n_waiting;
+        struct event *work;  /* pool_work() on the next turn */
+        struct event *retry; /* the next attempt to start */
+        struct event *idle;  /* once a second while there are more workers than `min` */
+        usec_t backoff_usec;
+
+        uint64_t n_calls, n_errors, n_restarts;
+};
+
+static void pool_work(struct pool *pool);
+
+const char *step_cause_name(enum step_cause cause) {
+        static const char *const names[STEP_CAUSE_MAX_] = {
+                [STEP_ANSWERED] = "answered",       [STEP_RAISED] = "exception",         [STEP_TIMEOUT] = "timeout",
+                [STEP_CRASHED] = "crash",           [STEP_MALFORMED] = "malformed",      [STEP_OVERSIZE] = "oversize",
+                [STEP_QUEUE_FULL] = "queue_full",   [STEP_QUEUE_TIMEOUT] = "queue_timeout", [STEP_START_FAILED] = "start_failed",
+                [STEP_STOPPED] = "stopped",
+        };
+
+        return names[cause];
+}
+
+static void schedule(struct pool *pool) {
+        event_active(pool->work, EV_TIMEOUT, 0);
+}
+
+static unsigned count(const struct pool *pool, enum worker_state state) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                n += pool->workers[i] && worker_state(pool->workers[i]) == state;
+        return n;
+}
+
+static void settle(struct pool *pool, enum pool_state state) {
+        pool->state = state;
+        if (pool->settled_told || pool->closing)
+                return;
+        pool->settled_told = true;
+        pool->settled(pool->settled_data, pool);
+}
+
+/* ---- Steps ---- */
+
+static void dequeue(struct pool *pool, struct step *step) {
+        (void)event_del(&step->timer);
+        TAILQ_REMOVE(&pool->waiting, step, link);
+        pool->n_waiting--;
+        step->place = STEP_NOWHERE;
+}
+
+static void finish(struct pool *pool, struct step *step, const struct step_outcome *outcome) {
+        dequeue(pool, step);
+        pool->n_errors++;
+        step->on_done(step, outcome);
+}
+
+static void on_wait_timer(evutil_socket_t fd, short what, void *data) {
+        struct step *step = data;
+
+        (void)fd;
+        (void)what;
+        finish(step->pool, step, &(struct step_outcome){.cause = STEP_QUEUE_TIMEOUT, .message = "no worker became free in time"});
+}
+
+void pool_withdraw(struct step *step) {
+        if (step->place == STEP_WAITING)
+                dequeue(step->pool, step);
+        else if (step->place == STEP_GIVEN)
+                worker_withdraw(step->worker, step);
+}
+
+/* Return: the worker with room that has the fewest calls, NULL if all are full. */
+static struct worker *pick_worker(const struct pool *pool) {
+        struct worker *best = NULL;
+
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
+                struct worker *worker = pool->workers[i];
+
+                if (!worker || !worker_accepts(worker) || worker_calls_active(worker) >= pool->entry->isolation.max_concurrent)
+                        continue;
+                if (!best || worker_calls_active(worker) < worker_calls_active(best))
+                        best = worker;
+        }
+        return best;
+}
+
+void pool_submit(struct pool *pool, struct step *step) {
+        usec_t now = clock_now_usec(), left = step->timeout_usec;
+        struct worker *worker;
+        struct timeval timeout;
+
+        step->pool = pool;
+        pool->n_calls++;
+        /* The way of nearly every call. Whatever is in the way is dealt with on the next turn of the loop, by pool_work(). */
+        if (pool->n_waiting == 0 && !pool->closing && (worker = pick_worker(pool)) && worker_give(worker, step) == 0)
+                return;
+
+        if (step->deadline_usec != USEC_INFINITY)
+                left = MIN(left, step->deadline_usec > now ? step->deadline_usec - now : 0);
+        if (pool->state == POOL_STARTING)
+                left = MAX(left, step->deadline_usec == USEC_INFINITY ? pool->entry->isolation.startup_timeout_usec : left);
+        timeout = (struct timeval){.tv_sec = (time_t)(left / USEC_PER_SEC), .tv_usec = (suseconds_t)(left % USEC_PER_SEC)};
+        step->place = STEP_WAITING;
+        TAILQ_INSERT_TAIL(&pool->waiting, step, link);
+        pool->n_waiting++;
+        evtimer_assign(&step->timer, pool->base, on_wait_timer, step);
+        if (event_add(&step->timer, &timeout) < 0)
+                event_active(&step->timer, EV_TIMEOUT, 0);
+        schedule(pool);
+}
+
+static void give(struct pool *pool, struct worker *worker, struct step *step) {
+        int r;
+
+        dequeue(pool, step);
+        r = worker_give(worker, step);
+        if (r == 0)
+                return;
+        pool->n_errors++;
+        step->on_done(step, &(struct step_outcome){
+                                    .cause = STEP_OVERSIZE,
+                                    .message = r == -EMSGSIZE ? "the call is longer than a message may be" : "out of memory",
+                                    .value = step->params.len,
+                                    .maximum = pool->layout->frame_bytes,
+                                    .setting = "limits.frame_bytes",
+                            });
+}
+
+static void refuse_waiting(struct pool *pool, enum step_cause cause, const char *message) {
+        struct step *step;
+
+        while ((step = TAILQ_FIRST(&pool->waiting)))
+                finish(pool, step, &(struct step_outcome){.cause = cause, .message = message});
+}
+
+static void refuse_beyond_queue(struct pool *pool) {
+        unsigned maximum = pool->entry->isolation.queue;
+
+        while (pool->n_waiting > maximum)
+                finish(pool, TAILQ_LAST(&pool->waiting, step_list),
+                       &(struct step_outcome){
+                               .cause = STEP_QUEUE_FULL,
+                               .message = "too many calls wait for a worker of this plugin",
+                               .value = pool->n_waiting,
+                               .maximum = maximum,
+                               .setting = "isolation.queue",
+                       });
+}
+
+/* ---- Workers ---- */
+
+/* The next worker is started after `pause`. */
+static void pause_starting(struct pool *pool, usec_t pause) {
+        struct timeval after = {.tv_sec = (time_t)(pause / USEC_PER_SEC), .tv_usec = (suseconds_t)(pause % USEC_PER_SEC)};
+
+        (void)event_add(pool->retry, &after);
+}
+
+/* An attempt to start a worker failed. */
+static void fail(struct pool *pool, const char *reason) {
+        struct log_scope scope = {.plugin = pool->entry->name};
+        bool serves = count(pool, WORKER_READY) > 0;
+
+        if (pool->closing)
+                return;
+        free(pool->error);
+        pool->error = strdup(reason);
+        log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
+                  (double)pool->backoff_usec / (double)USEC_PER_SEC);
+        pause_starting(pool, pool->backoff_usec);
+        pool->backoff_usec = MIN(pool->backoff_usec * 2, BACKOFF_MAX_USEC);
+        settle(pool, serves ? POOL_READY : POOL_FAILED);
+        schedule(pool);
+}
+
+static void on_worker_ready(void *data, struct worker *worker, struct mp answer) {
+        struct pool *pool = data;
+        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
+        struct mp missing, hook, why;
+        struct mp_cur cur;
+        uint32_t n;
+
+        /* A hook without a method makes the plugin unusable for CPEX: registration fails. */
+        if (mp_map_get(answer, "missing", &missing)) {
+                cur = mp_cur(missing);
+                if (mp_read_map(&cur, &n))
+                        for (; n > 0 && mp_read_any(&cur, &hook) && mp_read_any(&cur, &why); n--) {
+                                CLEANUP_FREE char *sentence = mp_dup_str(why);
+
+                                log_write(LOG_LEVEL_WARNING, &scope, "%s", sentence ? sentence : "a hook has no usable method");
+                        }
+        }
+        log_write(LOG_LEVEL_INFO, &scope, "ready after %.0f ms",
+                  (double)(clock_now_usec() - worker_started_usec(worker)) / (double)USEC_PER_MSEC);
+        pool->backoff_usec = BACKOFF_MIN_USEC;
+        free(TAKE(pool->error));
+        (void)event_del(pool->retry);
+        if (pool->closing) {
+                worker_stop(worker);
+                return;
+        }
+        if (count(pool, WORKER_READY) > pool->entry->isolation.workers_min)
+                (void)event_add(pool->idle, &(struct timeval){.tv_sec = 1});
+        if (pool->settled_told)
+                pool->state = POOL_READY;
+        else if (count(pool, WORKER_READY) >= pool->entry->isolation.workers_min)
+                settle(pool, POOL_READY);
+        schedule(pool);
+}
+
+static void on_worker_idle(void *data, struct worker *worker) {
+        struct pool *pool = data;
+
+        if (pool->closing && worker_calls_active(worker) == 0)
+                worker_stop(worker);
+        else if (pool->n_waiting > 0)
+                pool_work(pool);
+}
+
+static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
+        struct pool *pool = data;
+        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
+        usec_t lived = clock_now_usec() - worker_started_usec(worker);
+
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                if (pool->workers[i] == worker)
+                        pool->workers[i] = NULL;
+        if (pool->closing || worker_was_stopped(worker)) {
+                log_write(LOG_LEVEL_DEBUG, &scope, "%s", reason);
+        } else if (worker_was_ready(worker)) {
+                log_write(LOG_LEVEL_WARNING, &scope, "%s; it will be replaced", reason);
+                pool->n_restarts++;
+                if (lived < QUICK_DEATH_USEC)
+                        pause_starting(pool, BACKOFF_MIN_USEC);
+        } else {
+                fail(pool, reason);
+        }
+        (void)worker_free(worker);
+        schedule(pool);
+}
+
+static const struct worker_handler worker_handler = {
+        .on_ready = on_worker_ready,
+        .on_idle = on_worker_idle,
+        .on_exit = on_worker_exit,
+};
+
+static void start_worker(struct pool *pool) {
+        char reason[128];
+        unsigned i = 0;
+        int r;
+
+        while (i < pool->entry->isolation.workers_max && pool->workers[i])
+                i++;
+        if (i == pool->entry->isolation.workers_max)
+                return;
+        r = worker_start(&pool->workers[i], pool->base, &pool->spec, &worker_handler, pool);
+        if (r < 0) {
+                (void)snprintf(reason, sizeof(reason), "no process can be started: %s", strerror(-r));
+                fail(pool, reason);
+        }
+}
+
+/* Keeps `min` workers, and one more at a time while calls wait that no worker has room for. */
+static void start_what_is_needed(struct pool *pool) {
+        unsigned starting = count(pool, WORKER_STARTING), ready = count(pool, WORKER_READY);
+
+        if (!pool->python || event_pending(pool->retry, EV_TIMEOUT, NULL))
+                return;
+        for (; starting + ready < pool->entry->isolation.workers_min; starting++)
+                start_worker(pool);
+        if (pool->n_waiting > 0 && starting == 0 && ready < pool->entry->isolation.workers_max)
+                start_worker(pool);
+}
+
+/* Stops one worker at a time, the one that has been idle longest. */
+static void on_idle(evutil_socket_t fd, short what, void *data) {
+        struct timeval again = {.tv_sec = 1};
+        struct worker *idlest = NULL;
+        struct pool *pool = data;
+        usec_t now = clock_now_usec();
+
+        (void)fd;
+        (void)what;
+        if (pool->closing || count(pool, WORKER_READY) <= pool->entry->isolation.workers_min)
+                return;
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
+                struct worker *worker = pool->workers[i];
+
+                if (worker && worker_accepts(worker) && worker_calls_active(worker) == 0 &&
+                    (!idlest || worker_last_given_usec(worker) < worker_last_given_usec(idlest)))
+                        idlest = worker;
+        }
+        if (idlest && now - worker_last_given_usec(idlest) > IDLE_USEC)
+                worker_stop(idlest);
+        (void)event_add(pool->idle, &again);
+}
+
+static void work_on_closing(struct pool *pool) {
+        refuse_waiting(pool, STEP_STOPPED, "the plugin is being stopped");
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                if (pool->workers[i])
+                        return;
+        if (!pool->closed_told) {
+                pool->closed_told = true;
+                pool->closed(pool->closed_data, pool); /* may free the pool */
+        }
+}
+
+static void pool_work(struct pool *pool) {
+        struct worker *worker;
+
+        if (pool->closing) {
+                work_on_closing(pool);
+                return;
+        }
+        while (pool->n_waiting > 0 && (worker = pick_worker(pool)))
+                give(pool, worker, TAILQ_FIRST(&pool->waiting));
+        if (pool->state == POOL_FAILED && count(pool, WORKER_READY) == 0)
+                refuse_waiting(pool, STEP_START_FAILED, pool->error ? pool->error : "it cannot start");
+        refuse_beyond_queue(pool);
+        start_what_is_needed(pool);
+}
+
+static void on_work(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        (void)what;
+        pool_work(data);
+}
+
+/* ---- Venv ---- */
+
+static void on_venv(void *data, const struct venv_result *result) {
+        struct pool *pool = data;
+
+        if (result->error) {
+                fail(pool, result->error);
+        } else {
+                pool->python = strdup(result->python);
+                pool->fingerprint = strdup(result->fingerprint);
+                if (!pool->python || !pool->fingerprint)
+                        fail(pool, "out of memory");
+                pool->spec.python = pool->python;
+        }
+        pool->job = venv_job_free(pool->job);
+        schedule(pool);
+}
+
+static void start_venv(struct pool *pool) {
+        const struct venv_spec spec = {
+                .builder = pool->layout->venv_builder,
+                .cache_dir = pool->layout->cache_dir,
+                .python = pool->entry->isolation.python,
+                .requirements = pool->entry->requirements_file,
+                .plugin = pool->entry->name,
+        };
+        char reason[128];
+        int r = venv_job_start(&pool->job, pool->base, &spec, on_venv, pool);
+
+        if (r < 0) {
+                (void)snprintf(reason, sizeof(reason), "%s cannot be run: %s", spec.builder, strerror(-r));
+                fail(pool, reason);
+        }
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *data) {
+        struct pool *pool = data;
+
+        (void)fd;
+        (void)what;
+        if (!pool->python && !pool->job)
+                start_venv(pool);
+        schedule(pool);
+}
+
+/* ---- Life ---- */
+
+/* The parameters of `init` (docs/protocol.md). */
+static int put_init(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, uint64_t generation) {
+        mp_put_map(buf, 7);
+        mp_put_str(buf, "plugin");
+        mp_put_raw(buf, (struct mp){entry->entry.data, entry->entry.len});
+        mp_put_str(buf, "class_name");
+        mp_put_str(buf, entry->class_name);
+        mp_put_str(buf, "paths");
+        mp_put_array(buf, 1);
+        mp_put_str(buf, entry->script_path);
+        mp_put_str(buf, "hooks");
+        mp_put_array(buf, entry->hooks.n);
+        for (size_t i = 0; i < entry->hooks.n; i++)
+                mp_put_str(buf, entry->hooks.items[i]);
+        mp_put_str(buf, "max_concurrent");
+        mp_put_uint(buf, entry->isolation.max_concurrent);
+        mp_put_str(buf, "frame_bytes");
+        mp_put_uint(buf, layout->frame_bytes);
+        mp_put_str(buf, "generation");
+        mp_put_uint(buf, generation);
+        return buf_error(buf);
+}
+
+int pool_new(struct pool **ret, struct event_base *base, const struct plugin_entry *entry, const struct pool_layout *layout,
+             uint64_t generation, pool_settled settled, void *data) {
+        struct pool *pool = calloc(1, sizeof(*pool));
+
+        if (!pool)
+                return -ENOMEM;
+        pool->base = base;
+        pool->entry = entry;
+        pool->layout = layout;
+        pool->settled = settled;
+        pool->settled_data = data;
+        pool->backoff_usec = BACKOFF_MIN_USEC;
+        TAILQ_INIT(&pool->waiting);
+        pool->workers = calloc(entry->isolation.workers_max, sizeof(*pool->workers));
+        pool->work = event_new(base, -1, 0, on_work, pool);
+        pool->retry = evtimer_new(base, on_retry, pool);
+        pool->idle = evtimer_new(base, on_idle, pool);
+        if (!pool->workers || !pool->work || !pool->retry || !pool->idle || put_init(&pool->init, entry, layout, generation) < 0) {
+                (void)pool_free(pool);
+                return -ENOMEM;
+        }
+        pool->spec = (struct worker_spec){
+                .plugin = entry->name,
+                .launcher = layout->launcher,
+                .shim_dir = layout->shim_dir,
+                .ext_dir = layout->ext_dir,
+                .sdk_dir = layout->sdk_dir,
+                .init = {pool->init.data, pool->init.len},
+                .memory_bytes = entry->isolation.memory_bytes,
+                .files = entry->isolation.files,
+                .startup_timeout_usec = entry->isolation.startup_timeout_usec,
+                .frame_bytes = layout->frame_bytes,
+        };
+        /* From the loop, so that `settled` is not called before pool_new() has returned. */
+        event_active(pool->retry, EV_TIMEOUT, 0);
+        *ret = pool;
+        return 0;
+}
+
+void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
+        pool->closing = true;
+        pool->closed = closed;
+        pool->closed_data = data;
+        pool->job = venv_job_free(pool->job);
+        (void)event_del(pool->retry);
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                if (pool->workers[i] &&
+                    (worker_state(pool->workers[i]) == WORKER_STARTING || worker_calls_active(pool->workers[i]) == 0))
+                        worker_stop(pool->workers[i]);
+        schedule(pool);
+}
+
+struct pool *pool_free(struct pool *pool) {
+        if (!pool)
+                return NULL;
+        for (unsigned i = 0; pool->workers && i < pool->entry->isolation.workers_max; i++)
+                (void)worker_free(pool->workers[i]);
+        free(pool->workers);
+        (void)venv_job_free(pool->job);
+        if (pool->work)
+                event_free(pool->work);
+        if (pool->retry)
+                event_free(pool->retry);
+        if (pool->idle)
+                event_free(pool->idle);
+        buf_done(&pool->init);
+        free(pool->python);
+        free(pool->fingerprint);
+        free(pool->error);
+        free(pool);
+        return NULL;
+}
+
+enum pool_state pool_state(const struct pool *pool) {
+        return pool->state;
+}
+
+const char *pool_error(const struct pool *pool) {
+        return pool->error;
+}
+
+const char *pool_python(const struct pool *pool) {
+        return pool->python;
+}
+
+const char *pool_fingerprint(const struct pool *pool) {
+        return pool->fingerprint;
+}
+
+void pool_disable(struct pool *pool) {
+        struct log_scope scope = {.plugin = pool->entry->name};
+
+        if (!pool->disabled)
+                log_write(LOG_LEVEL_WARNING, &scope, "disabled until the next reload, after an error (on_error: disable)");
+        pool->disabled = true;
+}
+
+bool pool_is_disabled(const struct pool *pool) {
+        return pool->disabled;
+}
+
+static const char *status_name(const struct pool *pool) {
+        if (pool->disabled)
+                return "disabled";
+        return pool->state == POOL_STARTING ? "starting" : pool->state == POOL_READY ? "ready" : "failed";
+}
+
+static void put_worker_status(const struct worker *worker, struct buf *buf) {
+        mp_put_map(buf, 5);
+        mp_put_str(buf, "pid");
+        mp_put_int(buf, worker_pid(worker));
+        mp_put_str(buf, "state");
+        mp_put_str(buf, worker_state_name(worker_state(worker)));
+        mp_put_str(buf, "calls_active");
+        mp_put_uint(buf, worker_calls_active(worker));
+        mp_put_str(buf, "calls_total");
+        mp_put_uint(buf, worker_calls_total(worker));
+        mp_put_str(buf, "started_usec_ago");
+        mp_put_uint(buf, clock_now_usec() - worker_started_usec(worker));
+}
+
+void pool_put_status(const struct pool *pool, struct buf *buf) {
+        size_t workers, n = 0;
+
+        mp_put_map(buf, 12);
+        mp_put_str(buf, "name");
+        mp_put_str(buf, pool->entry->name);
+        mp_put_str(buf, "status");
+        mp_put_str(buf, status_name(pool));
+        mp_put_str(buf, "mode");
+        mp_put_str(buf, plugin_mode_name(pool->entry->mode));
+        mp_put_str(buf, "priority");
+        mp_put_int(buf, pool->entry->priority);
+        mp_put_str(buf, "hooks");
+        mp_put_array(buf, pool->entry->hooks.n);
+        for (size_t i = 0; i < pool->entry->hooks.n; i++)
+                mp_put_str(buf, pool->entry->hooks.items[i]);
+        mp_put_str(buf, "fingerprint");
+        mp_put_str(buf, pool->fingerprint);
+        mp_put_str(buf, "python");
+        mp_put_str(buf, pool->python);
+        mp_put_str(buf, "error");
+        mp_put_str(buf, pool->error);
+        mp_put_str(buf, "queue");
+        mp_put_uint(buf, pool->n_waiting);
+        mp_put_str(buf, "calls_total");
+        mp_put_uint(buf, pool->n_calls);
+        mp_put_str(buf, "restarts");
+        mp_put_uint(buf, pool->n_restarts);
+        mp_put_str(buf, "workers");
+        workers = mp_array_begin(buf);
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                if (pool->workers[i]) {
+                        put_worker_status(pool->workers[i], buf);
+                        n++;
+                }
+        mp_array_end(buf, workers, n);
+}

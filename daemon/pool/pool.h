@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A pool: the warm workers of one plugin, from its venv to its last call.
+ *
+ * A pool gets its venv, starts `workers.min` workers, starts more while calls wait, up to `workers.max`, stops those beyond the
+ * minimum that have had nothing to do for 10 s, and replaces those that die. A step is given to the ready worker with the fewest calls; when all are full it waits in a queue of bounded length. While
+ * the plugin cannot start, steps are refused at once with the reason, and a new attempt is made after a pause that doubles
+ * from 0.1 s to 30 s.
+ *
+ * Each submitted step gets exactly one outcome, unless it is withdrawn.
+ */
+
+#include "config/model.h"
+#include "pool/worker.h"
+
+struct pool;
+
+enum pool_state {
+        POOL_STARTING, /* no worker has been ready yet, none has failed */
+        POOL_READY,    /* the last attempt to start a worker succeeded */
+        POOL_FAILED,   /* the last attempt failed, and no worker is ready */
+};
+
+/* Where the parts of a worker lie; the same for all pools. */
+struct pool_layout {
+        const char *launcher, *shim_dir, *ext_dir, *sdk_dir, *venv_builder;
+        const char *cache_dir;
+        size_t frame_bytes;
+};
+
+/* Called when the pool leaves POOL_STARTING, once. */
+typedef void (*pool_settled)(void *data, struct pool *pool);
+
+/* `entry` and `layout` must outlive the pool. Return: 0 or -ENOMEM; a plugin that cannot start is a pool in POOL_FAILED. */
+int pool_new(struct pool **ret, struct event_base *base, const struct plugin_entry *entry, const struct pool_layout *layout,
+             uint64_t generation, pool_settled settled, void *data);
+
+/* Takes the step. Its outcome, also a refusal, comes from the loop. */
+void pool_submit(struct pool *pool, struct step *step);
+
+/* The step's caller has lost interest: there will be no outcome. */
+void pool_withdraw(struct step *step);
+
+/* Refuses new steps and those that wait (STEP_STOPPED), lets each worker finish its calls and shut its plugin down, then calls
+ * `closed` from the loop. The owner then frees the pool. */
+void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data);
+
+/* Kills what still runs. Return: NULL. */
+struct pool *pool_free(struct pool *pool);
+
+enum pool_state pool_state(const struct pool *pool);
+const char *pool_error(const struct pool *pool); /* why it failed; NULL: it has not */
+
+/* The venv's interpreter and fingerprint; NULL while there is none. */
+const char *pool_python(const struct pool *pool);
+const char *pool_fingerprint(const struct pool *pool);
+
+/* CPEX's on_error: disable. The pool remembers it; whoever picks plugins for a call asks. */
+void pool_disable(struct pool *pool);
+bool pool_is_disabled(const struct pool *pool);
+
+/* Appends the map of control method `status` for this plugin (docs/protocol.md). */
+void pool_put_status(const struct pool *pool, struct buf *buf);

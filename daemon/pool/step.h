@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A step: one plugin's part of one hook call, from the moment a pool takes it until its one outcome.
+ *
+ * Whoever submits a step owns it and keeps it alive until `on_done` was called or the step was withdrawn (pool_withdraw()). The
+ * outcome's bytes are valid until on_done returns. on_done is called from the loop, never from inside pool_submit().
+ */
+
+#include <event2/event_struct.h>
+#include <sys/queue.h>
+
+#include "base/clock.h"
+#include "wire/mp.h"
+
+enum step_cause {
+        STEP_ANSWERED,      /* `answer`: the worker's map */
+        STEP_RAISED,        /* `error`: the worker's map: the plugin raised, or its input did not validate */
+        STEP_TIMEOUT,       /* the plugin had its time */
+        STEP_CRASHED,       /* the worker died or was killed with the call in flight */
+        STEP_MALFORMED,     /* the worker answered, but not what an answer looks like */
+        STEP_OVERSIZE,      /* the message would be, or was, longer than the limit */
+        STEP_QUEUE_FULL,    /* too many calls wait for a worker */
+        STEP_QUEUE_TIMEOUT, /* no worker became free in the plugin's time */
+        STEP_START_FAILED,  /* the plugin has no worker because it cannot start */
+        STEP_STOPPED,       /* the pool was closed before the call was handed over */
+        STEP_CAUSE_MAX_,
+};
+
+/* As the protocol spells it in an error's `cause`. */
+const char *step_cause_name(enum step_cause cause);
+
+struct step_outcome {
+        enum step_cause cause;
+        struct mp answer, error;
+        const char *message; /* a sentence, for the causes that have neither map */
+        /* for refusals: which limit was met */
+        uint64_t value, maximum;
+        const char *setting;
+};
+
+struct pool;
+struct worker;
+struct worker_call;
+
+struct step {
+        struct buf params;   /* the map of parameters of the worker's `invoke` */
+        usec_t timeout_usec; /* for waiting, and again for running; the caller's budget cuts both */
+        usec_t deadline_usec; /* of the whole call, absolute; USEC_INFINITY: none */
+        void (*on_done)(struct step *step, const struct step_outcome *outcome);
+        struct pool *pool; /* where it was submitted */
+
+        /* The pool's own: a step is nowhere, waits in the pool's queue, or is in a worker's hands. */
+        enum { STEP_NOWHERE, STEP_WAITING, STEP_GIVEN } place;
+        TAILQ_ENTRY(step) link; /* while waiting */
+        struct event timer;     /* while waiting */
+        struct worker *worker;  /* while given */
+        struct worker_call *call;
+};
+
+TAILQ_HEAD(step_list, step);
+
+static inline void step_done(struct step *step) {
+        buf_done(&step->params);
+}

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A worker can fail in two ways at once: its socket closes and its process ends, in either order. Only the end of the process
+ * counts: a closed socket or a broken protocol kills the process, and on_child_exit() is the one place where calls in flight get
+ * STEP_CRASHED, with the reason that was noted first.
+ *
+ * A call whose time is over is answered for at once, and the plugin is asked to let go of it (`cancel`). One that awaits does so in
+ * microseconds and the worker lives on, with its other calls; one that is stuck is killed with its worker when the grace is
+ * over. A call that was given up is kept in `calls` without a step, so that its id is known, its place is not given away, and what the
+ * worker may still say of it reaches nobody.
+ */
+
+#include "pool/worker.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "base/child.h"
+#include "base/lines.h"
+#include "wire/conn.h"
+
+#define CANCEL_GRACE_USEC (200 * USEC_PER_MSEC)
+#define EXIT_GRACE_USEC (100 * USEC_PER_MSEC)
+#define STOP_GRACE_USEC (3 * USEC_PER_SEC)
+#define OUTPUT_BYTES ((size_t)256 << 20) /* what waits in memory for a worker that does not read, all calls together */
+#define REASON_BYTES 256
+
+#define ID_INIT 0
+#define ID_FIRST_CALL 2
+#define ID_SHUTDOWN 1
+
+struct worker_call {
+        TAILQ_ENTRY(worker_call) link;
+        struct worker *worker;
+        struct step *step; /* NULL: given up */
+        uint32_t id;
+        struct event timer;
+};
+
+struct worker {
+        struct event_base *base;
+        const struct worker_spec *spec;
+        const struct worker_handler *handler;
+        void *data;
+
+        enum worker_state state;
+        bool was_ready, was_stopped;
+        struct child *child;
+        struct conn *conn;
+        struct lines *output;
+        struct event *timer; /* of starting and stopping */
+        usec_t started_usec, last_given_usec;
+
+        TAILQ_HEAD(, worker_call) calls;
+        unsigned n_calls, n_given_up;
+        uint64_t n_total, n_stray; /* stray: answers to no call in flight */
+        uint32_t next_id;
+        char reason[REASON_BYTES]; /* why it ends; empty: it was not us */
+};
+
+static struct log_scope scope(const struct worker *worker) {
+        return (struct log_scope){worker->spec->plugin, worker_pid(worker)};
+}
+
+#define worker_log(worker, level, ...)                               \
+        do {                                                         \
+                struct log_scope scope_ = scope(worker);             \
+                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);  \
+        } while (0)
+
+const char *worker_state_name(enum worker_state state) {
+        static const char *const names[WORKER_STATE_MAX_] = {
+                [WORKER_STARTING] = "starting",
+                [WORKER_READY] = "ready",
+                [WORKER_STOPPING] = "stopping",
+        };
+
+        return names[state];
+}
+
+/* ---- Calls ---- */
+
+static struct timeval to_timeval(usec_t usec) {
+        return (struct timeval){.tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_usec = (suseconds_t)(usec % USEC_PER_SEC)};
+}
+
+static void call_remove(struct worker_call *call) {
+        struct worker *worker = call->worker;
+
+        (void)event_del(&call->timer);
+        TAILQ_REMOVE(&worker->calls, call, link);
+        worker->n_calls--;
+        if (!call->step)
+                worker->n_given_up--;
+        free(call);
+}
+
+/* Parts the call from its step, which gets its outcome or is withdrawn. Return: the step. */
+static struct step *call_give_up(struct worker_call *call) {
+        struct step *step = call->step;
+
+        step->place = STEP_NOWHERE;
+        step->worker = NULL;
+        step->call = NULL;
+        call->step = NULL;
+        call->worker->n_given_up++;
+        return step;
+}
+
+static void arm(struct worker *worker, usec_t usec) {
+        struct timeval after = to_timeval(usec);
+
+        (void)event_add(worker->timer, &after);
+}
+
+static void worker_kill(struct worker *worker, const char *format, ...) PRINTF_LIKE(2, 3);
+static void worker_kill(struct worker *worker, const char *format, ...) {
+        va_list args;
+
+        if (worker->reason[0] == 0) {
+                va_start(args, format);
+                (void)vsnprintf(worker->reason, sizeof(worker->reason), format, args);
+                va_end(args);
+        }
+        child_kill_group(worker->child);
+}
+
+static void send_cancel(struct worker_call *call) {
+        struct buf *out;
+
+        if (!call->worker->conn)
+                return;
+        out = conn_output(call->worker->conn);
+        rpc_put_notification(out, "cancel");
+        mp_put_map(out, 1);
+        mp_put_str(out, "msgid");
+        mp_put_uint(out, call->id);
+        conn_flush(call->worker->conn);
+}
+
+static void on_call_timer(evutil_socket_t fd, short what, void *data) {
+        struct worker_call *call = data;
+        struct worker *worker = call->worker;
+        struct timeval grace = to_timeval(CANCEL_GRACE_USEC);
+        struct step *step;
+
+        (void)fd;
+        (void)what;
+        if (!call->step) {
+                worker_kill(worker, "it was killed because a call did not end in time and did not yield to cancellation");
+                return;
+        }
+        send_cancel(call);
+        (void)event_add(&call->timer, &grace);
+        step = call_give_up(call);
+        step->on_done(step, &(struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"});
+}
+
+int worker_give(struct worker *worker, struct step *step) {
+        struct buf *out = conn_output(worker->conn);
+        usec_t now = clock_now_usec(), left = step->timeout_usec;
+        struct worker_call *call;
+        struct timeval timeout;
+
+        if (step->params.len + 64 > worker->spec->frame_bytes)
+                return -EMSGSIZE;
+        call = calloc(1, sizeof(*call));
+        if (!call)
+                return -ENOMEM;
+        call->worker = worker;
+        call->step = step;
+        call->id = worker->next_id++;
+        TAILQ_INSERT_TAIL(&worker->calls, call, link);
+        worker->n_calls++;
+        worker->n_total++;
+        worker->last_given_usec = now;
+        step->place = STEP_GIVEN;
+        step->worker = worker;
+        step->call = call;
+
+        if (step->deadline_usec != USEC_INFINITY)
+                left = MIN(left, step->deadline_usec > now ? step->deadline_usec - now : 0);
+        timeout = to_timeval(left);
+        evtimer_assign(&call->timer, worker->base, on_call_timer, call);
+        (void)event_add(&call->timer, &timeout);
+
+        rpc_put_request(out, call->id, "invoke");
+        mp_put_raw(out, (struct mp){step->params.data, step->params.len});
+        conn_flush(worker->conn);
+        return 0;
+}
+
+void worker_withdraw(struct worker *worker, struct step *step) {
+        struct worker_call *call = step->call;
+
+        (void)worker;
+        (void)call_give_up(call);
+        send_cancel(call);
+}
+
+static struct worker_call *find_call(struct worker *worker, uint32_t id) {
+        struct worker_call *call;
+
+        TAILQ_FOREACH(call, &worker->calls, link)
+        if (call->id == id)
+                return call;
+        return NULL;
+}
+
+/* ---- What the worker says ---- */
+
+static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
+        struct mp message = {0}, text = {0};
+        struct mp_cur cur;
+
+        if (worker->state != WORKER_STARTING)
+                return;
+        if (mp_is_nil(msg->error)) {
+                (void)event_del(worker->timer);
+                worker->state = WORKER_READY;
+                worker->was_ready = true;
+                worker->handler->on_ready(worker->data, worker, msg->result);
+                return;
+        }
+        if (mp_map_get(msg->error, "message", &message)) {
+                cur = mp_cur(message);
+                (void)mp_read_str(&cur, &text);
+        }
+        worker_kill(worker, "the plugin failed to initialize: %.*s", (int)MIN(text.len, (size_t)200), (const char *)text.data);
+}
+
+static void on_call_answered(struct worker *worker, struct worker_call *call, const struct rpc_msg *msg) {
+        struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error};
+        struct step *step = call->step;
+
+        if (step)
+                (void)call_give_up(call);
+        call_remove(call);
+        if (step) {
+                struct mp_cur result = mp_cur(msg->result);
+
+                if (!mp_is_nil(msg->error))
+                        outcome.cause = STEP_RAISED;
+                else if (mp_peek(&result) != MP_MAP)
+                        outcome = (struct step_outcome){.cause = STEP_MALFORMED, .message = "the worker's answer is not a map"};
+                step->on_done(step, &outcome);
+        }
+        worker->handler->on_idle(worker->data, worker);
+}
+
+static void on_log(struct worker *worker, struct mp params) {
+        struct mp message, text;
+        struct mp_cur cur;
+
+        if (!mp_map_get(params, "message", &message))
+                return;
+        cur = mp_cur(message);
+        if (mp_read_str(&cur, &text))
+                worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
+}
+
+static void on_message(void *data, const struct rpc_msg *msg) {
+        struct worker *worker = data;
+        struct worker_call *call;
+
+        if (msg->kind == RPC_REQUEST) {
+                worker_kill(worker, "it was killed because it sent a request, which workers never do");
+                return;
+        }
+        if (msg->kind == RPC_NOTIFICATION) {
+                if (rpc_method_is(msg, "log"))
+                        on_log(worker, msg->params);
+                return;
+        }
+        if (msg->id == ID_INIT) {
+                on_init_answered(worker, msg);
+                return;
+        }
+        call = find_call(worker, msg->id);
+        if (call)
+                on_call_answered(worker, call, msg);
+        else if (msg->id != ID_SHUTDOWN && worker->n_stray++ == 0)
+                worker_log(worker, WARNING, "an answer to no call in flight (id %u) was dropped; further ones are only counted", msg->id);
+}
+
+static void on_close(void *data, const char *reason) {
+        struct worker *worker = data;
+
+        worker->conn = conn_free(worker->conn);
+        if (reason && strstr(reason, "peer has gone") == NULL)
+                worker_kill(worker, "it was killed: %s", reason);
+        else if (worker->state != WORKER_STOPPING)
+                arm(worker, EXIT_GRACE_USEC); /* the status of a process that ends says more than its closed socket */
+}
+
+static void on_output(void *data, const char *line) {
+        worker_log((struct worker *)data, INFO, "%s", line);
+}
+
+/* ---- Life ---- */
+
+static void describe_exit(int status, char *text, size_t size) {
+        if (WIFSIGNALED(status))
+                (void)snprintf(text, size, "it was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        else
+                (void)snprintf(text, size, "it exited with status %d", WEXITSTATUS(status));
+}
+
+static void on_child_exit(void *data, int status) {
+        struct worker *worker = data;
+        char message[REASON_BYTES + 64];
+        struct worker_call *call;
+
+        if (worker->reason[0] == 0)
+                describe_exit(status, worker->reason, sizeof(worker->reason));
+        (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
+        lines_drain(worker->output);
+        if (worker->timer)
+                (void)event_del(worker->timer);
+        worker->conn = conn_free(worker->conn);
+        worker->state = WORKER_STOPPING; /* nobody is to give it anything from inside the callbacks */
+        while ((call = TAILQ_FIRST(&worker->calls))) {
+                struct step *step = call->step ? call_give_up(call) : NULL;
+
+                call_remove(call);
+                if (step)
+                        step->on_done(step, &(struct step_outcome){.cause = STEP_CRASHED, .message = message});
+        }
+        worker->handler->on_exit(worker->data, worker, worker->reason);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *data) {
+        struct worker *worker = data;
+
+        (void)fd;
+        (void)what;
+        if (!worker->conn && worker->state != WORKER_STOPPING)
+                worker_kill(worker, "it was killed because it closed its connection to the daemon");
+        else if (worker->state == WORKER_STARTING)
+                worker_kill(worker, "the plugin did not initialize within %.3g s (isolation.startup_timeout)",
+                            (double)worker->spec->startup_timeout_usec / (double)USEC_PER_SEC);
+        else
+                worker_kill(worker, "it was killed because it did not stop within %d s", (int)(STOP_GRACE_USEC / USEC_PER_SEC));
+}
+
+/* argv of the launcher (worker-shim/README.md). */
+static int spawn(const struct worker_spec *spec, int socket_fd, int output_fd, pid_t *ret_pid) {
+        char parent[16], memory[32], files[32];
+        const char *argv[24] = {spec->launcher, "--python", spec->python, "--shim", spec->shim_dir, "--ext", spec->ext_dir,
+                                "--sdk", spec->sdk_dir, "--name", spec->plugin, "--parent", parent};
+        size_t n = 13;
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attributes;
+        sigset_t none, all;
+        int r;
+
+        (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
+        if (spec->memory_bytes) {
+                (void)snprintf(memory, sizeof(memory), "%llu", (unsigned long long)spec->memory_bytes);
+                argv[n++] = "--rlimit-as";
+                argv[n++] = memory;
+        }
+        if (spec->files) {
+                (void)snprintf(files, sizeof(files), "%llu", (unsigned long long)spec->files);
+                argv[n++] = "--rlimit-nofile";
+                argv[n++] = files;
+        }
+        if (posix_spawn_file_actions_init(&actions) != 0)
+                return -ENOMEM;
+        if (posix_spawnattr_init(&attributes) != 0) {
+                (void)posix_spawn_file_actions_destroy(&actions);
+                return -ENOMEM;
+        }
+        (void)sigemptyset(&none);
+        (void)sigfillset(&all);
+        r = posix_spawnattr_setsigmask(&attributes, &none);
+        r = r ? r : posix_spawnattr_setsigdefault(&attributes, &all);
+        r = r ? r : posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+        r = r ? r : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        r = r ? r : posix_spawn_file_actions_adddup2(&actions, output_fd, STDOUT_FILENO);
+        r = r ? r : posix_spawn_file_actions_adddup2(&actions, output_fd, STDERR_FILENO);
+        r = r ? r : posix_spawn_file_actions_adddup2(&actions, socket_fd, 3);
+        r = r ? r : posix_spawn(ret_pid, spec->launcher, &actions, &attributes, (char *const *)argv, environ);
+        (void)posix_spawnattr_destroy(&attributes);
+        (void)posix_spawn_file_actions_destroy(&actions);
+        return -r;
+}
+
+static const struct conn_handler conn_handler = {.on_message = on_message, .on_close = on_close};
+
+int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec, const struct worker_handler *handler,
+                 void *data) {
+        const struct conn_limits limits = {.frame_bytes = spec->frame_bytes, .output_bytes = OUTPUT_BYTES};
+        CLEANUP_FD int ours = -1, theirs = -1, output_read = -1, output_write = -1;
+        struct worker *worker = calloc(1, sizeof(*worker));
+        int pair[2], r;
+        pid_t pid;
+
+        if (!worker)
+                return -ENOMEM;
+        worker->base = base;
+        worker->spec = spec;
+        worker->handler = handler;
+        worker->data = data;
+        worker->next_id = ID_FIRST_CALL;
+        worker->started_usec = worker->last_given_usec = clock_now_usec();
+        TAILQ_INIT(&worker->calls);
+
+        r = -ENOMEM;
+        worker->timer = evtimer_new(base, on_timer, worker);
+        if (!worker->timer)
+                goto fail;
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+                r = -errno;
+                goto fail;
+        }
+        ours = pair[0];
+        theirs = pair[1];
+        if (pipe2(pair, O_CLOEXEC) < 0) {
+                r = -errno;
+                goto fail;
+        }
+        output_read = pair[0];
+        output_write = pair[1];
+        if (fcntl(output_read, F_SETFL, O_NONBLOCK) < 0 || (r = spawn(spec, theirs, output_write, &pid)) < 0)
+                goto fail;
+        r = child_watch(&worker->child, base, pid, on_child_exit, worker);
+        if (r < 0) {
+                (void)kill(pid, SIGKILL);
+                (void)waitpid(pid, NULL, 0);
+                goto fail;
+        }
+        r = conn_new(&worker->conn, base, TAKE_FD(ours), &limits, &conn_handler, worker);
+        if (r < 0)
+                goto fail;
+        r = lines_new(&worker->output, base, TAKE_FD(output_read), on_output, worker);
+        if (r < 0)
+                goto fail;
+        rpc_put_request(conn_output(worker->conn), ID_INIT, "init");
+        mp_put_raw(conn_output(worker->conn), spec->init);
+        conn_flush(worker->conn);
+        arm(worker, spec->startup_timeout_usec);
+        *ret = worker;
+        return 0;
+fail:
+        (void)worker_free(worker);
+        return r;
+}
+
+void worker_stop(struct worker *worker) {
+        struct buf *out;
+
+        if (worker->state == WORKER_STOPPING)
+                return;
+        worker->was_stopped = true;
+        if (worker->state == WORKER_STARTING || !worker->conn) {
+                worker->state = WORKER_STOPPING;
+                worker_kill(worker, "it was no longer needed");
+                return;
+        }
+        worker->state = WORKER_STOPPING;
+        out = conn_output(worker->conn);
+        rpc_put_request(out, ID_SHUTDOWN, "shutdown");
+        mp_put_map(out, 0);
+        conn_flush(worker->conn);
+        arm(worker, STOP_GRACE_USEC);
+}
+
+struct worker *worker_free(struct worker *worker) {
+        struct worker_call *call;
+
+        if (!worker)
+                return NULL;
+        while ((call = TAILQ_FIRST(&worker->calls))) {
+                if (call->step)
+                        (void)call_give_up(call);
+                call_remove(call);
+        }
+        worker->child = child_free(worker->child);
+        worker->conn = conn_free(worker->conn);
+        worker->output = lines_free(worker->output);
+        if (worker->timer)
+                event_free(worker->timer);
+        free(worker);
+        return NULL;
+}
+
+enum worker_state worker_state(const struct worker *worker) {
+        return worker->state;
+}
+
+pid_t worker_pid(const struct worker *worker) {
+        return worker->child ? child_pid(worker->child) : 0;
+}
+
+unsigned worker_calls_active(const struct worker *worker) {
+        return worker->n_calls;
+}
+
+uint64_t worker_calls_total(const struct worker *worker) {
+        return worker->n_total;
+}
+
+usec_t worker_started_usec(const struct worker *worker) {
+        return worker->started_usec;
+}
+
+usec_t worker_last_given_usec(const struct worker *worker) {
+        return worker->last_given_usec;
+}
+
+bool worker_was_ready(const struct worker *worker) {
+        return worker->was_ready;
+}
+
+bool worker_was_stopped(const struct worker *worker) {
+        return worker->was_stopped;
+}
+
+bool worker_accepts(const struct worker *worker) {
+        return worker->state == WORKER_READY && worker->conn && worker->n_given_up == 0 && worker->next_id < UINT32_MAX &&
+               worker->reason[0] == 0;
+}
