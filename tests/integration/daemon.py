@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the real cpexd for a test, watches it, and holds it to its promises afterwards (the leak gate)."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import textwrap
+import time
+import uuid
+
+from rpc import CallError, Host
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("CPEXD_BUILD", ROOT / "build")).resolve()
+SANITIZED = "asan" in BUILD.name
+
+LOG_LINE = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warning|notice|info|debug): \S')
+SANITIZER = re.compile(r"Sanitizer|runtime error:|Direct leak|SUMMARY:")
+
+PREAMBLE = """\
+import asyncio, os, signal, sys, time
+from cpex.framework import (
+    Plugin, PluginError, PluginViolation, PluginViolationError, PromptPrehookResult, ToolPostInvokePayload, ToolPostInvokeResult,
+    ToolPreInvokePayload, ToolPreInvokeResult)
+from cpex.framework.models import PluginErrorModel
+
+Result = ToolPreInvokeResult
+"""
+
+
+def eventually(condition, seconds=10, what=None):
+    """Waits until the condition holds, returns what it returned."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(what or f"not within {seconds} s: {condition}")
+        time.sleep(0.01)
+
+
+def plugin(name, body, hooks=None, requirements="", preamble=PREAMBLE, config=None, **entry):
+    """A plugin as a test describes it: its entry in plugins.yaml, and the body of its class. Without `hooks` it listens to all
+    that it has a method for."""
+    body = textwrap.dedent(body)
+    methods = re.findall(r"^async def (\w+)\(self, payload", body, re.MULTILINE)
+    package = re.sub(r"\W", "_", name)
+    settings = {"class_name": f"{package}.plugin.P", "script_path": f"plugins/{package}", "requirements_file": "requirements.txt"}
+    return {
+        "entry": {"name": name, "kind": "isolated_venv", "hooks": methods if hooks is None else hooks,
+                  "config": settings | (config or {})} | entry,
+        "package": package,
+        "code": f"{preamble}\n\nclass P(Plugin):\n{textwrap.indent(body, '    ')}",
+        "requirements": requirements,
+    }
+
+
+def write_plugins(folder, plugins, **top):
+    """Writes plugins.yaml (as JSON, which is YAML) and the plugins' files."""
+    for each in plugins:
+        root = folder / "plugins" / each["package"]
+        (root / each["package"]).mkdir(parents=True, exist_ok=True)
+        (root / each["package"] / "__init__.py").touch()
+        (root / each["package"] / "plugin.py").write_text(each["code"])
+        (root / "requirements.txt").write_text(each["requirements"])
+    text = json.dumps({"plugins": [each["entry"] for each in plugins], "plugin_dirs": ["plugins"]} | top, indent=1)
+    # Replaced in one step: a daemon may be reading it.
+    (folder / "plugins.yaml.new").write_text(text)
+    (folder / "plugins.yaml.new").rename(folder / "plugins.yaml")
+
+
+def stat_of(pid):
+    """(state, parent, start time) of a process, None if there is no such process."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2:].split()
+    return fields[0], int(fields[1]), int(fields[19])
+
+
+def all_pids():
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def children_of(pid):
+    return [each for each in all_pids() if (stat := stat_of(each)) and stat[1] == pid]
+
+
+def descendants_of(pid):
+    parents = {each: stat[1] for each in all_pids() if (stat := stat_of(each))}
+    found, queue = [], [pid]
+    while queue:
+        parent = queue.pop()
+        below = [each for each, its_parent in parents.items() if its_parent == parent]
+        found += below
+        queue += below
+    return found
+
+
+class Daemon:
+    def __init__(self, folder, cache, plugins, settings=None, env=None, args=(), top=None):
+        self.folder = folder
+        self.socket = folder / "cpexd.sock"
+        self.control = folder / "control.sock"
+        self.log_path = folder / "log"
+        self.temp = folder / "temp"
+        self.temp.mkdir(exist_ok=True)
+        self.expected = []
+        self.args = list(args)
+        self.settings = {
+            "plugins": "plugins.yaml",
+            "cache_dir": str(cache),
+            "socket": {"path": str(self.socket)},
+            "control": {"path": str(self.control)},
+            "log": {"level": "debug"},
+        } | (settings or {})
+        self.top = top or {}
+        self.env = os.environ | {"TMPDIR": str(self.temp), "CPEXD_TEST": uuid.uuid4().hex} | (env or {})
+        self.env.pop("NOTIFY_SOCKET", None) if not env or "NOTIFY_SOCKET" not in env else None
+        self.write(plugins)
+        (folder / "cpexd.yaml").write_text(json.dumps(self.settings, indent=1))
+        self.process = None
+
+    def write(self, plugins, **top):
+        write_plugins(self.folder, plugins, **(self.top | top))
+
+    # ---- Life ----
+
+    def start(self, ready=True):
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen([BUILD / "cpexd", "-c", self.folder / "cpexd.yaml", *self.args], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, env=self.env, cwd=self.folder)
+        if ready:
+            self.wait_ready()
+            self.at_start = self.footprint()
+        return self
+
+    def wait_ready(self, generation=1, seconds=60):
+        def ready():
+            assert self.process.poll() is None, f"cpexd ended with status {self.process.returncode}:\n{self.log()}"
+            text = self.log()
+            return f"ready: " in text if generation == 1 else f"generation {generation} serves" in text
+
+        eventually(ready, seconds, f"generation {generation} was not ready in {seconds} s")
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self, seconds=20):
+        """Returns the exit status."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    # ---- Talking to it ----
+
+    def host(self, **options):
+        return Host(self.socket, **options)
+
+    def invoke(self, hook, payload, context=None, **rest):
+        with self.host() as host:
+            return host.invoke(hook, payload, context, **rest)
+
+    def admin(self, method, **params):
+        with Host(self.control) as host:
+            return host.call(method, **params)
+
+    def ctl(self, *args, **options):
+        command = [BUILD / "cpexctl", "--socket", self.socket, "--control", self.control, *args]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.env, **options)
+
+    # ---- Watching it ----
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def wait_log(self, pattern, seconds=10):
+        return eventually(lambda: re.search(pattern, self.log()), seconds, f"no log line {pattern!r}")
+
+    def expect(self, pattern):
+        """Log lines of level warning or error that match are all right in this test."""
+        self.expected.append(pattern)
+
+    def status(self, name):
+        return next(each for each in self.admin("status")["plugins"] if each["name"] == name)
+
+    def workers(self, name):
+        """The pids of the plugin's workers that are ready."""
+        return [worker["pid"] for worker in self.status(name)["workers"] if worker["state"] == "ready"]
+
+    def worker_pids(self):
+        return sorted(worker["pid"] for each in self.admin("status")["plugins"] for worker in each["workers"])
+
+    def descriptors(self):
+        found = {}
+        for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found[entry.name] = re.sub(r"\d+", "N", os.readlink(entry))
+        return sorted(found.values())
+
+    def footprint(self):
+        """Descriptors and number of workers once both have settled: nothing under way but the question itself."""
+        seen, since, deadline = None, time.monotonic(), time.monotonic() + 10
+        while time.monotonic() < deadline:
+            now = (self.descriptors(), self.worker_pids())
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > 0.2:
+                break
+            time.sleep(0.05)
+        return seen
+
+    def rss_kib(self):
+        return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text())[1])
+
+    # ---- The gate ----
+
+    def kill(self):
+        """For a test that has failed already: nothing is left, nothing is checked."""
+        family = descendants_of(self.pid) if self.process.poll() is None else []
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def gate(self):
+        faults = []
+        family = {}
+        if self.process.poll() is None:
+            faults += self.living_faults()
+            family = {pid: stat_of(pid) for pid in descendants_of(self.pid)}
+        try:
+            status = self.stop()
+        except subprocess.TimeoutExpired:
+            faults.append("did not stop within 20 s of SIGTERM")
+            self.kill()
+            status = None
+        if status not in (0, None):
+            faults.append(f"ended with status {status}")
+        faults += self.faults_left(family)
+        assert not faults, "leak gate: " + "; ".join(faults) + "\nlog:\n" + "\n".join(self.log().splitlines()[-40:])
+
+    def living_faults(self):
+        with contextlib.suppress(AttributeError):
+            want, workers_then = self.at_start
+            have, workers_now = self.footprint()
+            if len(workers_now) == len(workers_then) and have != want:
+                yield f"descriptors were {len(want)} and are {len(have)}: {want} … {have}"
+            children = sorted(children_of(self.pid))
+            if children != workers_now:
+                yield f"children are {children}, workers {workers_now}"
+        zombies = [pid for pid in children_of(self.pid) if (stat := stat_of(pid)) and stat[0] == "Z"]
+        if zombies:
+            yield f"zombies: {zombies}"
+
+    def faults_left(self, family):
+        def alive():
+            marker = f"CPEXD_TEST={self.env['CPEXD_TEST']}".encode()
+            left = [pid for pid, stat in family.items() if stat and (now := stat_of(pid)) and now[2] == stat[2] and now[0] != "Z"]
+            for pid in all_pids():
+                with contextlib.suppress(OSError):
+                    if marker in pathlib.Path(f"/proc/{pid}/environ").read_bytes():
+                        left.append(pid)
+            return left
+
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not alive(), 2)
+        if left := alive():
+            yield f"processes are left: {[(pid, pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()) for pid in left]}"
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+        for path in (self.socket, self.control):
+            if path.exists():
+                yield f"{path.name} is left"
+        if names := [entry.name for entry in self.temp.iterdir()]:
+            yield f"temporary files are left: {names}"
+        yield from self.log_faults()
+
+    def log_faults(self):
+        for line in self.log().splitlines():
+            if SANITIZER.search(line):
+                yield f"sanitizer: {line}"
+                return
+            match = LOG_LINE.match(line)
+            if not match:
+                yield f"not a log line: {line!r}"
+            elif match[1] in ("warning", "error") and not any(re.search(pattern, line) for pattern in self.expected):
+                yield f"unexpected: {line}"
+
+
+__all__ = ["BUILD", "ROOT", "SANITIZED", "CallError", "Daemon", "Host", "eventually", "plugin", "stat_of", "write_plugins"]
