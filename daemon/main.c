@@ -165,7 +165,7 @@ static void on_hosts_idle(void *data) {
 static void stop(struct cpexd *cpexd) {
         struct generation *newest = service_newest(cpexd->service);
         usec_t limit = newest->daemon->drain_usec + STOP_EXTRA_USEC;
-        struct timeval after = {.tv_sec = (time_t)(limit / USEC_PER_SEC), .tv_usec = (suseconds_t)(limit % USEC_PER_SEC)};
+        struct timeval after = usec_to_timeval(limit);
 
         cpexd->stopping = true;
         notify_stopping();
@@ -174,7 +174,7 @@ static void stop(struct cpexd *cpexd) {
         listener_stop(cpexd->host_listener);
         listener_stop(cpexd->control_listener);
         (void)event_add(cpexd->stop_timer, &after);
-        hosts_stop(cpexd->hosts, on_hosts_idle, cpexd);
+        hosts_stop(cpexd->hosts, newest->daemon->drain_usec, on_hosts_idle, cpexd);
 }
 
 static void on_sigterm(evutil_socket_t signal, short what, void *data) {

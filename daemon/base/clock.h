@@ -7,6 +7,7 @@
  */
 
 #include <stdint.h>
+#include <sys/time.h>
 #include <time.h>
 
 typedef uint64_t usec_t;
@@ -24,4 +25,8 @@ static inline uint64_t clock_now_nsec(void) {
 
 static inline usec_t clock_now_usec(void) {
         return clock_now_nsec() / 1000;
+}
+
+static inline struct timeval usec_to_timeval(usec_t usec) {
+        return (struct timeval){.tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_usec = (suseconds_t)(usec % USEC_PER_SEC)};
 }

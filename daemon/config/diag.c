@@ -2,7 +2,7 @@
 
 /*
  * A loader goes on after a mistake, so a complaint must never be able to stop it: it is kept, and want of memory is remembered in the
- * report and asked for once, at the end. A hostile file may hold a mistake every second byte; past a thousand they are only counted.
+ * report and asked for once, at the end. A hostile file may hold a mistake every second byte; past a thousand nobody reads them, and they are only counted.
  */
 
 #include "config/diag.h"
@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <stdio.h>
 
-#define DIAGS_MAX 1000
 #define WORD_MAX 64 /* longest word that gets a suggestion */
 #define QUOTED_MAX 60
 
@@ -59,7 +58,7 @@ void report_add(struct report *report, enum diag_severity severity, const struct
 
         if (severity == DIAG_ERROR)
                 report->diags->errors++;
-        if (report->diags->n >= DIAGS_MAX)
+        if (report_full(report))
                 return;
         buf_append_str(&buf, report->file);
         if (place.line > 0)

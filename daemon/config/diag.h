@@ -30,7 +30,14 @@ struct place {
 void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
                 ...) PRINTF_LIKE(5, 6);
 
-/* Return: whether memory was short; marks the report. */
+#define DIAGS_MAX 1000 /* kept, of all files together */
+
+/* Return: whether no more complaints are kept; then nobody need word them. */
+static inline bool report_full(const struct report *report) {
+        return report->diags->n >= DIAGS_MAX;
+}
+
+/* Return: `ok`, which says whether there was memory; marks the report. */
 static inline bool report_check(struct report *report, bool ok) {
         if (!ok)
                 report->error = -ENOMEM;

@@ -140,10 +140,6 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
         schema_settle_workers(reader, &here, node, &ret->isolation);
 }
 
-static int compare_strings(const void *a, const void *b) {
-        return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static void read_config_keys(struct reader *reader, const struct node *entry, struct plugin_entry *ret) {
         const struct node *config = node_get(entry, "config");
 
@@ -153,8 +149,6 @@ static void read_config_keys(struct reader *reader, const struct node *entry, st
                 if (config->pairs[i].key->type == NODE_STR &&
                     !report_check(&reader->report, strlist_append(&ret->config_keys, config->pairs[i].key->text) == 0))
                         return;
-        if (ret->config_keys.n > 1)
-                qsort(ret->config_keys.items, ret->config_keys.n, sizeof(char *), compare_strings);
 }
 
 static void read_kind(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,

@@ -18,7 +18,7 @@ struct diag {
 
 struct diags {
         struct diag *items;
-        size_t n, errors; /* every mistake is counted; of very many only the first 1000 are kept */
+        size_t n, errors; /* of very many mistakes the first 1000 are kept */
 };
 void diags_done(struct diags *diags);
 

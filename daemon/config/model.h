@@ -64,7 +64,7 @@ struct plugin_entry {
         struct isolation isolation;
 
         struct buf entry;      /* the whole entry as one msgpack map, for the plugin's PluginConfig */
-        struct strlist config_keys; /* of `config`, sorted: for execution records */
+        struct strlist config_keys; /* of `config`, as written: for execution records */
         unsigned line, column; /* of the entry, for messages */
 };
 

@@ -130,7 +130,7 @@ static void read_plugins(struct loading *loading, const struct node *list, const
         config->plugins = calloc(MAX(list->n_items, (size_t)1), sizeof(*config->plugins));
         if (!report_check(&loading->reader.report, config->plugins != NULL))
                 return;
-        for (size_t i = 0; i < list->n_items && !loading->reader.report.error; i++) {
+        for (size_t i = 0; i < list->n_items && !loading->reader.report.error && !report_full(&loading->reader.report); i++) {
                 entry_read(&loading->reader, &context, i + 1, list->items[i], &config->plugins[config->n_plugins]);
                 config->n_plugins++;
                 drop_namesake(loading, i + 1);

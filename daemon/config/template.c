@@ -412,6 +412,13 @@ const char *template_text(const struct template *template, size_t *ret_len) {
         return template->text.data ? (const char *)template->text.data : "";
 }
 
+struct place template_place(const struct template *template, size_t offset) {
+        struct place place = {1, 1};
+
+        place_advance(&place, (const char *)template->text.data, MIN(offset, template->text.len));
+        return place;
+}
+
 static bool before_or_at(struct place a, struct place b) {
         return a.line < b.line || (a.line == b.line && a.column <= b.column);
 }

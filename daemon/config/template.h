@@ -23,5 +23,8 @@ struct template *template_free(struct template *template);
 
 const char *template_text(const struct template *template, size_t *ret_len);
 
+/* Return: where the byte at `offset` stands in the expanded text. */
+struct place template_place(const struct template *template, size_t offset);
+
 /* Return: where in the file the place in the expanded text comes from. */
 struct place template_origin(const struct template *template, struct place expanded);

@@ -13,6 +13,7 @@
 
 #include <yaml.h>
 
+#include "config/map.h"
 #include "config/scalar.h"
 #include "config/template.h"
 
@@ -55,7 +56,7 @@ struct builder {
         unsigned documents;
 };
 
-static void *tree_alloc(struct tree *tree, size_t size) {
+void *tree_alloc(struct tree *tree, size_t size) {
         struct chunk *chunk = tree->chunks;
         void *memory;
 
@@ -292,119 +293,6 @@ static int scalar_new(struct builder *builder, const yaml_event_t *event, struct
         return 0;
 }
 
-/* ---- Maps ---- */
-
-static int compare_keys(const struct node *a, const struct node *b) {
-        if (a->type != b->type)
-                return a->type < b->type ? -1 : 1;
-        if (a->type == NODE_NULL)
-                return 0;
-        if (a->type == NODE_BOOL)
-                return (int)a->boolean - (int)b->boolean;
-        if (a->type == NODE_INT && (a->negative != b->negative || a->magnitude != b->magnitude))
-                return a->negative != b->negative ? (a->negative ? -1 : 1) : a->magnitude < b->magnitude ? -1 : 1;
-        if (a->type == NODE_INT)
-                return 0;
-        if (a->text_len != b->text_len)
-                return a->text_len < b->text_len ? -1 : 1;
-        return memcmp(a->text, b->text, a->text_len);
-}
-
-static int compare_pairs(const void *a, const void *b) {
-        const struct pair *x = *(const struct pair *const *)a, *y = *(const struct pair *const *)b;
-        int order = compare_keys(x->key, y->key);
-
-        return order ? order : x < y ? -1 : 1;
-}
-
-/* Of equal keys the first keeps its place and gets the last one's value. The first `merged` pairs came through merge keys. */
-static int drop_duplicates(struct builder *builder, struct node *map, size_t merged) {
-        CLEANUP_FREE struct pair **sorted = NULL;
-        size_t n = 0;
-
-        if (map->n_pairs < 2)
-                return 0;
-        sorted = malloc(map->n_pairs * sizeof(struct pair *));
-        if (!sorted)
-                return -ENOMEM;
-        for (size_t i = 0; i < map->n_pairs; i++)
-                sorted[i] = &map->pairs[i];
-        qsort(sorted, map->n_pairs, sizeof(struct pair *), compare_pairs);
-        for (size_t first = 0, i = 1; i < map->n_pairs; i++) {
-                if (compare_keys(sorted[first]->key, sorted[i]->key) != 0) {
-                        first = i;
-                        continue;
-                }
-                if (sorted[i - 1] >= map->pairs + merged)
-                        report_add(builder->report, DIAG_WARNING, NULL, sorted[i]->key->place,
-                                   "the key \"%s\" stands here for the second time; the first, in line %u, does not count",
-                                   sorted[i]->key->text, sorted[i - 1]->key->place.line);
-                if (sorted[first] >= map->pairs + merged || sorted[i] >= map->pairs + merged)
-                        sorted[first]->key = sorted[i]->key;
-                sorted[first]->value = sorted[i]->value;
-                sorted[i]->key = NULL;
-        }
-        for (size_t i = 0; i < map->n_pairs; i++)
-                if (map->pairs[i].key)
-                        map->pairs[n++] = map->pairs[i];
-        map->n_pairs = n;
-        return 0;
-}
-
-/* Appends the pairs of a merge key's value: a map, or a list of maps of which the first counts most. */
-static int merge_in(struct builder *builder, struct node *map, const struct node *value) {
-        if (value->type == NODE_MAP) {
-                memcpy(map->pairs + map->n_pairs, value->pairs, value->n_pairs * sizeof(struct pair));
-                map->n_pairs += value->n_pairs;
-                return 0;
-        }
-        for (size_t i = value->type == NODE_LIST ? value->n_items : 0; i > 0; i--) {
-                if (value->items[i - 1]->type != NODE_MAP)
-                        return refuse(builder, value->items[i - 1]->place, "<< merges maps, and this is none");
-                (void)merge_in(builder, map, value->items[i - 1]);
-        }
-        return value->type == NODE_LIST ? 0 : refuse(builder, value->place, "<< merges a map or a list of maps, and this is none");
-}
-
-static size_t merge_size(const struct node *value) {
-        size_t n = value->type == NODE_MAP ? value->n_pairs : 0;
-
-        if (value->type == NODE_LIST)
-                for (size_t i = 0; i < value->n_items; i++)
-                        n += value->items[i]->type == NODE_MAP ? value->items[i]->n_pairs : 0;
-        return n;
-}
-
-static int map_close(struct builder *builder, struct frame *frame) {
-        struct node *map = frame->node;
-        size_t n = frame->n / 2, merged;
-
-        for (size_t i = 0; i + 1 < frame->n; i += 2)
-                if (frame->nodes[i]->merge)
-                        n += merge_size(frame->nodes[i + 1]);
-        map->pairs = tree_alloc(builder->tree, MAX(n, (size_t)1) * sizeof(struct pair));
-        if (!map->pairs)
-                return -ENOMEM;
-        for (size_t i = 0; i + 1 < frame->n; i += 2)
-                if (frame->nodes[i]->merge) {
-                        int r = merge_in(builder, map, frame->nodes[i + 1]);
-
-                        if (r < 0)
-                                return r;
-                }
-        merged = map->n_pairs;
-        for (size_t i = 0; i + 1 < frame->n; i += 2) {
-                const struct node *key = frame->nodes[i];
-
-                if (key->merge)
-                        continue;
-                if (key->type == NODE_LIST || key->type == NODE_MAP)
-                        return refuse(builder, key->place, "a list or a map cannot be a key");
-                map->pairs[map->n_pairs++] = (struct pair){frame->nodes[i], frame->nodes[i + 1]};
-        }
-        return drop_duplicates(builder, map, merged);
-}
-
 /* ---- Events ---- */
 
 static int frame_append(struct frame *frame, struct node *node) {
@@ -522,7 +410,7 @@ static int on_close(struct builder *builder) {
         if (frame->anchor)
                 frame->anchor->open = false;
         if (node->type == NODE_MAP) {
-                int r = map_close(builder, frame);
+                int r = map_fill(builder->tree, builder->report, node, frame->nodes, frame->n);
 
                 return r < 0 ? r : place_node(builder, node);
         }
@@ -562,8 +450,9 @@ static int refuse_syntax(struct builder *builder, const yaml_parser_t *parser) {
 
         if (parser->error == YAML_MEMORY_ERROR)
                 return -ENOMEM;
-        if (parser->error == YAML_READER_ERROR)
-                return refuse(builder, place_of(builder, &parser->mark), "not YAML: %s (byte %zu)", problem, parser->problem_offset);
+        if (parser->error == YAML_READER_ERROR) /* comes without a mark, for the reader is ahead of the parser */
+                return refuse(builder, template_origin(builder->template, template_place(builder->template, parser->problem_offset)),
+                              "not YAML: %s", problem);
         return refuse(builder, place_of(builder, &parser->problem_mark), "not YAML: %s%s%s", parser->context ? parser->context : "",
                       parser->context ? ": " : "", problem);
 }

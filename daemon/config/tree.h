@@ -59,6 +59,9 @@ struct tree *tree_free(struct tree *tree);
 void tree_freep(struct tree **tree);
 #define CLEANUP_TREE CLEANUP(tree_freep)
 
+/* Return: zeroed memory that lives as long as the tree; NULL: none. */
+void *tree_alloc(struct tree *tree, size_t size);
+
 /* Return: the root; NULL for an empty file. */
 const struct node *tree_root(const struct tree *tree);
 

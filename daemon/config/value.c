@@ -300,8 +300,11 @@ void put_duration(struct buf *buf, usec_t usec) {
 void value_unknown_key(struct reader *reader, const struct at *at, const struct node *key, const char *const *names, size_t n) {
         CLEANUP_BUF struct buf buf = {0};
         CLEANUP_FREE char *text = NULL;
-        const char *meant = key->type == NODE_STR ? suggest(key->text, names, n) : NULL;
+        const char *meant;
 
+        if (report_full(&reader->report))
+                return;
+        meant = key->type == NODE_STR ? suggest(key->text, names, n) : NULL;
         buf_append_str(&buf, "unknown key ");
         node_put_found(&buf, key);
         if (meant)

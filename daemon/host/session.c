@@ -37,7 +37,7 @@ struct hosts {
         TAILQ_HEAD(, session) sessions;
         struct hosts_counts counts;
         bool stopping;
-        struct event *idle_check;
+        struct event *idle_check, *drain_timer;
         void (*idle)(void *data);
         void *data;
 };
@@ -76,7 +76,8 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         if (buf_error(out) == -EMSGSIZE && before < out->limit / 2) {
                 out->len = before;
                 out->error = 0;
-                rpc_put_protocol_error(out, call->msgid, "limit", "the answer is longer than limits.output_bytes allows");
+                rpc_put_limit_error(out, call->msgid, "the answer is too long for what waits to be read", "output", before,
+                                    out->limit, "limits.output_bytes");
         }
         call_free(call);
         conn_flush(session->conn);
@@ -86,13 +87,13 @@ static void on_invoke(struct session *session, struct generation *generation, co
         struct buf *out = conn_output(session->conn);
         struct hosts *hosts = session->hosts;
         struct call *call;
-        const char *wrong;
+        struct refusal refusal;
 
         hosts->counts.calls_total++;
         if (session->n_calls >= generation->daemon->calls) {
                 hosts->counts.calls_failed++;
-                rpc_put_protocol_error(out, msg->id, "limit", "%u calls of this connection are in flight, which is the limit (%s)",
-                                       session->n_calls, "limits.calls_per_connection");
+                rpc_put_limit_error(out, msg->id, "too many calls of this connection are in flight", "calls", session->n_calls,
+                                    generation->daemon->calls, "limits.calls_per_connection");
                 return;
         }
         call = calloc(1, sizeof(*call));
@@ -102,16 +103,21 @@ static void on_invoke(struct session *session, struct generation *generation, co
         }
         call->session = session;
         call->msgid = msg->id;
-        wrong = invocation_start(&call->invocation, generation, msg->params, on_invocation_done, call);
-        if (wrong) {
+        if (!invocation_start(&call->invocation, generation, msg->params, on_invocation_done, call, &refusal)) {
                 hosts->counts.calls_failed++;
-                rpc_put_protocol_error(out, msg->id, "bad_request", "%s", wrong);
+                rpc_put_protocol_error(out, msg->id, refusal.code, "%s", refusal.message);
                 free(call);
                 return;
         }
         TAILQ_INSERT_TAIL(&session->calls, call, link);
         session->n_calls++;
         hosts->counts.calls_active++;
+}
+
+/* Answers a call in the place of its invocation, which is withdrawn. */
+static void call_abandon(struct call *call, const char *code, const char *message) {
+        rpc_put_protocol_error(conn_output(call->session->conn), call->msgid, code, "%s", message);
+        call_free(call);
 }
 
 static void on_cancel(struct session *session, struct mp params) {
@@ -125,8 +131,7 @@ static void on_cancel(struct session *session, struct mp params) {
         cur = mp_cur(value);
         if (!mp_read_uint(&cur, &msgid) || msgid > UINT32_MAX || !(call = find_call(session, (uint32_t)msgid)))
                 return;
-        call_free(call);
-        rpc_put_protocol_error(conn_output(session->conn), (uint32_t)msgid, "cancelled", "the call was cancelled by its host");
+        call_abandon(call, "cancelled", "the call was cancelled by its host");
 }
 
 /* ---- Sessions ---- */
@@ -237,7 +242,26 @@ static void on_idle_check(evutil_socket_t fd, short what, void *data) {
                 (void)event_add(hosts->idle_check, &soon);
                 return;
         }
-        hosts->idle(hosts->data);
+        if (hosts->idle) {
+                void (*idle)(void *data) = hosts->idle;
+
+                hosts->idle = NULL;
+                idle(hosts->data);
+        }
+}
+
+static void on_drain_timer(evutil_socket_t fd, short what, void *data) {
+        struct hosts *hosts = data;
+        struct session *session;
+        struct call *call;
+
+        (void)fd;
+        (void)what;
+        TAILQ_FOREACH(session, &hosts->sessions, link) {
+                while ((call = TAILQ_FIRST(&session->calls)))
+                        call_abandon(call, "stopping", "the daemon stopped before the call ended (drain_timeout)");
+                conn_flush(session->conn);
+        }
 }
 
 int hosts_new(struct hosts **ret, struct event_base *base, struct generation *const *current) {
@@ -249,18 +273,22 @@ int hosts_new(struct hosts **ret, struct event_base *base, struct generation *co
         hosts->current = current;
         TAILQ_INIT(&hosts->sessions);
         hosts->idle_check = evtimer_new(base, on_idle_check, hosts);
-        if (!hosts->idle_check) {
-                free(hosts);
+        hosts->drain_timer = evtimer_new(base, on_drain_timer, hosts);
+        if (!hosts->idle_check || !hosts->drain_timer) {
+                (void)hosts_free(hosts);
                 return -ENOMEM;
         }
         *ret = hosts;
         return 0;
 }
 
-void hosts_stop(struct hosts *hosts, void (*idle)(void *data), void *data) {
+void hosts_stop(struct hosts *hosts, usec_t drain_usec, void (*idle)(void *data), void *data) {
+        struct timeval drain = usec_to_timeval(drain_usec);
+
         hosts->stopping = true;
         hosts->idle = idle;
         hosts->data = data;
+        (void)event_add(hosts->drain_timer, &drain);
         event_active(hosts->idle_check, EV_TIMEOUT, 0);
 }
 
@@ -272,7 +300,10 @@ struct hosts *hosts_free(struct hosts *hosts) {
         hosts->stopping = false;
         while ((session = TAILQ_FIRST(&hosts->sessions)))
                 session_free(session);
-        event_free(hosts->idle_check);
+        if (hosts->idle_check)
+                event_free(hosts->idle_check);
+        if (hosts->drain_timer)
+                event_free(hosts->drain_timer);
         free(hosts);
         return NULL;
 }

@@ -14,25 +14,53 @@ struct background {
         const struct plugin *plugin;
 };
 
+/* What happened, in words: the daemon's, or the exception's. */
+static struct mp failure_text(const struct step_outcome *outcome) {
+        struct mp value, text = {0};
+        struct mp_cur cur;
+
+        if (outcome->message)
+                return (struct mp){(const uint8_t *)outcome->message, strlen(outcome->message)};
+        if (mp_map_get(outcome->error, "message", &value)) {
+                cur = mp_cur(value);
+                (void)mp_read_str(&cur, &text);
+        }
+        return text;
+}
+
+static void on_failure(const struct background *background, const struct step_outcome *outcome) {
+        const struct plugin_entry *entry = background->plugin->entry;
+        struct log_scope scope = {.plugin = entry->name};
+        struct mp text = failure_text(outcome);
+
+        log_write(LOG_LEVEL_WARNING, &scope, "failed in the background: %s: %.*s", step_cause_name(outcome->cause),
+                  (int)MIN(text.len, (size_t)1024), (const char *)text.data);
+        pool_note_failure(background->plugin->pool);
+        if (entry->on_error == ON_ERROR_DISABLE && cause_disables(outcome->cause))
+                pool_disable(background->plugin->pool);
+}
+
 static void on_done(struct step *step, const struct step_outcome *outcome) {
         struct background *background = CONTAINER_OF(step, struct background, step);
-        struct log_scope scope = {.plugin = background->plugin->entry->name};
 
-        if (outcome->cause != STEP_ANSWERED) {
-                log_write(LOG_LEVEL_WARNING, &scope, "failed in the background: %s%s%s", step_cause_name(outcome->cause),
-                          outcome->message ? ": " : "", outcome->message ? outcome->message : "");
-                if (background->plugin->entry->on_error == ON_ERROR_DISABLE && outcome->cause != STEP_QUEUE_FULL &&
-                    outcome->cause != STEP_QUEUE_TIMEOUT && outcome->cause != STEP_STOPPED)
-                        pool_disable(background->plugin->pool);
-        }
+        if (outcome->cause != STEP_ANSWERED)
+                on_failure(background, outcome);
         step_done(step);
         generation_unref(background->generation);
         free(background);
 }
 
+/* Listed twice for a hook, a background plugin still runs once a call. */
+static bool is_repeated(const struct turn *turn) {
+        for (const struct turn *other = turn->invocation->turns; other < turn; other++)
+                if (other->plugin == turn->plugin)
+                        return true;
+        return false;
+}
+
 void background_start(struct turn *turn) {
         struct invocation *invocation = turn->invocation;
-        struct background *background = calloc(1, sizeof(*background));
+        struct background *background;
         struct record record = {
                 .plugin = turn->plugin,
                 .hook = invocation->in.hook,
@@ -43,6 +71,9 @@ void background_start(struct turn *turn) {
         };
 
         turn->state = TURN_OVER;
+        if (is_repeated(turn))
+                return;
+        background = calloc(1, sizeof(*background));
         if (!background || turn_put_params(turn, &background->step.params) < 0) {
                 if (background)
                         step_done(&background->step);

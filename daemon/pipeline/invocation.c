@@ -138,40 +138,63 @@ static void check_size(struct invocation *invocation) {
         invocation->ending = ENDING_ERROR;
 }
 
-const char *invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data) {
+/* Return: whether the call names no plugin, or one that there is. */
+static bool names_a_plugin(const struct generation *generation, const struct request *in) {
+        if (in->plugin.len == 0)
+                return true;
+        for (size_t i = 0; i < generation->config->n_plugins; i++)
+                if (mp_eq_str(in->plugin, generation->config->plugins[i].name))
+                        return true;
+        return false;
+}
+
+static struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params) {
+        const struct hook *hook = generation_hook(generation, in->hook);
+        size_t n_turns = hook ? hook->phase_start[PHASE_MAX_] : 0;
+        struct invocation *invocation = calloc(1, sizeof(*invocation) + n_turns * sizeof(struct turn));
+
+        if (!invocation)
+                return NULL;
+        invocation->generation = generation_ref(generation);
+        invocation->hook = hook;
+        invocation->later = event_new(generation->base, -1, 0, on_later, invocation);
+        invocation->deadline_usec =
+                in->timeout_ms ? clock_now_usec() + MIN(in->timeout_ms, UINT32_MAX) * USEC_PER_MSEC : USEC_INFINITY;
+        buf_append(&invocation->params, params.data, params.len);
+        if (!invocation->later || buf_error(&invocation->params))
+                return invocation_free(invocation);
+        (void)request_parse(buf_mp(&invocation->params), &invocation->in); /* the same bytes again, now ours */
+        buf_set(&invocation->state, invocation->in.state);
+        buf_set(&invocation->global_metadata, invocation->in.metadata);
+        return invocation;
+}
+
+bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data,
+                      struct refusal *ret_refusal) {
         struct invocation *invocation;
-        const struct hook *hook;
         struct request in;
         const char *wrong = request_parse(params, &in);
 
-        if (wrong)
-                return wrong;
-        hook = generation_hook(generation, in.hook);
-        invocation = calloc(1, sizeof(*invocation) + (hook ? hook->phase_start[PHASE_MAX_] : 0) * sizeof(struct turn));
-        if (!invocation)
-                return "out of memory";
-        invocation->generation = generation_ref(generation);
-        invocation->hook = hook;
+        if (wrong) {
+                *ret_refusal = (struct refusal){"bad_request", wrong};
+                return false;
+        }
+        if (!names_a_plugin(generation, &in)) {
+                *ret_refusal = (struct refusal){"unknown_plugin", "plugin: no plugin has that name"};
+                return false;
+        }
+        invocation = invocation_new(generation, &in, params);
+        if (!invocation) {
+                *ret_refusal = (struct refusal){"limit", "out of memory"};
+                return false;
+        }
         invocation->on_done = on_done;
         invocation->data = data;
-        invocation->later = event_new(generation->base, -1, 0, on_later, invocation);
-        buf_append(&invocation->params, params.data, params.len);
-        if (!invocation->later || buf_error(&invocation->params)) {
-                (void)invocation_free(invocation);
-                return "out of memory";
-        }
-        (void)request_parse(buf_mp(&invocation->params), &invocation->in);
-        invocation->deadline_usec =
-                in.timeout_ms ? clock_now_usec() + MIN(in.timeout_ms, UINT32_MAX) * USEC_PER_MSEC : USEC_INFINITY;
-        if (invocation->in.state.len > 0)
-                buf_set(&invocation->state, invocation->in.state);
-        if (invocation->in.metadata.len > 0)
-                buf_set(&invocation->global_metadata, invocation->in.metadata);
         check_size(invocation);
         select_turns(invocation);
         *ret = invocation;
         advance(invocation);
-        return NULL;
+        return true;
 }
 
 struct invocation *invocation_free(struct invocation *invocation) {

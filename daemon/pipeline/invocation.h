@@ -20,11 +20,17 @@
 struct invocation;
 
 
+/* Why a call is not even started; `code` as in docs/protocol.md. */
+struct refusal {
+        const char *code, *message;
+};
+
 typedef void (*invocation_done)(void *data, struct invocation *invocation);
 
 /* Starts a call with the parameters of `invoke`, which are copied. Takes a reference on the generation.
- * Return: NULL, or a sentence that says which parameter is wrong; *ret is then untouched. */
-const char *invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data);
+ * Return: whether it was started; if not, *ret_refusal says why. */
+bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data,
+                      struct refusal *ret_refusal);
 
 /* Appends the whole response message. Only from on_done. */
 void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid);

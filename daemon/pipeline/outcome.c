@@ -13,7 +13,13 @@
  * No failure becomes a pass unless on_error says so.
  */
 
+#include <ctype.h>
+
 #include "pipeline/turn.h"
+#include "wire/rpc.h"
+
+#define METRICS_MAX 16
+#define LABEL_BYTES_MAX 64
 
 /* ---- Failures: cause × on_error ---- */
 
@@ -34,6 +40,10 @@ static const struct {
         [STEP_QUEUE_TIMEOUT] = {RECORD_ERROR, false, "plugin_queue_timeout"},
         [STEP_STOPPED] = {RECORD_ERROR, false, "plugin_stopped"},
 };
+
+bool cause_disables(enum step_cause cause) {
+        return causes[cause].disables;
+}
 
 static struct mp c_str(const char *text) {
         return (struct mp){(const uint8_t *)text, text ? strlen(text) : 0};
@@ -63,11 +73,39 @@ static void add_record(struct turn *turn, struct record record) {
         invocation->n_records++;
 }
 
+/* dict.update() */
+static void merge(struct buf *into, struct mp over, const char *skip) {
+        CLEANUP_BUF struct buf merged = {0};
+        struct buf old = *into;
+
+        if (over.len == 0)
+                return;
+        mp_put_merged(&merged, buf_mp(into), over, skip);
+        *into = merged;
+        merged = old;
+}
+
+/* The shared state as the plugin left it, from the modes that may change it. */
+static void merge_shared(struct turn *turn, struct mp state, struct mp metadata) {
+        enum plugin_mode mode = turn->plugin->entry->mode;
+
+        if (mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_TRANSFORM || mode == PLUGIN_CONCURRENT) {
+                merge(&turn->invocation->state, state, NULL);
+                merge(&turn->invocation->global_metadata, metadata, NULL);
+        }
+}
+
 /* One key of the error's map. */
 static struct buf *error_key(struct invocation *invocation, const char *key) {
         mp_put_str(&invocation->error, key);
         invocation->n_error++;
         return &invocation->error;
+}
+
+/* CPEX's for an error that is not the plugin's own. */
+static void put_defaults(struct invocation *invocation) {
+        mp_put_str(error_key(invocation, "code"), "");
+        mp_put_int(error_key(invocation, "mcp_error_code"), -32603);
 }
 
 static void put_raised(struct turn *turn, struct mp error) {
@@ -80,6 +118,9 @@ static void put_raised(struct turn *turn, struct mp error) {
                 mp_put_raw(error_key(invocation, "code"), get(error, "code"));
                 mp_put_raw(error_key(invocation, "details"), get(error, "details"));
                 mp_put_raw(error_key(invocation, "mcp_error_code"), get(error, "mcp_error_code"));
+        } else {
+                put_defaults(invocation);
+                mp_put_map(error_key(invocation, "details"), 0);
         }
         if (verbatim && name.len > 0)
                 mp_put_raw(error_key(invocation, "plugin_name"), name);
@@ -89,22 +130,15 @@ static void put_raised(struct turn *turn, struct mp error) {
 
 static void put_failed(struct turn *turn, const struct step_outcome *outcome, struct mp message) {
         struct invocation *invocation = turn->invocation;
-        struct buf *buf;
 
         mp_put_strn(error_key(invocation, "message"), message.data, message.len);
         mp_put_str(error_key(invocation, "plugin_name"), turn->plugin->entry->name);
-        if (!outcome->setting)
-                return;
-        buf = error_key(invocation, "details");
-        mp_put_map(buf, 4);
-        mp_put_str(buf, "limit");
-        mp_put_str(buf, step_cause_name(outcome->cause));
-        mp_put_str(buf, "value");
-        mp_put_uint(buf, outcome->value);
-        mp_put_str(buf, "maximum");
-        mp_put_uint(buf, outcome->maximum);
-        mp_put_str(buf, "setting");
-        mp_put_str(buf, outcome->setting);
+        put_defaults(invocation);
+        if (outcome->setting)
+                rpc_put_limit(error_key(invocation, "details"), step_cause_name(outcome->cause), outcome->value,
+                              outcome->maximum, outcome->setting);
+        else
+                mp_put_map(error_key(invocation, "details"), 0);
 }
 
 static void failure_message(const struct turn *turn, const struct step_outcome *outcome, bool budget, struct buf *buf) {
@@ -138,7 +172,8 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
                   (const char *)invocation->in.hook.data, step_cause_name(outcome->cause), (int)MIN(message.len, (size_t)1024),
                   (const char *)message.data, on_error_name(entry->on_error));
 
-        if (entry->on_error == ON_ERROR_DISABLE && causes[outcome->cause].disables)
+        pool_note_failure(turn->plugin->pool);
+        if (entry->on_error == ON_ERROR_DISABLE && cause_disables(outcome->cause))
                 pool_disable(turn->plugin->pool);
         /* The caller's own budget is nobody's to ignore: there is no time left for the others. */
         if (entry->on_error != ON_ERROR_FAIL && !budget) {
@@ -196,6 +231,17 @@ static void add_denial_record(struct turn *turn, struct mp violation, struct mp 
                          });
 }
 
+/* The violation, with the name of the plugin as we know it. */
+static void put_violation(struct turn *turn, struct mp violation, const char *plugin_name) {
+        CLEANUP_BUF struct buf name = {0};
+
+        mp_put_map(&name, 1);
+        mp_put_str(&name, "plugin_name");
+        mp_put_str(&name, plugin_name);
+        buf_reset(&turn->invocation->violation);
+        mp_put_merged(&turn->invocation->violation, violation, buf_mp(&name), NULL);
+}
+
 /* A plugin raised PluginViolationError: it goes out from every mode, whatever on_error says. */
 static void conclude_raised_violation(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
@@ -205,70 +251,117 @@ static void conclude_raised_violation(struct turn *turn, struct mp error) {
                 violation = (struct mp){0};
         add_denial_record(turn, violation, c_str("plugin_violation"), get_text(error, "message"));
         mp_put_raw(error_key(invocation, "message"), get(error, "message"));
-        buf_set(&invocation->violation, violation);
+        if (violation.len > 0)
+                put_violation(turn, violation, ""); /* CPEX names nobody here */
         invocation->ending = ENDING_VIOLATION;
 }
 
-static void put_named_violation(struct turn *turn, struct mp violation) {
-        CLEANUP_BUF struct buf name = {0};
-
-        mp_put_map(&name, 1);
-        mp_put_str(&name, "plugin_name");
-        mp_put_str(&name, turn->plugin->entry->name);
-        buf_reset(&turn->invocation->violation);
-        mp_put_merged(&turn->invocation->violation, violation, buf_mp(&name), NULL);
-}
-
-static void put_denial_message(struct turn *turn, struct mp violation) {
+static void denial_message(struct turn *turn, struct mp violation, struct buf *text) {
         struct invocation *invocation = turn->invocation;
         struct mp hook = invocation->in.hook, code = get_text(violation, "code"), reason = get_text(violation, "reason"),
                   description = get_text(violation, "description");
-        CLEANUP_BUF struct buf text = {0};
 
-        buf_append(&text, hook.data, hook.len);
-        buf_append_str(&text, " blocked by plugin");
+        buf_append(text, hook.data, hook.len);
+        buf_append_str(text, " blocked by plugin");
         if (violation.len > 0) {
-                buf_printf(&text, " %s: ", turn->plugin->entry->name);
-                buf_append(&text, code.data, code.len);
-                buf_append_str(&text, " - ");
-                buf_append(&text, reason.data, reason.len);
-                buf_append_str(&text, " (");
-                buf_append(&text, description.data, description.len);
-                buf_append_str(&text, ")");
+                buf_printf(text, " %s: ", turn->plugin->entry->name);
+                buf_append(text, code.data, code.len);
+                buf_append_str(text, " - ");
+                buf_append(text, reason.data, reason.len);
+                buf_append_str(text, " (");
+                buf_append(text, description.data, description.len);
+                buf_append_str(text, ")");
         }
-        mp_put_strn(error_key(invocation, "message"), text.data, text.len);
+}
+
+/* Only values that cannot carry text: CPEX's rule for what a denial may tell the caller beyond its violation. */
+static bool is_plain_metric(struct mp value) {
+        struct mp_cur cur = mp_cur(value);
+        double number;
+        int64_t i;
+        bool flag;
+
+        if (mp_read_bool(&cur, &flag) || mp_read_int(&cur, &i))
+                return true;
+        return mp_peek(&cur) == MP_FLOAT && mp_read_float(&cur, &number) && number - number == 0;
+}
+
+/* [A-Za-z0-9._-]{1,64} */
+static bool is_label(struct mp value) {
+        struct mp_cur cur = mp_cur(value);
+        struct mp text;
+
+        if (!mp_read_str(&cur, &text) || text.len == 0 || text.len > LABEL_BYTES_MAX)
+                return false;
+        for (size_t i = 0; i < text.len; i++)
+                if (text.data[i] >= 0x80 || (!isalnum(text.data[i]) && !strchr("._-", text.data[i])))
+                        return false;
+        return true;
+}
+
+static void put_metrics(struct buf *buf, struct mp metadata) {
+        struct mp_cur cur = mp_cur(metadata);
+        size_t map = mp_map_begin(buf), count = 0;
+        struct mp key, value;
+        uint32_t n;
+
+        if (!mp_read_map(&cur, &n) || n > METRICS_MAX)
+                n = 0;
+        for (; n > 0 && mp_read_any(&cur, &key) && mp_read_any(&cur, &value); n--)
+                if (is_label(key) && is_plain_metric(value)) {
+                        mp_put_raw(buf, key);
+                        mp_put_raw(buf, value);
+                        count++;
+                }
+        mp_map_end(buf, map, count);
+}
+
+/* An integer of the violation, nil unless it is within the range. */
+static void put_code(struct buf *buf, struct mp violation, const char *key, int64_t min, int64_t max) {
+        struct mp_cur cur = mp_cur(get(violation, key));
+        int64_t code;
+
+        mp_put_str(buf, key);
+        if (mp_read_int(&cur, &code) && code >= min && code <= max)
+                mp_put_int(buf, code);
+        else
+                mp_put_nil(buf);
+}
+
+/* CPEX's DenialOutcome, without its record, which is the last of `executions`. */
+static void put_denial_outcome(struct invocation *invocation, struct mp violation, struct mp metadata) {
+        struct buf *buf = error_key(invocation, "denial_outcome");
+        struct mp code = get(violation, "code");
+
+        mp_put_map(buf, 4);
+        mp_put_str(buf, "violation_code");
+        mp_put_raw(buf, is_label(code) ? code : (struct mp){0});
+        put_code(buf, violation, "mcp_error_code", INT32_MIN, INT32_MAX);
+        put_code(buf, violation, "http_status_code", 100, 599);
+        mp_put_str(buf, "metadata");
+        put_metrics(buf, metadata);
 }
 
 static void conclude_denial(struct turn *turn, const struct answer *answer) {
         struct invocation *invocation = turn->invocation;
-        struct mp no_code = invocation->in.violations_as_exceptions ? c_str("plugin_violation") : (struct mp){0};
+        bool raises = invocation->in.violations_as_exceptions;
+        CLEANUP_BUF struct buf message = {0};
 
-        add_denial_record(turn, answer->violation, no_code, (struct mp){0});
+        if (raises)
+                denial_message(turn, answer->violation, &message);
+        add_denial_record(turn, answer->violation, c_str(raises ? "plugin_violation" : NULL), buf_mp(&message));
         if (answer->violation.len > 0)
-                put_named_violation(turn, answer->violation);
-        if (invocation->in.violations_as_exceptions) {
-                put_denial_message(turn, answer->violation);
-                invocation->ending = ENDING_VIOLATION;
-        } else {
-                invocation->ending = ENDING_BLOCKED;
+                put_violation(turn, answer->violation, turn->plugin->entry->name);
+        if (raises) {
+                mp_put_strn(error_key(invocation, "message"), message.data, message.len);
+                put_denial_outcome(invocation, answer->violation, answer->denial_metadata);
         }
+        invocation->ending = raises ? ENDING_VIOLATION : ENDING_BLOCKED;
         invocation->retry_delay_ms = 0;
         buf_reset(&invocation->extensions);
 }
 
 /* ---- Answers ---- */
-
-/* dict.update() */
-static void merge(struct buf *into, struct mp over, const char *skip) {
-        CLEANUP_BUF struct buf merged = {0};
-        struct buf old = *into;
-
-        if (over.len == 0)
-                return;
-        mp_put_merged(&merged, buf_mp(into), over, skip);
-        *into = merged;
-        merged = old;
-}
 
 /* The changed fields that the policy lets through, merged over the payload as it is. Return: whether there are any. */
 static bool apply_fields(struct invocation *invocation, const struct hook_policy *policy, struct mp old, struct mp new) {
@@ -330,11 +423,9 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
         bool chained = mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_TRANSFORM;
         bool can_block = mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_CONCURRENT;
         bool payload_modified = false, extensions_modified = false;
+        struct mp reason = {0}, code = {0};
 
-        if (chained || mode == PLUGIN_CONCURRENT) {
-                merge(&invocation->state, answer->state, NULL);
-                merge(&invocation->global_metadata, answer->global_metadata, NULL);
-        }
+        merge_shared(turn, answer->state, answer->global_metadata);
         merge(&invocation->metadata, answer->metadata, "_decision_plugin");
         if (!answer->continue_processing && can_block) {
                 conclude_denial(turn, answer);
@@ -344,10 +435,14 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
                 payload_modified = apply_payload(turn, answer);
         if (answer->continue_processing) {
                 invocation->retry_delay_ms = MAX(invocation->retry_delay_ms, answer->retry_delay_ms);
-                if (chained && answer->modified_extensions.len > 0) {
+                extensions_modified = mode != PLUGIN_CONCURRENT && answer->modified_extensions.len > 0;
+                if (chained && extensions_modified)
                         buf_set(&invocation->extensions, answer->modified_extensions);
-                        extensions_modified = true;
-                }
+        }
+        /* CPEX shows what a concurrent plugin objected to even if it did not deny. */
+        if (mode == PLUGIN_CONCURRENT && answer->violation.len > 0) {
+                reason = get_text(answer->violation, "reason");
+                code = get_text(answer->violation, "code");
         }
         add_record(turn, (struct record){
                                  .status = RECORD_COMPLETED,
@@ -357,6 +452,8 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
                                  .applied = payload_modified || extensions_modified,
                                  .payload_modified = payload_modified,
                                  .extensions_modified = extensions_modified,
+                                 .reason = reason,
+                                 .error_code = code,
                          });
 }
 
@@ -367,18 +464,31 @@ static void keep_context(struct turn *turn, struct mp document) {
                 buf_set(&turn->context, document);
 }
 
+static struct mp get_map(struct mp map, const char *key) {
+        struct mp value = get(map, key);
+        struct mp_cur cur = mp_cur(value);
+
+        return mp_peek(&cur) == MP_MAP ? value : (struct mp){0};
+}
+
 static void conclude_raised(struct turn *turn, const struct step_outcome *outcome) {
-        struct mp type = get(outcome->error, "type");
+        struct mp type = get(outcome->error, "type"), cause = get(outcome->error, "cause");
         struct mp_cur cur = mp_cur(get(outcome->error, "contexts"));
         struct mp document;
 
         if (mp_read_bin(&cur, &document) && mp_is_value(document))
                 keep_context(turn, document);
+        /* A hook that returned something which is no result has ended all the same; one that raised has not, and sends neither. */
+        merge_shared(turn, get_map(outcome->error, "state"), get_map(outcome->error, "global_metadata"));
         if (mp_eq_str(type, "PluginViolationError"))
                 conclude_raised_violation(turn, outcome->error);
         else if (mp_eq_str(type, "ValidationError") && mp_eq_str(get(outcome->error, "stage"), "request") &&
                  !turn->invocation->payload_changed)
                 conclude_bad_payload(turn, outcome->error);
+        else if (mp_eq_str(cause, step_cause_name(STEP_TIMEOUT))) /* any TimeoutError of the plugin's own, as CPEX has it */
+                conclude_failure(turn, &(struct step_outcome){.cause = STEP_TIMEOUT});
+        else if (mp_eq_str(cause, step_cause_name(STEP_OVERSIZE)))
+                conclude_failure(turn, &(struct step_outcome){.cause = STEP_OVERSIZE, .message = "its answer is longer than a message may be"});
         else
                 conclude_failure(turn, outcome);
 }

@@ -70,11 +70,15 @@ static inline struct mp buf_mp(const struct buf *buf) {
 
 static inline void buf_set(struct buf *buf, struct mp value) {
         buf_reset(buf);
-        buf_append(buf, value.data, value.len);
+        if (value.len > 0)
+                buf_append(buf, value.data, value.len);
 }
 
 /* outcome.c: does to the invocation what the outcome of `turn` demands; `turn` is over. */
 void turn_conclude(struct turn *turn, const struct step_outcome *outcome);
+
+/* outcome.c: whether a failure of this cause takes a plugin with `on_error: disable` out of rotation. */
+bool cause_disables(enum step_cause cause);
 
 /* background.c: starts the turn's plugin on a copy of what it needs, and forgets it. */
 void background_start(struct turn *turn);

@@ -94,7 +94,6 @@ static void dequeue(struct pool *pool, struct step *step) {
 
 static void finish(struct pool *pool, struct step *step, const struct step_outcome *outcome) {
         dequeue(pool, step);
-        pool->n_errors++;
         step->on_done(step, outcome);
 }
 
@@ -143,7 +142,7 @@ void pool_submit(struct pool *pool, struct step *step) {
                 left = MIN(left, step->deadline_usec > now ? step->deadline_usec - now : 0);
         if (pool->state == POOL_STARTING)
                 left = MAX(left, step->deadline_usec == USEC_INFINITY ? pool->entry->isolation.startup_timeout_usec : left);
-        timeout = (struct timeval){.tv_sec = (time_t)(left / USEC_PER_SEC), .tv_usec = (suseconds_t)(left % USEC_PER_SEC)};
+        timeout = usec_to_timeval(left);
         step->place = STEP_WAITING;
         TAILQ_INSERT_TAIL(&pool->waiting, step, link);
         pool->n_waiting++;
@@ -160,7 +159,6 @@ static void give(struct pool *pool, struct worker *worker, struct step *step) {
         r = worker_give(worker, step);
         if (r == 0)
                 return;
-        pool->n_errors++;
         step->on_done(step, &(struct step_outcome){
                                     .cause = STEP_OVERSIZE,
                                     .message = r == -EMSGSIZE ? "the call is longer than a message may be" : "out of memory",
@@ -195,7 +193,7 @@ static void refuse_beyond_queue(struct pool *pool) {
 
 /* The next worker is started after `pause`. */
 static void pause_starting(struct pool *pool, usec_t pause) {
-        struct timeval after = {.tv_sec = (time_t)(pause / USEC_PER_SEC), .tv_usec = (suseconds_t)(pause % USEC_PER_SEC)};
+        struct timeval after = usec_to_timeval(pause);
 
         (void)event_add(pool->retry, &after);
 }
@@ -255,7 +253,7 @@ static void on_worker_ready(void *data, struct worker *worker, struct mp answer)
 static void on_worker_idle(void *data, struct worker *worker) {
         struct pool *pool = data;
 
-        if (pool->closing && worker_calls_active(worker) == 0)
+        if (pool->closing && worker_calls_open(worker) == 0)
                 worker_stop(worker);
         else if (pool->n_waiting > 0)
                 pool_work(pool);
@@ -489,7 +487,7 @@ void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
         (void)event_del(pool->retry);
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
                 if (pool->workers[i] &&
-                    (worker_state(pool->workers[i]) == WORKER_STARTING || worker_calls_active(pool->workers[i]) == 0))
+                    (worker_state(pool->workers[i]) == WORKER_STARTING || worker_calls_open(pool->workers[i]) == 0))
                         worker_stop(pool->workers[i]);
         schedule(pool);
 }
@@ -531,6 +529,10 @@ const char *pool_fingerprint(const struct pool *pool) {
         return pool->fingerprint;
 }
 
+void pool_note_failure(struct pool *pool) {
+        pool->n_errors++;
+}
+
 void pool_disable(struct pool *pool) {
         struct log_scope scope = {.plugin = pool->entry->name};
 
@@ -566,7 +568,7 @@ static void put_worker_status(const struct worker *worker, struct buf *buf) {
 void pool_put_status(const struct pool *pool, struct buf *buf) {
         size_t workers, n = 0;
 
-        mp_put_map(buf, 12);
+        mp_put_map(buf, 13);
         mp_put_str(buf, "name");
         mp_put_str(buf, pool->entry->name);
         mp_put_str(buf, "status");
@@ -589,6 +591,8 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_uint(buf, pool->n_waiting);
         mp_put_str(buf, "calls_total");
         mp_put_uint(buf, pool->n_calls);
+        mp_put_str(buf, "errors_total");
+        mp_put_uint(buf, pool->n_errors);
         mp_put_str(buf, "restarts");
         mp_put_uint(buf, pool->n_restarts);
         mp_put_str(buf, "workers");

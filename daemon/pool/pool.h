@@ -57,6 +57,9 @@ const char *pool_error(const struct pool *pool); /* why it failed; NULL: it has 
 const char *pool_python(const struct pool *pool);
 const char *pool_fingerprint(const struct pool *pool);
 
+/* Counts a call of this plugin that failed, for the status. */
+void pool_note_failure(struct pool *pool);
+
 /* CPEX's on_error: disable. The pool remembers it; whoever picks plugins for a call asks. */
 void pool_disable(struct pool *pool);
 bool pool_is_disabled(const struct pool *pool);

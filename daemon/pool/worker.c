@@ -85,10 +85,6 @@ const char *worker_state_name(enum worker_state state) {
 
 /* ---- Calls ---- */
 
-static struct timeval to_timeval(usec_t usec) {
-        return (struct timeval){.tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_usec = (suseconds_t)(usec % USEC_PER_SEC)};
-}
-
 static void call_remove(struct worker_call *call) {
         struct worker *worker = call->worker;
 
@@ -113,7 +109,7 @@ static struct step *call_give_up(struct worker_call *call) {
 }
 
 static void arm(struct worker *worker, usec_t usec) {
-        struct timeval after = to_timeval(usec);
+        struct timeval after = usec_to_timeval(usec);
 
         (void)event_add(worker->timer, &after);
 }
@@ -146,7 +142,7 @@ static void send_cancel(struct worker_call *call) {
 static void on_call_timer(evutil_socket_t fd, short what, void *data) {
         struct worker_call *call = data;
         struct worker *worker = call->worker;
-        struct timeval grace = to_timeval(CANCEL_GRACE_USEC);
+        struct timeval grace = usec_to_timeval(CANCEL_GRACE_USEC);
         struct step *step;
 
         (void)fd;
@@ -185,7 +181,7 @@ int worker_give(struct worker *worker, struct step *step) {
 
         if (step->deadline_usec != USEC_INFINITY)
                 left = MIN(left, step->deadline_usec > now ? step->deadline_usec - now : 0);
-        timeout = to_timeval(left);
+        timeout = usec_to_timeval(left);
         evtimer_assign(&call->timer, worker->base, on_call_timer, call);
         (void)event_add(&call->timer, &timeout);
 
@@ -345,7 +341,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data) {
                 worker_kill(worker, "the plugin did not initialize within %.3g s (isolation.startup_timeout)",
                             (double)worker->spec->startup_timeout_usec / (double)USEC_PER_SEC);
         else
-                worker_kill(worker, "it was killed because it did not stop within %d s", (int)(STOP_GRACE_USEC / USEC_PER_SEC));
+                worker_kill(worker, "it was killed because it did not stop in time");
 }
 
 /* argv of the launcher (worker-shim/README.md). */
@@ -468,7 +464,8 @@ void worker_stop(struct worker *worker) {
         rpc_put_request(out, ID_SHUTDOWN, "shutdown");
         mp_put_map(out, 0);
         conn_flush(worker->conn);
-        arm(worker, STOP_GRACE_USEC);
+        /* One that holds on to a call that was cancelled will not listen to this either. */
+        arm(worker, worker->n_given_up > 0 ? CANCEL_GRACE_USEC : STOP_GRACE_USEC);
 }
 
 struct worker *worker_free(struct worker *worker) {
@@ -500,6 +497,10 @@ pid_t worker_pid(const struct worker *worker) {
 
 unsigned worker_calls_active(const struct worker *worker) {
         return worker->n_calls;
+}
+
+unsigned worker_calls_open(const struct worker *worker) {
+        return worker->n_calls - worker->n_given_up;
 }
 
 uint64_t worker_calls_total(const struct worker *worker) {

@@ -59,7 +59,8 @@ struct worker *worker_free(struct worker *worker);
 
 enum worker_state worker_state(const struct worker *worker);
 pid_t worker_pid(const struct worker *worker);
-unsigned worker_calls_active(const struct worker *worker);
+unsigned worker_calls_active(const struct worker *worker); /* with those that were given up */
+unsigned worker_calls_open(const struct worker *worker);   /* without them */
 uint64_t worker_calls_total(const struct worker *worker);
 usec_t worker_started_usec(const struct worker *worker);
 usec_t worker_last_given_usec(const struct worker *worker); /* of its last call; if none, when it started */

@@ -56,18 +56,25 @@ void cache_entry_done(struct cache_entry *entry) {
 
 /* ---- The folder ---- */
 
+static int make_folder(const char *path) {
+        int r = mkdir(path, 0777) < 0 ? -errno : 0;
+
+        /* On a read-only file system the error for one that exists is another. */
+        return r == 0 || access(path, F_OK) == 0 ? 0 : r;
+}
+
 static int make_folders(const char *path) {
         CLEANUP_FREE char *part = strdup(path);
+        int r = 0;
 
         if (!part)
                 return -ENOMEM;
-        for (char *slash = part; (slash = strchr(slash + 1, '/'));) {
+        for (char *slash = part; r == 0 && (slash = strchr(slash + 1, '/'));) {
                 *slash = 0;
-                if (mkdir(part, 0777) < 0 && errno != EEXIST && access(part, F_OK) < 0)
-                        return -errno;
+                r = make_folder(part);
                 *slash = '/';
         }
-        return mkdir(part, 0777) < 0 && errno != EEXIST && access(part, F_OK) < 0 ? -errno : 0;
+        return r ? r : make_folder(path);
 }
 
 int cache_open(struct cache *ret, const char *dir, bool create, char **ret_error) {

@@ -156,8 +156,8 @@ static void add_translated(struct args *args) {
                 const char *value = getenv(translations[i].pip);
                 char *words = value ? strdup(value) : NULL, *save = NULL;
 
-                if (words && translations[i].uv)
-                        (void)setenv(translations[i].uv, value, 0);
+                if (words && translations[i].uv) /* what is said to uv by its name stays */
+                        (void)setenv(translations[i].uv, value, strncmp(translations[i].uv, "UV_", 3) != 0);
                 for (char *word = words && translations[i].option ? strtok_r(words, " \t\n", &save) : NULL; word;
                      word = strtok_r(NULL, " \t\n", &save)) {
                         add(args, translations[i].option);

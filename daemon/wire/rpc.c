@@ -95,14 +95,8 @@ void rpc_put_error_end(struct buf *buf) {
         mp_put_nil(buf);
 }
 
-void rpc_put_protocol_error(struct buf *buf, uint32_t id, const char *code, const char *format, ...) {
-        char message[1024];
-        va_list args;
-
-        va_start(args, format);
-        (void)vsnprintf(message, sizeof(message), format, args);
-        va_end(args);
-
+/* The error's map but for the value of its last key, `details`. */
+static void put_error_head(struct buf *buf, uint32_t id, const char *code, const char *message) {
         rpc_put_error(buf, id);
         mp_put_map(buf, 5);
         mp_put_str(buf, "code");
@@ -114,6 +108,39 @@ void rpc_put_protocol_error(struct buf *buf, uint32_t id, const char *code, cons
         mp_put_str(buf, "plugin_name");
         mp_put_nil(buf);
         mp_put_str(buf, "details");
+}
+
+void rpc_put_protocol_error(struct buf *buf, uint32_t id, const char *code, const char *format, ...) {
+        char message[1024];
+        va_list args;
+
+        va_start(args, format);
+        (void)vsnprintf(message, sizeof(message), format, args);
+        va_end(args);
+        put_error_head(buf, id, code, message);
         mp_put_map(buf, 0);
+        rpc_put_error_end(buf);
+}
+
+void rpc_put_limit(struct buf *buf, const char *limit, uint64_t value, uint64_t maximum, const char *setting) {
+        mp_put_map(buf, 4);
+        mp_put_str(buf, "limit");
+        mp_put_str(buf, limit);
+        mp_put_str(buf, "value");
+        mp_put_uint(buf, value);
+        mp_put_str(buf, "maximum");
+        mp_put_uint(buf, maximum);
+        mp_put_str(buf, "setting");
+        mp_put_str(buf, setting);
+}
+
+void rpc_put_limit_error(struct buf *buf, uint32_t id, const char *message, const char *limit, uint64_t value, uint64_t maximum,
+                         const char *setting) {
+        char sentence[1024];
+
+        (void)snprintf(sentence, sizeof(sentence), "%s: %llu, at most %llu (%s)", message, (unsigned long long)value,
+                       (unsigned long long)maximum, setting);
+        put_error_head(buf, id, "limit", sentence);
+        rpc_put_limit(buf, limit, value, maximum, setting);
         rpc_put_error_end(buf);
 }

@@ -34,3 +34,10 @@ void rpc_put_error_end(struct buf *buf);
 
 /* A whole error response of type ProtocolError. */
 void rpc_put_protocol_error(struct buf *buf, uint32_t id, const char *code, const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* The map {limit, value, maximum, setting} of an error's details. */
+void rpc_put_limit(struct buf *buf, const char *limit, uint64_t value, uint64_t maximum, const char *setting);
+
+/* A whole error response with code `limit`; all numbers and the setting are in its sentence, too. */
+void rpc_put_limit_error(struct buf *buf, uint32_t id, const char *message, const char *limit, uint64_t value, uint64_t maximum,
+                         const char *setting);
