@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The commands that change something, over the control socket: reload and venv. A reload that was refused and a venv that could not be
- * built are answers, not accidents: status 1.
+ * The commands that change something, over the control socket: reload and venv. A reload that was refused and a venv that could
+ * not be built are answers, not accidents: status 1.
  */
 
 #include <inttypes.h>
@@ -44,8 +44,15 @@ int command_reload(const struct options *options) {
         return report_output(options, &out, EXIT_OK);
 }
 
+/* As much of it as tells venvs apart; --json has all. */
+static void add_fingerprint(struct text_table *table, struct mp venv) {
+        struct mp text = map_text(venv, "fingerprint");
+
+        text_table_add(table, TEXT_PLAIN, "%.*s", (int)MIN(text.len, (size_t)12), text.len > 0 ? (const char *)text.data : "");
+}
+
 static int venv_list(const struct options *options, struct cpexd_client *client) {
-        static const char *const header[] = {"FINGERPRINT", "PYTHON", "MIB", "CREATED", "PLUGINS"};
+        static const char *const header[] = {"FINGERPRINT", "PLUGINS", "MIB", "CREATED", "PYTHON"};
         CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
         CLEANUP_BUF struct buf out = {0};
         struct mp answer, venv;
@@ -58,11 +65,14 @@ static int venv_list(const struct options *options, struct cpexd_client *client)
         for (size_t i = 0; i < ELEMENTS(header); i++)
                 text_table_add(&table, TEXT_BOLD, "%s", header[i]);
         for (struct mp_cur cur = array_begin(map_get(answer, "venvs"), &n); n > 0 && mp_read_any(&cur, &venv); n--) {
-                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "fingerprint"));
-                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "python"));
-                text_table_add(&table, TEXT_PLAIN, "%.1f", (double)map_uint(venv, "bytes") / (1 << 20));
-                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "created"));
+                add_fingerprint(&table, venv);
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "plugins"));
+                if (map_get(venv, "bytes").len > 0)
+                        text_table_add(&table, TEXT_PLAIN, "%.1f", (double)map_uint(venv, "bytes") / (1 << 20));
+                else
+                        text_table_add(&table, TEXT_PLAIN, "-");
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "created"));
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "python"));
         }
         if (text_table_put(&table, &out, 0) < 0)
                 return report_error(options, "memory", "out of memory");
@@ -91,7 +101,7 @@ static int venv_build(const struct options *options, struct cpexd_client *client
                 if (error.len > 0)
                         status = EXIT_REFUSED;
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "plugin"));
-                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "fingerprint"));
+                add_fingerprint(&table, venv);
                 if (error.len > 0)
                         text_table_add_mp(&table, TEXT_RED, error);
                 else

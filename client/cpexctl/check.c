@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * `cpexctl check` is `cpexd --check`: the daemon's own parser is the only one that knows what the daemon takes, and it needs no running
- * one. The cpexd beside this program comes first, so that a build folder checks with its own.
+ * `cpexctl check` is `cpexd --check`: the daemon's own parser is the only one that knows what the daemon takes, and it needs no
+ * running one. The cpexd beside this program comes first, so that a build folder checks with its own.
  */
 
 #include <stdio.h>

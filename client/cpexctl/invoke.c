@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * `cpexctl invoke`: one call of a hook. JSON in, and out either the answer's fields with its documents taken apart, or what a person
- * wants to see first: allowed or blocked, who ran, what became of the payload.
+ * `cpexctl invoke`: one call of a hook. JSON in, and out either the answer's fields with its documents taken apart, or what a
+ * person wants to see first: allowed or blocked, who ran, what became of the payload.
  */
 
 #include <inttypes.h>
@@ -229,6 +229,8 @@ static int put_executions(struct buf *out, struct mp answer) {
                         text_table_add(&table, TEXT_PLAIN, "-");
                 text_table_add(&table, TEXT_PLAIN, "%.*s", (int)reason.len, reason.len > 0 ? (const char *)reason.data : "");
         }
+        if (table.n == 0)
+                buf_append_str(out, "  no plugin\n");
         return text_table_put(&table, out, 2);
 }
 
@@ -248,7 +250,8 @@ static int print_for_people(const struct options *options, struct mp answer, int
         if (map_uint(answer, "retry_delay_ms") > 0)
                 buf_printf(&out, "  %-12s %" PRIu64 " ms\n", "retry after", map_uint(answer, "retry_delay_ms"));
         put_section(&out, "details", map_get(violation, "details"));
-        text_put_coloured(&out, TEXT_BOLD, "ran\n");
+        text_put_coloured(&out, TEXT_BOLD, "ran");
+        buf_append_str(&out, "\n");
         if (put_executions(&out, answer) < 0)
                 return report_error(options, "memory", "out of memory");
         put_section(&out, "payload", document(answer, "modified_payload"));

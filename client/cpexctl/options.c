@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Two tables hold the commands and the options, and the help is printed from them, so that neither is ahead of the other. Each option
- * has a letter, with which a command says that it takes it; the letters are no short options.
+ * Two tables hold the commands and the options, and the help is printed from them, so that neither is ahead of the other. Each
+ * option has a letter, with which a command says that it takes it; the letters are no short options.
  */
 
 #include "options.h"

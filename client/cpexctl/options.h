@@ -37,7 +37,8 @@ struct command {
         int (*run)(const struct options *options);
 };
 
-/* Reads the command line. Return: a negative number to go on, else the status to exit with (--help, --version, or a mistake, which has been told). */
+/* Reads the command line. Return: a negative number to go on, else the status to exit with (--help, --version, or a mistake,
+ * which has been told). */
 int options_parse(struct options *ret, int argc, char **argv);
 
 /* The paths of the two sockets, from the options, the environment (CPEXD_SOCKET, CPEXD_CONTROL) and the daemon's defaults.

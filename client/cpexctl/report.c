@@ -52,29 +52,33 @@ int report_error(const struct options *options, const char *code, const char *fo
         return EXIT_ERROR;
 }
 
-/* `errors` of a ValidationError: {loc, type, msg}; `diagnostics` of a refused reload. */
-static void put_lists(struct buf *out, struct mp error) {
+/* A message, which may have several lines: those after the first are indented. */
+static void put_lines(struct buf *out, struct mp text) {
+        const char *at = (const char *)text.data, *end = at + text.len;
+
+        while (at < end) {
+                const char *newline = memchr(at, '\n', (size_t)(end - at)), *stop = newline ? newline : end;
+
+                text_put(out, at, (size_t)(stop - at));
+                buf_append_str(out, newline && stop + 1 < end ? "\n  " : "\n");
+                at = stop + 1;
+        }
+}
+
+/* The mistakes for which a reload was refused. */
+static void put_diagnostics(struct buf *out, struct mp error) {
         struct mp item;
         uint32_t n;
 
-        for (struct mp_cur cur = array_begin(map_get(error, "errors"), &n); n > 0 && mp_read_any(&cur, &item); n--) {
-                struct mp text = map_text(item, "msg");
-
-                buf_append_str(out, "  ");
-                json_write(out, map_get(item, "loc"), 0);
-                buf_append_str(out, ": ");
-                text_put(out, text.data, text.len);
-                buf_append_str(out, "\n");
-        }
         for (struct mp_cur cur = array_begin(map_get(map_get(error, "details"), "diagnostics"), &n);
              n > 0 && mp_read_any(&cur, &item); n--) {
                 struct mp_cur in = mp_cur(item);
-                struct mp text = {0};
+                struct mp text;
 
-                (void)mp_read_str(&in, &text);
+                if (!mp_read_str(&in, &text))
+                        continue;
                 buf_append_str(out, "  ");
-                text_put(out, text.data, text.len);
-                buf_append_str(out, "\n");
+                put_lines(out, text);
         }
 }
 
@@ -104,9 +108,11 @@ int report_daemon_error(const struct options *options, struct mp error) {
                 }
                 buf_append_str(&out, ": ");
         }
-        text_put(&out, message.data, message.len);
-        buf_append_str(&out, "\n");
-        put_lists(&out, error);
+        if (message.len > 0)
+                put_lines(&out, message);
+        else
+                buf_append_str(&out, "it says nothing more\n");
+        put_diagnostics(&out, error);
         (void)fwrite(out.data, 1, out.len, stderr);
         return EXIT_ERROR;
 }

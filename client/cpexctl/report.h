@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Calls to the daemon on behalf of a command, and how what goes wrong is told: a sentence on standard error, or with --json the object
- * {"error": {…}} on standard output.
+ * Calls to the daemon on behalf of a command, and how what goes wrong is told: a sentence on standard error, or with --json the
+ * object {"error": {…}} on standard output.
  */
 
 #include "lib/cpexd-client.h"
@@ -16,7 +16,8 @@ int report_error(const struct options *options, const char *code, const char *fo
 /* Tells an error of the daemon, a map. Return: EXIT_ERROR. */
 int report_daemon_error(const struct options *options, struct mp error);
 
-/* Writes the buffer and, where it does not end with one, a newline to standard output. Return: `status`, or EXIT_ERROR when that failed. */
+/* Writes the buffer and, where it does not end with one, a newline to standard output. Return: `status`, or EXIT_ERROR when
+ * that failed. */
 int report_output(const struct options *options, struct buf *buf, int status);
 
 /* Writes the value as JSON on one line. Return: as above. */
@@ -27,8 +28,8 @@ struct cpexd_client *daemon_connect(const struct options *options, bool control)
 void daemon_disconnectp(struct cpexd_client **client);
 #define CLEANUP_DAEMON CLEANUP(daemon_disconnectp)
 
-/* Calls a method with a map of parameters (or an empty slice). Return: whether there is a reply, which may be an error of the daemon's;
- * what else can go wrong has been told. */
+/* Calls a method with a map of parameters (or an empty slice). Return: whether there is a reply, which may be an error of the
+ * daemon's; what else can go wrong has been told. */
 bool daemon_call(struct cpexd_client *client, const struct options *options, const char *method, struct mp params,
                  struct cpexd_reply *ret);
 

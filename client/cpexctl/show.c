@@ -81,7 +81,6 @@ static void add_plugin_status(struct text_table *table, struct mp plugin) {
         text_table_add(table, TEXT_PLAIN, "%" PRIu64, map_uint(plugin, "calls_total"));
         text_table_add(table, TEXT_PLAIN, "%" PRIu64, map_uint(plugin, "errors_total"));
         text_table_add(table, TEXT_PLAIN, "%" PRIu64, map_uint(plugin, "restarts"));
-        text_table_add_mp(table, TEXT_PLAIN, map_get(plugin, "python"));
 }
 
 static void put_plugin_errors(struct buf *out, struct mp plugins) {
@@ -100,8 +99,8 @@ static void put_plugin_errors(struct buf *out, struct mp plugins) {
 }
 
 int command_status(const struct options *options) {
-        static const char *const header[] = {"PLUGIN", "STATUS", "MODE",   "WORKERS",  "BUSY",
-                                             "QUEUE",  "CALLS",  "ERRORS", "RESTARTS", "PYTHON"};
+        static const char *const header[] = {"PLUGIN", "STATUS", "MODE",   "WORKERS", "BUSY",
+                                             "QUEUE",  "CALLS",  "ERRORS", "RESTARTS"};
         CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, true);
         CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
         CLEANUP_BUF struct buf out = {0};

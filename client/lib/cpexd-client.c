@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The socket is non-blocking and every wait is one poll() with what is left of the deadline, so a daemon that stops in the middle of
- * an answer costs the caller its timeout and no more. The client reads while it writes: a daemon that is held up by answers to
- * calls given up before would otherwise wait for us as we wait for it.
+ * No call on the socket blocks, and every wait is one poll() with what is left of the deadline, so a daemon that stops in the
+ * middle of an answer costs the caller its timeout and no more. The client reads while it writes: a daemon that is held up by
+ * answers to calls given up before would otherwise wait for us as we wait for it.
  *
- * Ids count up, so an answer with a smaller id than the current one belongs to a call that timed out and is dropped; one with a larger
- * id was never asked for. A request that was cut off in the middle leaves a stream that nothing can follow, so the connection is
- * given up.
+ * Ids count up, so an answer with a smaller id than the current one belongs to a call that timed out and is dropped; one with a
+ * larger id was never asked for. A request that was cut off in the middle leaves a stream that nothing can follow, so the
+ * connection is given up.
  */
 
 #include "lib/cpexd-client.h"
@@ -21,6 +21,7 @@
 #include "wire/rpc.h"
 
 #define READ_BYTES ((size_t)64 << 10)
+#define SEND_PROBLEM "the daemon hung up while the request was sent; is it longer than the daemon's limits.frame_bytes?"
 
 struct cpexd_client {
         int fd; /* -1: given up */
@@ -107,7 +108,7 @@ static int send_some(struct cpexd_client *client) {
                          MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n < 0)
-                return errno == EAGAIN || errno == EINTR ? 0 : give_up(client, -ECONNRESET, "the daemon closed the connection");
+                return errno == EAGAIN || errno == EINTR ? 0 : give_up(client, -ECONNRESET, SEND_PROBLEM);
         client->out_pos += (size_t)n;
         if (client->out_pos == client->out.len) {
                 buf_reset(&client->out);
@@ -148,7 +149,8 @@ static void drop_answer(struct cpexd_client *client) {
                 buf_done(&client->in);
 }
 
-/* Looks through the messages that have arrived for the answer to `id`. Return: 1 when it is in *ret, 0 when it is not there yet. */
+/* Looks through the messages that have arrived for the answer to `id`. Return: 1 when it is in *ret, 0 when it is not there
+ * yet. */
 static int find_answer(struct cpexd_client *client, uint32_t id, struct cpexd_reply *ret) {
         while (client->in.len > 0) {
                 enum mp_scan_status status = mp_scan(&client->scan, client->in.data, client->in.len, CPEXD_FRAME_BYTES);

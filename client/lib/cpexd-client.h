@@ -66,7 +66,8 @@ struct cpexd_invocation {
 /*
  * Connects to the Unix socket at `path`.
  *
- * Return: 0 with *ret set; -ENOENT or -ECONNREFUSED where nobody listens, -EACCES, -ENAMETOOLONG, -ETIMEDOUT, or another negative errno.
+ * Return: 0 with *ret set; -ENOENT or -ECONNREFUSED where nobody listens, -EACCES, -ENAMETOOLONG, -ETIMEDOUT, or another
+ * negative errno.
  */
 CPEXD_PUBLIC int cpexd_connect(struct cpexd_client **ret, const char *path, uint64_t timeout_usec);
 
@@ -74,12 +75,13 @@ CPEXD_PUBLIC int cpexd_connect(struct cpexd_client **ret, const char *path, uint
 CPEXD_PUBLIC void cpexd_disconnect(struct cpexd_client *client);
 
 /*
- * Calls `method` with `params`, a msgpack map (`params_len` 0: an empty one), and waits for the answer. Notifications that arrive
- * meanwhile are dropped.
+ * Calls `method` with `params`, a msgpack map (`params_len` 0: an empty one), and waits for the answer. Notifications that
+ * arrive meanwhile are dropped.
  *
- * Return: 0 with *ret set. -EINVAL: `params` is no msgpack map; nothing was sent. -ETIMEDOUT: the time was over; where the request had been
- * sent whole the daemon is told to cancel the call and the client can be used again. Else the connection is gone (-ECONNRESET), the daemon sent what is
- * not the protocol (-EPROTO) or too much (-EMSGSIZE), or memory is short (-ENOMEM), and every later call returns -ENOTCONN.
+ * Return: 0 with *ret set. -EINVAL: `params` is no msgpack map; nothing was sent. -ETIMEDOUT: the time was over; where the
+ * request had been sent whole the daemon is told to cancel the call and the client can be used again. Else the connection is
+ * gone (-ECONNRESET), the daemon sent what is not the protocol (-EPROTO) or too much (-EMSGSIZE), or memory is short (-ENOMEM),
+ * and every later call returns -ENOTCONN.
  */
 CPEXD_PUBLIC int cpexd_call(struct cpexd_client *client, const char *method, const void *params, size_t params_len,
                             uint64_t timeout_usec, struct cpexd_reply *ret);
@@ -87,7 +89,8 @@ CPEXD_PUBLIC int cpexd_call(struct cpexd_client *client, const char *method, con
 /*
  * Calls a hook. The answer is the map that docs/protocol.md describes under `invoke`.
  *
- * Return: as cpexd_call(); -EINVAL also where the hook, the payload or the request id is missing, or a part is not what the struct says.
+ * Return: as cpexd_call(); -EINVAL also where the hook, the payload or the request id is missing, or a part is not what the
+ * struct says.
  */
 CPEXD_PUBLIC int cpexd_invoke(struct cpexd_client *client, const struct cpexd_invocation *invocation, uint64_t timeout_usec,
                               struct cpexd_reply *ret);

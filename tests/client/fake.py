@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for the daemon that does exactly what a test tells it: nothing of it comes from the client under test but msgpack."""
+"""A stand-in for the daemon that does exactly what a test tells it. It shares nothing with the client under test."""
 
 import os
 import socket

@@ -19,7 +19,9 @@ VIOLATION = {"reason": "Denied", "description": "no cats", "code": "CATS", "deta
 def run(*args, stdin="", env=None):
     """Returns status, standard output and standard error."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("CPEXD_", "XDG_"))}
-    done = subprocess.run([CPEXCTL, *map(str, args)], input=stdin, capture_output=True, text=True, timeout=30, env=clean | (env or {}))
+    done = subprocess.run(
+        [CPEXCTL, *map(str, args)], input=stdin, capture_output=True, text=True, timeout=30, env=clean | (env or {})
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -50,7 +52,9 @@ def test_invoke_json(daemon):
         "generation": 3,
     }
     path = daemon(answers(result, seen=seen)).path
-    status, out, err = run("--socket", path, "invoke", "h", "--payload", '{"a": [1, 2.5, null]}', "--context", '{"user": "u"}', "--json")
+    status, out, err = run(
+        "--socket", path, "invoke", "h", "--payload", '{"a": [1, 2.5, null]}', "--context", '{"user": "u"}', "--json"
+    )
     assert (status, err) == (0, "")
     assert out.count("\n") == 1
     assert json.loads(out) == result | {
@@ -92,6 +96,10 @@ def test_invoke_for_people(daemon):
     assert out == 'allowed\nran\n  pii  sequential  changed the payload  1.50 ms  -\npayload\n{\n  "q": "\\u001b[2J***"\n}\n'
 
 
+def test_nobody_ran_and_nothing_is_said(daemon):
+    assert run("--socket", daemon(answers({})).path, "invoke", "h", "--payload", "{}") == (0, "allowed\nran\n  no plugin\n", "")
+
+
 def test_a_blocked_call(daemon):
     path = daemon(answers({"continue_processing": False, "violation": VIOLATION})).path
     status, out, _ = run("--socket", path, "invoke", "h", "--payload", "{}")
@@ -102,12 +110,25 @@ def test_a_blocked_call(daemon):
 
 
 def test_an_error(daemon):
-    error = {"type": "PluginError", "code": "", "message": "ValueError('no')", "plugin_name": "pii", "cause": "exception", "details": {}}
+    error = {
+        "type": "PluginError",
+        "code": "",
+        "message": "ValueError('no')",
+        "plugin_name": "pii",
+        "cause": "exception",
+        "details": {},
+    }
     path = daemon(answers(error=error)).path
     status, out, err = run("--socket", path, "invoke", "h", "--payload", "{}")
     assert (status, out, err) == (2, "", "cpexctl: plugin \"pii\": PluginError (exception): ValueError('no')\n")
     status, out, err = run("--socket", path, "invoke", "h", "--payload", "{}", "--json")
     assert (status, err) == (2, "") and json.loads(out) == {"error": error}
+
+
+def test_the_lines_of_a_message(daemon):
+    error = {"type": "ValidationError", "message": "1 error\nname\n  Field \x1b required\n"}
+    status, _, err = run("--socket", daemon(answers(error=error)).path, "invoke", "h", "--payload", "{}")
+    assert (status, err) == (2, "cpexctl: ValidationError: 1 error\n  name\n    Field \\x1b required\n")
 
 
 @pytest.mark.parametrize(
@@ -175,22 +196,36 @@ def test_the_looking_commands(daemon):
         (["status"], "pii     ready   -     2  "),
         (["plugins"], "pii     failed  -     -         -5        -        a, b"),
         (["hooks"], "tool_pre_invoke  pii, audit"),
-        (["venv", "list"], "f0           -       1.0  -        -"),
+        (["venv", "list"], "f0           -        1.0  -        -"),
     ]:
         status, out, _ = run("--socket", path, *args)
         assert status == 0 and right in out
         status, out, _ = run("--socket", path, *args, "--json")
         assert status == 0 and json.loads(out) == results[".".join(args)]
-    assert seen[::2] == [("control.sock", "status"), ("cpexd.sock", "plugins"), ("cpexd.sock", "hooks"), ("control.sock", "venv.list")]
+    assert seen[::2] == [
+        ("control.sock", "status"),
+        ("cpexd.sock", "plugins"),
+        ("cpexd.sock", "hooks"),
+        ("control.sock", "venv.list"),
+    ]
 
 
 def test_reload(daemon, tmp_path):
     changed = {"generation": 4, "changed": {"added": ["a"], "removed": [], "restarted": [], "kept": ["b", "c"]}}
-    refused = {"type": "ProtocolError", "code": "config", "message": "refused", "details": {"diagnostics": ["plugins.yaml:1:1: wrong"]}}
+    refused = {
+        "type": "ProtocolError",
+        "code": "config",
+        "message": "refused",
+        "details": {"diagnostics": ["plugins.yaml:1:1: wrong"]},
+    }
     daemon(answers(changed), "control.sock")
     other = daemon(answers(error=refused), "other.sock").path
     host = tmp_path / "cpexd.sock"
-    assert run("--socket", host, "reload") == (0, "generation 4\n  added      a\n  removed    -\n  restarted  -\n  kept       b, c\n", "")
+    assert run("--socket", host, "reload") == (
+        0,
+        "generation 4\n  added      a\n  removed    -\n  restarted  -\n  kept       b, c\n",
+        "",
+    )
     assert json.loads(run("--socket", host, "reload", "--json")[1]) == changed
     assert run("--control", other, "reload") == (1, "", "cpexctl: refused\n  plugins.yaml:1:1: wrong\n")
     status, out, _ = run("--control", other, "reload", "--json")
@@ -216,7 +251,9 @@ def test_check_runs_the_cpexd_of_the_path(tmp_path):
     cpexd = tmp_path / "cpexd"
     cpexd.write_text('#!/bin/sh\necho "$0" "$@"\nexit 1\n')
     cpexd.chmod(0o755)
-    done = subprocess.run([cpexctl, "check", "c.yaml", "--plugins", "p.yaml"], capture_output=True, text=True, env={"PATH": f"{tmp_path}:/bin"})
+    done = subprocess.run(
+        [cpexctl, "check", "c.yaml", "--plugins", "p.yaml"], capture_output=True, text=True, env={"PATH": f"{tmp_path}:/bin"}
+    )
     assert (done.returncode, done.stdout) == (1, f"{cpexd} --check -c c.yaml --plugins p.yaml\n")
     (cpexctl.parent / "cpexd").write_text("#!/bin/sh\necho beside\n")
     (cpexctl.parent / "cpexd").chmod(0o755)
@@ -226,7 +263,9 @@ def test_check_runs_the_cpexd_of_the_path(tmp_path):
 
 def test_a_full_disk(daemon):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([CPEXCTL, "--socket", daemon(answers({})).path, "ping"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [CPEXCTL, "--socket", daemon(answers({})).path, "ping"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert done.returncode == 2 and "No space left" in done.stderr
 
 

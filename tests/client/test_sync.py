@@ -100,7 +100,10 @@ def test_errors_have_their_class(daemon, name):
 
 def test_what_errors_carry(daemon):
     def serve(peer):
-        peer.fail(peer.receive()[1], {"type": "PluginError", "message": "m", "cause": "crash", "executions": [{"a": 1}], "state": {"s": 1}})
+        peer.fail(
+            peer.receive()[1],
+            {"type": "PluginError", "message": "m", "cause": "crash", "executions": [{"a": 1}], "state": {"s": 1}},
+        )
         peer.fail(peer.receive()[1], {"type": "ValidationError", "message": "m", "errors": [{"loc": ["x"]}]})
         peer.fail(peer.receive()[1], {"type": "PluginViolationError", "message": "m", "violation": {"code": "v"}})
         peer.fail(peer.receive()[1], {"type": "SomethingNew", "message": "m"})
@@ -165,7 +168,9 @@ def test_large_both_ways(daemon):
         assert client.call("x", {"big": big})["params"]["big"] == big
 
 
-@pytest.mark.parametrize("garbage", [b"\xc1", b"HTTP/1.1 400 Bad Request\r\n", b"\x94\x00\x01\xa1x\x90", b"\x94\x01\x00\xa1x\xc0", b"\x91\x81\x90\x01"])
+@pytest.mark.parametrize(
+    "garbage", [b"\xc1", b"HTTP/1.1 400 Bad Request\r\n", b"\x94\x00\x01\xa1x\x90", b"\x94\x01\x00\xa1x\xc0", b"\x91\x81\x90\x01"]
+)
 def test_garbage_fails_the_call_and_the_next_one_connects_anew(daemon, garbage):
     served = []
 

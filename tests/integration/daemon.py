@@ -49,7 +49,7 @@ def plugin(name, body, hooks=None, requirements="", preamble=PREAMBLE, config=No
     that it has a method for."""
     body = textwrap.dedent(body)
     methods = re.findall(r"^async def (\w+)\(self, payload", body, re.MULTILINE)
-    package = re.sub(r"\W", "_", name)
+    package = re.sub(r"\W", "_", name) + "_plugin"  # never a name of the standard library
     settings = {"class_name": f"{package}.plugin.P", "script_path": f"plugins/{package}", "requirements_file": "requirements.txt"}
     return {
         "entry": {"name": name, "kind": "isolated_venv", "hooks": methods if hooks is None else hooks,

@@ -156,7 +156,7 @@ def test_frame_limit(cpexd):
 @pytest.mark.parametrize("params, word", [
     ({}, "hook"),
     ({"hook": 7}, "hook"),
-    ({"hook": HOOK}, "payload"),
+    ({"hook": HOOK, "context": {"request_id": "r"}}, "payload"),
     ({"hook": HOOK, "payload": "text"}, "payload"),
     ({"hook": HOOK, "payload": b""}, "payload"),
     ({"hook": HOOK, "payload": b"\xc0\xc0"}, "payload"),

@@ -2,6 +2,8 @@
 """Workers that die, hang, print or leave harm only their own calls, and are replaced."""
 
 import os
+import pathlib
+import re
 import signal
 import time
 
@@ -192,7 +194,7 @@ def test_min_workers_are_there_at_once(cpexd):
 
 
 def test_calls_that_wait_start_workers_up_to_max(cpexd):
-    daemon = cpexd([anything(workers={"min": 1, "max": 3}, timeout=30)])
+    daemon = cpexd([anything(workers={"min": 1, "max": 3}, max_concurrent=1, timeout=30)])
     with daemon.host() as host:
         ids = [host.begin(HOOK, do("sleep", seconds=1.5)) for _ in range(9)]
         pids = {host.end(msgid)["metadata"]["pid"] for msgid in ids}
@@ -201,7 +203,7 @@ def test_calls_that_wait_start_workers_up_to_max(cpexd):
 
 
 def test_queue_full(cpexd):
-    daemon = cpexd([anything(workers={"min": 1, "max": 1}, queue=2, timeout=30)])
+    daemon = cpexd([anything(workers={"min": 1, "max": 1}, max_concurrent=1, queue=2, timeout=30)])
     daemon.expect('plugin "p".*queue')
     with daemon.host() as host:
         ids = [host.begin(HOOK, do("sleep", seconds=1, n=n)) for n in range(3)]
@@ -256,7 +258,6 @@ def test_a_module_that_cannot_be_loaded(cpexd, code, word):
     daemon.expect('plugin "broken"')
     error = error_of(daemon, do("nothing"))
     assert error.cause == "start_failed"
-    import re
     assert re.search(word, error.message), error.message
 
 
@@ -315,14 +316,24 @@ def test_standard_streams_that_are_closed(cpexd):
 def test_workers_do_not_inherit_descriptors(cpexd):
     look = plugin("p", """
         async def tool_pre_invoke(self, payload, context):
-            names = {int(name): os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
-            return Result(metadata={"fds": sorted(names), "what": [names[key] for key in sorted(names)]})
+            found = {}
+            for name in os.listdir("/proc/self/fd"):
+                try:
+                    found[name] = os.readlink("/proc/self/fd/" + name)
+                except FileNotFoundError:
+                    pass
+            return Result(metadata=found)
     """)
     daemon = cpexd([look, plugin("q", "async def tool_post_invoke(self, payload, context):\n    return None")])
-    metadata = daemon.invoke(HOOK, do("nothing"))["metadata"]
-    extra = [what for fd, what in zip(metadata["fds"], metadata["what"], strict=True) if fd > 3 and "anon_inode" not in what]
-    # asyncio's event loop has a socketpair of its own.
-    assert len(extra) <= 2 and all(what.startswith("socket:") for what in extra), metadata
+    with daemon.host() as host:
+        has = host.invoke(HOOK, do("nothing"))["metadata"]
+        of_daemon = {os.readlink(entry) for entry in pathlib.Path(f"/proc/{daemon.pid}/fd").iterdir()}
+    assert has.pop("0") == "/dev/null"
+    output = {has.pop("1"), has.pop("2")}
+    assert all(what.startswith("pipe:") for what in output)
+    # Of the rest, one is the daemon's line and the others are asyncio's own.
+    assert len(has) <= 4 and all(re.match(r"socket:|anon_inode:\[eventpoll", what) for what in has.values()), has
+    assert not of_daemon & {what for what in has.values() if what.startswith("socket:")}
 
 
 def test_kill_minus_nine_of_the_daemon_takes_its_workers_along(cpexd):

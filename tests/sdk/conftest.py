@@ -5,6 +5,7 @@
 `CPEXD_TEST_PYTHON` names the interpreter for the bundled SDK; without it that is the one that runs pytest.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -31,6 +32,7 @@ def run_python(arguments, bundled=True, interpreter=None):
     return done.stdout
 
 
+@functools.cache
 def probe(name, bundled=True, interpreter=None):
     """The outcomes of one probe."""
     report = json.loads(run_python([str(HERE / "probes" / f"{name}.py")], bundled, interpreter))

@@ -57,7 +57,9 @@ def test_registry_imports_what_is_asked_for():
 
 
 def test_extensions_import_the_slots_that_are_filled():
-    code = "from cpex.framework.extensions import Extensions\nExtensions.model_validate({'http': {'headers': {'a': 'b'}}})"
+    code = (
+        "from cpex.framework.extensions import Extensions\nExtensions.model_validate({'http': {'headers': {'a': 'b'}}})"
+    )
     found = imported(code)
     assert "cpex.framework.extensions.http" in found
     assert "cpex.framework.extensions.security" not in found

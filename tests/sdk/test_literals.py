@@ -44,7 +44,12 @@ def printed():
 
     lines = [f"print(repr({code}))" for code, _ in CASES]
     for code, _, _ in ERRORS:
-        lines += ["try:", f"    {code}", "except ValueError as exc:", "    print(repr([exc.errors()[0]['type'], str(exc)]))"]
+        lines += [
+            "try:",
+            f"    {code}",
+            "except ValueError as exc:",
+            "    print(repr([exc.errors()[0]['type'], str(exc)]))",
+        ]
     return run_python(["-c", HEADER + "\n".join(lines)]).splitlines()
 
 

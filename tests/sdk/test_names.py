@@ -112,6 +112,11 @@ def test_unknown_names(snippet):
         assert how.startswith("ImportError: cannot import name 'Nonsense'")
 
 
+def test_submodules_are_attributes(snippet):
+    code = "import cpex.framework as f\nprint(f.hooks.__name__, f.models.PluginPayload.__name__, f.extensions.__name__)"
+    assert snippet(code) == "cpex.framework.hooks PluginPayload cpex.framework.extensions"
+
+
 def test_star_import(snippet):
     code = "from cpex.framework import *\nprint(sorted(name for name in globals() if name[0] != '_'))"
     assert sorted(set(ALL) - set(HOST_ONLY)) == eval(snippet(code))

@@ -15,7 +15,7 @@
 
 #define SECOND ((uint64_t)1000000)
 
-static char folder[] = "/tmp/cpexd-test-client-XXXXXX";
+static char folder[] = P_tmpdir "/cpexd-test-client-XXXXXX";
 static char path[64];
 static int listener = -1;
 static pthread_t server;

@@ -14,7 +14,8 @@ from .errors import ProtocolError
 
 MAX_FRAME_BYTES = 256 << 20
 
-# The daemon keeps the timeout of a call itself and answers in time; the client waits this much longer before it gives up on the daemon.
+# The daemon keeps the timeout of a call itself and answers in time; the client waits this much longer before it gives up on
+# the daemon. In seconds.
 GRACE = 1.0
 
 

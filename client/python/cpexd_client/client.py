@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client for threads.
 
-There is no thread in the background. Of the threads that wait for an answer one reads for all: it hands every answer to the thread
-that waits for it, and when its own is there it lets another one read on. So a call from a single thread costs no change of thread.
+There is no thread in the background. Of the threads that wait for an answer one reads for all: it hands every answer to the
+thread that waits for it, and when its own is there it lets another one read on. So a call from a single thread costs no change
+of thread.
 """
 
 from __future__ import annotations
@@ -132,12 +133,16 @@ class _Connection:
                 except BlockingIOError:
                     if not _poll(self.sock, select.POLLOUT, _left(deadline)):
                         if len(rest) < len(data):
-                            self.close(errors.ConnectionLost("a request could only be sent in part, so the connection was given up"))
+                            self.close(errors.ConnectionLost("the daemon took only a part of a request"))
                         raise errors.CallTimeout("the daemon did not take the request in time") from None
         except errors.CallTimeout:
             raise
         except (OSError, ValueError) as error:  # ValueError: another thread has closed it meanwhile
-            self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
+            self.close(
+                errors.ConnectionLost(
+                    f"the daemon hung up while it got a request ({error}); is it longer than limits.frame_bytes?"
+                )
+            )
         except BaseException:
             self.close(errors.ConnectionLost("sending was interrupted"))
             raise
@@ -209,8 +214,8 @@ class _Connection:
 class Client:
     """A connection to cpexd that any number of threads may share.
 
-    It connects at the first call, and anew at the first call after a loss. A call whose connection is lost raises ``ConnectionLost``
-    and is never sent again by itself. Not to be used on both sides of a fork.
+    It connects at the first call, and anew at the first call after a loss. A call whose connection is lost raises
+    ``ConnectionLost`` and is never sent again by itself. Not to be used on both sides of a fork.
 
     Args:
         path: the daemon's host socket; without it $CPEXD_SOCKET, or the daemon's default.
@@ -309,7 +314,8 @@ class Client:
         Args:
             hook: its name, like "tool_pre_invoke".
             payload: a dict with the fields of the hook's payload, a pydantic model, or None.
-            context: request_id (made up where it is missing), user, user_context, tenant_id, server_id, content_type, state, metadata.
+            context: request_id (made up where it is missing), user, user_context, tenant_id, server_id, content_type, state,
+                metadata.
             contexts: ``Answer.contexts`` of the last call of the same request.
             extensions: CPEX extensions by slot.
             timeout: seconds for the whole call. The daemon gets it too; the client waits a second longer.

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: B023 - cases run at once, so their lambdas may use the loop variables
 """Extensions, their rules, messages and the views of their parts."""
-
-from harness import case, finish
 
 from cpex.framework.cmf.message import (
     ContentPart,
@@ -15,8 +14,8 @@ from cpex.framework.cmf.message import (
     PromptResultContentPart,
     Resource,
     ResourceContentPart,
-    ResourceReference,
     ResourceRefContentPart,
+    ResourceReference,
     Role,
     TextContent,
     ThinkingContent,
@@ -44,6 +43,7 @@ from cpex.framework.extensions.tiers import (
     merge_extensions,
     validate_tier_constraints,
 )
+from harness import case, finish
 
 FULL = {
     "request": {"environment": "prod", "request_id": "r", "trace_id": "t"},
@@ -52,11 +52,21 @@ FULL = {
     "security": {
         "labels": ["pii"],
         "classification": "secret",
-        "subject": {"id": "u", "type": "user", "roles": ["r"], "permissions": ["p"], "teams": ["t"], "claims": {"a": "b"}},
+        "subject": {
+            "id": "u",
+            "type": "user",
+            "roles": ["r"],
+            "permissions": ["p"],
+            "teams": ["t"],
+            "claims": {"a": "b"},
+        },
         "objects": {"calc": {"permissions": ["run"], "trust_domain": "internal"}},
         "data": {"calc": {"apply_labels": ["x"], "allowed_actions": ["view"], "retention": {"max_age_seconds": 5}}},
     },
-    "delegation": {"chain": [{"subject_id": "u", "subject_type": "user", "timestamp": "2024-01-02T03:04:05Z"}], "depth": 1},
+    "delegation": {
+        "chain": [{"subject_id": "u", "subject_type": "user", "timestamp": "2024-01-02T03:04:05Z"}],
+        "depth": 1,
+    },
     "mcp": {"tool": {"name": "calc", "input_schema": {"a": 1}}, "prompt": {"name": "p", "arguments": [{}]}},
     "completion": {"stop_reason": "end", "tokens": {"input_tokens": 1, "output_tokens": 2, "total_tokens": "3"}},
     "provenance": {"source": "s"},
@@ -76,7 +86,10 @@ case("frozen", lambda: setattr(EXT, "custom", {}))
 case("copy", lambda: EXT.model_copy(update={"http": HttpExtension(headers={"x": "y"})}).http)
 for slot in FULL:
     case(f"wrong {slot}", lambda: Extensions(**{slot: 5}))
-case("wrong inside", lambda: Extensions(security={"subject": {"id": 1, "type": "x"}, "labels": "a", "objects": {"o": []}}))
+case(
+    "wrong inside",
+    lambda: Extensions(security={"subject": {"id": 1, "type": "x"}, "labels": "a", "objects": {"o": []}}),
+)
 case("wrong tokens", lambda: Extensions(completion={"stop_reason": "x", "tokens": {}}, meta={"properties": {"a": 1}}))
 case("too much history", lambda: ConversationContext(history=[HttpExtension()] * 101))
 case("history", lambda: ConversationContext(history=[HttpExtension(headers={"a": "b"})]))
@@ -120,10 +133,16 @@ PARTS = [
     ToolCallContentPart(content=ToolCall(tool_call_id="1", name="calc", arguments={"a": 1}, namespace="ns")),
     ToolResultContentPart(content=ToolResult(tool_call_id="1", tool_name="calc", content={"x": 1})),
     ToolResultContentPart(content=ToolResult(tool_call_id="1", tool_name="calc", content=object, is_error=True)),
-    ResourceContentPart(content=Resource(resource_request_id="1", uri="file:///a/b.txt", resource_type="file", blob=b"xyz")),
-    ResourceRefContentPart(content=ResourceReference(resource_request_id="1", uri="db://x", name="calc", resource_type="database")),
+    ResourceContentPart(
+        content=Resource(resource_request_id="1", uri="file:///a/b.txt", resource_type="file", blob=b"xyz")
+    ),
+    ResourceRefContentPart(
+        content=ResourceReference(resource_request_id="1", uri="db://x", name="calc", resource_type="database")
+    ),
     PromptRequestContentPart(content=PromptRequest(prompt_request_id="1", name="p", server_id="s")),
-    PromptResultContentPart(content=PromptResult(prompt_request_id="1", prompt_name="p", messages=[Message(role="user")])),
+    PromptResultContentPart(
+        content=PromptResult(prompt_request_id="1", prompt_name="p", messages=[Message(role="user")])
+    ),
     ImageContentPart(content=ImageSource(type="url", data="https://x", media_type="image/png")),
 ]
 NAMES = (
@@ -164,9 +183,14 @@ for number, data in enumerate(
 ):
     case(f"message {number}", lambda: Message.model_validate(data))
     case(f"message {number} json", lambda: Message.model_validate(data).model_dump_json())
-case("message again", lambda: (lambda m: Message.model_validate_json(m.model_dump_json()) == m)(Message(role="user", content=PARTS[:4])))
+case(
+    "message again",
+    lambda: (lambda m: Message.model_validate_json(m.model_dump_json()) == m)(Message(role="user", content=PARTS[:4])),
+)
 case("resource twice", lambda: Resource(resource_request_id="", uri="", resource_type="file", content="a", blob=b"b"))
-case("range", lambda: ResourceReference(resource_request_id="", uri="", resource_type="file", range_start=3, range_end=1))
+case(
+    "range", lambda: ResourceReference(resource_request_id="", uri="", resource_type="file", range_start=3, range_end=1)
+)
 case("wrong part", lambda: TextContent(content_type="thinking", text=""))
 case("bare part", lambda: ContentPart(content_type="text"))
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: B023 - cases run at once, so their lambdas may use the loop variables
 """Every kind of field against every kind of value: coercion, refusal, and how the refusal reads."""
 
 import asyncio
@@ -9,9 +10,8 @@ import enum
 from types import MappingProxyType
 from typing import Any, Callable, Dict, FrozenSet, List, Literal, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from harness import case, finish
-
 from cpex.framework.models import BaseModel, PluginPayload
+from harness import case, finish
 
 
 class Text(str):
@@ -188,7 +188,9 @@ VALUES = {
 ODD = {("literal_int", "big"), ("int_enum", "big"), ("int_enum", "RED")}
 
 for field, annotation in FIELDS.items():
-    model = type(PluginPayload)(f"M_{field}", (PluginPayload,), {"__annotations__": {"v": annotation}, "__module__": __name__})
+    model = type(PluginPayload)(
+        f"M_{field}", (PluginPayload,), {"__annotations__": {"v": annotation}, "__module__": __name__}
+    )
     for label, value in VALUES.items():
         if (field, label) in ODD:
             continue

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: B023 - cases run at once, so their lambdas may use the loop variables
 """Payloads and results of every hook, through the registry and by their classes."""
 
 import warnings
-
-from harness import case, finish
 
 import cpex.framework.hooks.identity  # noqa: F401 - the real SDK registers these hooks when they are imported
 import cpex.framework.hooks.message  # noqa: F401
@@ -26,6 +25,7 @@ from cpex.framework import (
 )
 from cpex.framework.hooks.identity import DelegationPayload, IdentityHookType, IdentityPayload
 from cpex.framework.hooks.message import CmfHookType, MessageHookType
+from harness import case, finish
 
 warnings.simplefilter("ignore")
 REGISTRY = get_hook_registry()
@@ -40,7 +40,11 @@ INPUTS = {
         {"name": "t", "headers": {"X": 1}},
     ],
     "tool_post_invoke": [{"name": "t", "result": {"a": 1}}, {"name": "t", "result": None}, {"name": "t"}],
-    "prompt_pre_fetch": [{"prompt_id": "p"}, {"prompt_id": "p", "args": {"a": "b"}}, {"prompt_id": 1, "args": {"a": 1}}],
+    "prompt_pre_fetch": [
+        {"prompt_id": "p"},
+        {"prompt_id": "p", "args": {"a": "b"}},
+        {"prompt_id": 1, "args": {"a": 1}},
+    ],
     "prompt_post_fetch": [
         {"prompt_id": "p", "result": {"messages": [{"role": "user", "content": {"text": "hi", "n": [[{"x": 1}]]}}]}},
         {"prompt_id": "p", "result": [1, {"a": 2}]},
@@ -62,7 +66,9 @@ INPUTS = {
         {"path": "/", "method": "GET", "headers": None},
         {"path": "/"},
     ],
-    "http_post_request": [{"path": "/", "method": "GET", "headers": {}, "response_headers": {"a": "b"}, "status_code": "200"}],
+    "http_post_request": [
+        {"path": "/", "method": "GET", "headers": {}, "response_headers": {"a": "b"}, "status_code": "200"}
+    ],
     "http_auth_resolve_user": [{"headers": {}, "credentials": {"a": 1}}, {"credentials": []}],
     "http_auth_check_permission": [{"user_email": "a", "permission": "p", "is_admin": "yes"}, {"is_admin": "maybe"}],
     "identity_resolve": [
@@ -75,7 +81,9 @@ INPUTS = {
         {"target_name": "t", "bearer_token": "s", "route_attenuation": {"actions": ["read"], "ttl_seconds": "5"}},
         {"target_name": "t", "required_permissions": "x"},
     ],
-    "evaluate": [{"message": {"role": "user", "content": [{"content_type": "text", "text": "x"}]}, "hook": "llm_input"}],
+    "evaluate": [
+        {"message": {"role": "user", "content": [{"content_type": "text", "text": "x"}]}, "hook": "llm_input"}
+    ],
     "cmf.llm_input": [{"message": {"role": "nobody"}, "hook": "x"}],
     "no_such_hook": [{}],
 }
@@ -95,7 +103,10 @@ for hook, inputs in INPUTS.items():
         case(f"{hook} {number}: dump", lambda: REGISTRY.json_to_payload(hook, data).model_dump())
         case(f"{hook} {number}: json", lambda: REGISTRY.json_to_payload(hook, data).model_dump_json())
         case(f"{hook} {number}: set", lambda: sorted(REGISTRY.json_to_payload(hook, data).model_fields_set))
-        case(f"{hook} {number}: result", lambda: REGISTRY.json_to_result(hook, {"modified_payload": data}).modified_payload)
+        case(
+            f"{hook} {number}: result",
+            lambda: REGISTRY.json_to_result(hook, {"modified_payload": data}).modified_payload,
+        )
     for number, data in enumerate(RESULTS):
         case(f"{hook}: result {number}", lambda: REGISTRY.json_to_result(hook, data))
         case(f"{hook}: result {number} dump", lambda: REGISTRY.json_to_result(hook, data).model_dump_json())
@@ -108,10 +119,15 @@ case("registry is one", lambda: HookRegistry() is REGISTRY)
 case("registry by enum", lambda: REGISTRY.get_payload_type(ToolHookType.TOOL_PRE_INVOKE) is ToolPreInvokePayload)
 case("registry json text", lambda: REGISTRY.json_to_payload("tool_pre_invoke", '{"name": "x"}'))
 case("registry result text", lambda: REGISTRY.json_to_result("tool_pre_invoke", '{"continue_processing": false}'))
-case("registry unknown", lambda: (REGISTRY.get_payload_type("x"), REGISTRY.get_result_type("x"), REGISTRY.is_registered("x")))
+case(
+    "registry unknown",
+    lambda: (REGISTRY.get_payload_type("x"), REGISTRY.get_result_type("x"), REGISTRY.is_registered("x")),
+)
 case("registry unknown payload", lambda: REGISTRY.json_to_payload("x", {}))
 case("registry unknown result", lambda: REGISTRY.json_to_result("x", {}))
-case("registry own", lambda: (REGISTRY.register_hook("own", PluginPayload, PluginResult), REGISTRY.is_registered("own")))
+case(
+    "registry own", lambda: (REGISTRY.register_hook("own", PluginPayload, PluginResult), REGISTRY.is_registered("own"))
+)
 case("registry lists own", lambda: "own" in REGISTRY.get_registered_hooks())
 case("registry lists all", lambda: sorted(hook for hook in INPUTS if hook in REGISTRY.get_registered_hooks()))
 
@@ -128,21 +144,34 @@ case("headers copy", lambda: HEADERS.model_copy(update={"root": {"c": "d"}}))
 case("headers set item", lambda: (lambda h: (h.__setitem__("x", "y"), h))(HttpHeaderPayload({})))
 case("headers frozen", lambda: setattr(HttpHeaderPayload({}), "root", {}))
 case("headers construct", lambda: HttpHeaderPayload.model_construct({"a": 1}))
-case("headers in result", lambda: PluginResult[HttpHeaderPayload](modified_payload={"a": "b"}).model_dump()["modified_payload"])
+case(
+    "headers in result",
+    lambda: PluginResult[HttpHeaderPayload](modified_payload={"a": "b"}).model_dump()["modified_payload"],
+)
 case("headers of payload", lambda: HttpPreRequestPayload(path="/", method="GET", headers=HEADERS).headers["a"])
 
 PROMPT = PromptPosthookPayload(prompt_id="p", result={"messages": [{"content": {"text": "hi"}}], "description": None})
 case("nested attribute", lambda: PROMPT.result.messages[0].content.text)
 case("nested change", lambda: (lambda r: (setattr(r, "description", "d"), r.model_dump()))(PROMPT.result))
 case("nested type", lambda: type(PROMPT.result).__name__)
-case("nested wide", lambda: type(PromptPosthookPayload(prompt_id="p", result=dict.fromkeys(map(str, range(501)))).result))
+case(
+    "nested wide", lambda: type(PromptPosthookPayload(prompt_id="p", result=dict.fromkeys(map(str, range(501)))).result)
+)
 case("message attribute", lambda: AgentPreInvokePayload(agent_id="a", messages=[{"role": "u"}]).messages[0].role)
 
 TOKEN = IdentityPayload(raw_token="secret")
-case("secret", lambda: (TOKEN.raw_token.get_secret_value(), str(TOKEN.raw_token), repr(TOKEN.raw_token), len(TOKEN.raw_token)))
-case("secret empty", lambda: (str(IdentityPayload(raw_token="").raw_token), repr(IdentityPayload(raw_token="").raw_token)))
+case(
+    "secret",
+    lambda: (TOKEN.raw_token.get_secret_value(), str(TOKEN.raw_token), repr(TOKEN.raw_token), len(TOKEN.raw_token)),
+)
+case(
+    "secret empty",
+    lambda: (str(IdentityPayload(raw_token="").raw_token), repr(IdentityPayload(raw_token="").raw_token)),
+)
 case("secret dump", lambda: (TOKEN.model_dump(), TOKEN.model_dump(mode="json"), TOKEN.model_dump_json()))
-case("secret equal", lambda: (TOKEN == IdentityPayload(raw_token="secret"), TOKEN == IdentityPayload(raw_token="other")))
+case(
+    "secret equal", lambda: (TOKEN == IdentityPayload(raw_token="secret"), TOKEN == IdentityPayload(raw_token="other"))
+)
 case("secret kept", lambda: DelegationPayload(target_name="t", bearer_token=TOKEN.raw_token).bearer_token)
 
 

@@ -4,9 +4,8 @@
 from typing import Annotated, Any
 
 import pydantic
-from harness import case, finish
-
 from cpex.framework import PluginPayload, PluginResult, ToolPostInvokePayload
+from harness import case, finish
 
 
 class Own(pydantic.BaseModel):

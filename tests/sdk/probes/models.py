@@ -8,8 +8,6 @@ import pickle
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Generic, Optional, TypeVar
 
-from harness import case, finish
-
 from cpex.framework import PluginConfig, PluginPayload, PluginResult, PluginViolation, ToolPreInvokePayload
 from cpex.framework.models import (
     BaseModel,
@@ -20,6 +18,7 @@ from cpex.framework.models import (
     field_validator,
     model_validator,
 )
+from harness import case, finish
 
 
 class Plain(BaseModel):
@@ -149,6 +148,19 @@ class Box(BaseModel, Generic[T]):
     more: list[T] = Field(default_factory=list)
 
 
+class OwnInit(PluginPayload):
+    x: int
+    y: int = 0
+
+    def __init__(self, **data):
+        super().__init__(y=7, **data)
+
+
+class Sharing(BaseModel):
+    part: Plain = Plain()
+    tags: set[str] = {"a"}
+
+
 class Configured(BaseModel, frozen=True):
     x: int = 1
 
@@ -243,6 +255,14 @@ case("construct incomplete", lambda: Closed.model_construct())
 case("forward reference to itself", lambda: Tree(value=1, children=[{"value": 2, "children": [{"value": "x"}]}]))
 case("several errors", lambda: Nested(one={"name": 1}, many=[{}, {"name": "x", "tags": 1}], by_name={"k": 5}))
 
+case("own constructor", lambda: (OwnInit(x="1"), OwnInit.model_validate({"x": 2})))
+case("own constructor error", lambda: OwnInit.model_validate({"x": "z"}))
+case(
+    "own constructor nested",
+    lambda: Open(x=1).model_copy() and PluginResult[OwnInit](modified_payload={"x": 1}).modified_payload,
+)
+case("model as default", lambda: (Sharing().part is Sharing().part, Sharing().tags is Sharing().tags))
+
 # attributes
 case("frozen", lambda: then(Frozen(name="a"), set_to("name", "b")))
 case("frozen unknown", lambda: then(Frozen(name="a"), set_to("zz", "b")))
@@ -279,7 +299,9 @@ case("pickled result type", lambda: type(pickle.loads(pickle.dumps(FrozenResult(
 
 # equality, hash, text
 case("equal", lambda: Plain(a=1) == Plain(a=1, b=[]))
-case("not equal", lambda: (Plain(a=1) == Plain(a=2), Plain() == Open(), Plain() == {"a": 3, "b": []}, Plain() != Plain()))
+case(
+    "not equal", lambda: (Plain(a=1) == Plain(a=2), Plain() == Open(), Plain() == {"a": 3, "b": []}, Plain() != Plain())
+)
 case("equal extra", lambda: (Open(x=1) == Open(x=1), Open(x=1) == Open(x=2)))
 case("equal private", lambda: Private(x=1) == then(Private(x=1), set_to("count", 4)))
 case("equal child", lambda: Frozen(name="child") == Child())
@@ -362,6 +384,9 @@ case("result untyped", lambda: PluginResult(modified_payload=["anything"]).modif
 case("result equality", lambda: PluginResult[Frozen]() == PluginResult())
 case("result subclass", lambda: TypedResult(modified_payload={"name": "x"}, note=b"n"))
 case("result tasks", lambda: PluginResult(background_tasks=[1]))
-case("result extensions", lambda: PluginResult(modified_extensions={"http": {"headers": {"a": "b"}}}).modified_extensions.http)
+case(
+    "result extensions",
+    lambda: PluginResult(modified_extensions={"http": {"headers": {"a": "b"}}}).modified_extensions.http,
+)
 
 finish()

@@ -43,6 +43,11 @@ _HOST_ONLY = (
     "ConfigLoader", "ExternalPluginServer", "PluginLoader", "PluginManager", "TenantPluginManager",
     "get_plugin_manager",
 )  # fmt: skip
+# Reachable as attributes without an import of their own, as under the real SDK.
+_SUBMODULES = (
+    "base", "constants", "decorator", "errors", "extensions", "hooks", "models", "observability", "protocols", "utils",
+    "validators",
+)  # fmt: skip
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
 # Host-side names are left out here, so that a star import gives a plugin all it can use.
@@ -56,6 +61,8 @@ def __getattr__(name):
         value = getattr(__import__(f"{__name__}.{module}", None, None, ("__name__",)), name)
         globals()[name] = value
         return value
+    if name in _SUBMODULES:
+        return __import__(f"{__name__}.{name}", None, None, ("__name__",))
     if name in _HOST_ONLY:
         from ._host import host_only
 

@@ -8,7 +8,7 @@ compiled type. Containers always give a new object: what the caller passed in is
 from __future__ import annotations
 
 from ._invalid import Invalid, Line
-from ._scalars import check_any, check_str, check_int
+from ._scalars import check_any, check_int, check_str
 
 
 def _items(value, kind):
@@ -150,6 +150,9 @@ def _hashable(value):
     return True
 
 
+_ONLY_STR = frozenset((str,))
+
+
 def _as_dict(value):
     if isinstance(value, dict):
         return value
@@ -168,7 +171,7 @@ def dict_of(key, inner, make):
     def check(value, info):
         if type(value) is not dict:
             value = _as_dict(value)
-        if any_item and (any_key or key_check is check_str and all([type(k) is str for k in value])):
+        if any_item and (any_key or key_check is check_str and _ONLY_STR.issuperset(map(type, value))):
             return dict(value)
         return _checked_pairs(value, key_check, item_check, info)
 

@@ -59,14 +59,14 @@ def _socket_path(value, what):
     if value is None:
         return value
     if not value.strip():
-        raise ValueError(f"{what} must be a non-empty string.")
+        raise ValueError(f"{what}: a socket path is needed")
     path = Path(value).expanduser().resolve()
     if not path.parent.is_dir():
-        raise ValueError(f"{what} parent directory does not exist: {path.parent}")
+        raise ValueError(f"{what}: there is no folder {path.parent}")
     if path.parent.stat().st_mode & 0o002:
         import logging
 
-        logging.getLogger("cpex.framework.models").warning("%s: %s is world-writable", what, path.parent)
+        logging.getLogger("cpex.framework.models").warning("%s: anybody can write to %s", what, path.parent)
     return str(path)
 
 
@@ -86,14 +86,14 @@ class MCPTransportTLSConfigBase(BaseModel):
             return value
         path = Path(value).expanduser()
         if not path.is_file():
-            raise ValueError(f"TLS file path does not exist: {value}")
+            raise ValueError(f"there is no file {value}")
         return str(path)
 
     @model_validator(mode="after")
     def validate_cert_key(self):
         """A key is of no use alone."""
         if self.keyfile and not self.certfile:
-            raise ValueError("keyfile requires certfile to be specified")
+            raise ValueError("a keyfile needs its certfile")
         return self
 
 
@@ -125,9 +125,8 @@ class GRPCServerTLSConfig(MCPTransportTLSConfigBase):
     @classmethod
     def validate_client_auth(cls, value):
         """One of none, optional, require."""
-        choices = {"none", "optional", "require"}
-        if value.lower() not in choices:
-            raise ValueError(f"client_auth must be one of {choices}, got '{value}'")
+        if value.lower() not in ("none", "optional", "require"):
+            raise ValueError(f"client_auth is none, optional or require, not {value!r}")
         return value.lower()
 
 
@@ -149,7 +148,7 @@ class MCPServerConfig(BaseModel):
     def validate_uds_tls(self):
         """Sockets of the file system have no TLS."""
         if self.uds and self.tls:
-            raise ValueError("TLS configuration is not supported for Unix domain sockets.")
+            raise ValueError("a Unix socket has no TLS")
         return self
 
 
@@ -184,9 +183,9 @@ class MCPClientConfig(BaseModel):
         path = Path(value).expanduser() if value else None
         if path is not None and path.is_absolute():
             if not path.is_file():
-                raise ValueError(f"MCP server script {value} does not exist.")
+                raise ValueError(f"there is no script {value}")
             if path.suffix not in (".py", ".sh") and not os.access(path, os.X_OK):
-                raise ValueError(f"MCP server script {value} must be executable.")
+                raise ValueError(f"the script {value} cannot be executed")
         return value
 
     @field_validator("cmd")
@@ -194,9 +193,9 @@ class MCPClientConfig(BaseModel):
     def validate_cmd(cls, value):
         """A program and its arguments, none of them empty."""
         if value is not None and not value:
-            raise ValueError("MCP stdio cmd must be a non-empty list.")
+            raise ValueError("cmd is empty")
         if value is not None and not all(part.strip() for part in value):
-            raise ValueError("MCP stdio cmd entries must be non-empty strings.")
+            raise ValueError("cmd has an empty entry")
         return value
 
     @field_validator("env")
@@ -204,9 +203,9 @@ class MCPClientConfig(BaseModel):
     def validate_env(cls, value):
         """Variables have names."""
         if value is not None and not value:
-            raise ValueError("MCP stdio env must be a non-empty dict.")
+            raise ValueError("env is empty")
         if value is not None and not all(key.strip() for key in value):
-            raise ValueError("MCP stdio env keys must be non-empty strings.")
+            raise ValueError("env has a variable without a name")
         return value
 
     @field_validator("cwd")
@@ -217,7 +216,7 @@ class MCPClientConfig(BaseModel):
             return value
         path = Path(value).expanduser().resolve()
         if not path.is_dir():
-            raise ValueError(f"MCP stdio cwd {value} does not exist or is not a directory.")
+            raise ValueError(f"cwd: there is no folder {value}")
         return str(path)
 
     @field_validator("uds")
@@ -230,20 +229,20 @@ class MCPClientConfig(BaseModel):
     def validate_tls_usage(self):
         """TLS only over HTTP, and not on sockets of the file system."""
         if self.tls and self.proto not in (TransportType.SSE, TransportType.STREAMABLEHTTP):
-            raise ValueError("TLS configuration is only valid for HTTP/SSE transports")
+            raise ValueError("tls goes with SSE and STREAMABLEHTTP only")
         if self.uds and self.tls:
-            raise ValueError("TLS configuration is not supported for Unix domain sockets.")
+            raise ValueError("a Unix socket has no TLS")
         return self
 
     @model_validator(mode="after")
     def validate_transport_fields(self):
         """Each transport has its own settings."""
         if self.proto == TransportType.STDIO and self.url:
-            raise ValueError("URL is only valid for HTTP/SSE transports")
+            raise ValueError("url does not go with STDIO")
         if self.proto != TransportType.STDIO and (self.script or self.cmd or self.env or self.cwd):
-            raise ValueError("script/cmd/env/cwd are only valid for STDIO transport")
+            raise ValueError("script, cmd, env and cwd go with STDIO only")
         if self.proto != TransportType.STREAMABLEHTTP and self.uds:
-            raise ValueError("uds is only valid for STREAMABLEHTTP transport")
+            raise ValueError("uds goes with STREAMABLEHTTP only")
         return self
 
 
@@ -259,9 +258,9 @@ class GRPCClientConfig(BaseModel):
     def validate_target(cls, value):
         """host:port"""
         if value is not None and not value:
-            raise ValueError("gRPC target address cannot be empty")
+            raise ValueError("target is empty")
         if value is not None and ":" not in value:
-            raise ValueError(f"gRPC target must be in host:port format, got '{value}'")
+            raise ValueError(f"target is written host:port, not {value!r}")
         return value
 
     @field_validator("uds")
@@ -274,11 +273,11 @@ class GRPCClientConfig(BaseModel):
     def validate_target_or_uds(self):
         """One address, not two."""
         if self.target is None and self.uds is None:
-            raise ValueError("gRPC client must have either 'target' or 'uds' configured")
+            raise ValueError("one of target and uds is needed")
         if self.target is not None and self.uds is not None:
-            raise ValueError("gRPC client cannot have both 'target' and 'uds' configured")
+            raise ValueError("target and uds exclude each other")
         if self.uds is not None and self.tls:
-            raise ValueError("TLS configuration is not supported for Unix domain sockets")
+            raise ValueError("a Unix socket has no TLS")
         return self
 
     def get_target(self):
@@ -304,7 +303,7 @@ class GRPCServerConfig(BaseModel):
     def validate_uds_tls(self):
         """Sockets of the file system have no TLS."""
         if self.uds and self.tls:
-            raise ValueError("TLS configuration is not supported for Unix domain sockets")
+            raise ValueError("a Unix socket has no TLS")
         return self
 
     def get_bind_address(self):
@@ -325,9 +324,9 @@ class UnixSocketClientConfig(BaseModel):
     def validate_path(cls, value):
         """An absolute path."""
         if not value:
-            raise ValueError("Unix socket path cannot be empty")
+            raise ValueError("path is empty")
         if not value.startswith("/"):
-            raise ValueError(f"Unix socket path must be absolute, got '{value}'")
+            raise ValueError(f"path is not absolute: {value!r}")
         return value
 
 
@@ -353,30 +352,25 @@ def check_mcp_transport(name, mcp):
     """What each MCP transport needs."""
     proto = mcp.proto
     if proto == TransportType.STDIO and not (mcp.script or mcp.cmd):
-        raise ValueError(f"Plugin {name} has transport type set to STDIO but no script/cmd value")
+        raise ValueError(f"plugin {name}: STDIO needs script or cmd")
     if proto == TransportType.STDIO and mcp.script and mcp.cmd:
-        raise ValueError(f"Plugin {name} must set either script or cmd for STDIO, not both")
+        raise ValueError(f"plugin {name}: script and cmd exclude each other")
     if proto in (TransportType.STREAMABLEHTTP, TransportType.SSE) and not mcp.url:
-        raise ValueError(f"Plugin {name} has transport type set to StreamableHTTP but no url value")
+        raise ValueError(f"plugin {name}: {proto.value} needs a url")
     if proto not in (TransportType.SSE, TransportType.STREAMABLEHTTP, TransportType.STDIO):
-        raise ValueError(f"Plugin {name} must set transport type to either SSE or STREAMABLEHTTP or STDIO")
+        raise ValueError(f"plugin {name}: proto is SSE, STREAMABLEHTTP or STDIO, not {proto.value}")
 
 
 def check_external(entry, config_is_fine):
     """What an external plugin needs."""
     name = entry.name
     if entry.config and not config_is_fine:
-        raise ValueError(
-            f"Cannot have {name} plugin defined as 'external' with 'config' set. "
-            "'config' section settings can only be set on the plugin server."
-        )
+        raise ValueError(f"plugin {name}: an external plugin is configured on its own server, not under 'config'")
     count = sum(transport is not None for transport in (entry.mcp, entry.grpc, entry.unix_socket))
     if count == 0:
-        raise ValueError(f"External plugin {name} must have 'mcp', 'grpc', or 'unix_socket' section configured")
+        raise ValueError(f"plugin {name}: an external plugin needs mcp, grpc or unix_socket")
     if count > 1:
-        raise ValueError(
-            f"External plugin {name} can only have one transport configured (mcp, grpc, or unix_socket)"
-        )
+        raise ValueError(f"plugin {name}: mcp, grpc and unix_socket exclude each other")
 
 
 for _cls in list(globals().values()):

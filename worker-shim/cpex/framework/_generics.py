@@ -69,7 +69,7 @@ def _make(cls, parameters, args):
     namespace = {"__module__": module, "__qualname__": name, "__generic_origin__": cls, "__generic_args__": args,
                  "__slots__": (), "__doc__": cls.__doc__}  # fmt: skip
     made = ModelMetaclass.__new__(ModelMetaclass, name, (cls,), namespace)
-    scope = made.__scope__.with_parameters({**cls.__scope__.parameters, **dict(zip(parameters, args))})
+    scope = made.__scope__.with_parameters({**cls.__scope__.parameters, **dict(zip(parameters, args, strict=True))})
     made.__scope__ = scope
     made.__reduce_ex__ = _reduce
     return made

@@ -49,7 +49,8 @@ MESSAGES = {
     "multiple_of": "Input should be a multiple of {multiple_of}",
     "enum": "Input should be {expected}",
     "literal_error": "Input should be {expected}",
-    "union_tag_invalid": "Input tag '{tag}' found using {discriminator} does not match any of the expected tags: {expected_tags}",
+    "union_tag_invalid": "Input tag '{tag}' found using {discriminator} does not match any of the expected tags: "
+    "{expected_tags}",
     "union_tag_not_found": "Unable to extract tag using discriminator {discriminator}",
     "callable_type": "Input should be callable",
     "is_instance_of": "Input should be an instance of {class}",

@@ -48,7 +48,9 @@ class ModelMetaclass(ABCMeta):
         for parent in reversed(parents):
             config.update(parent.model_config)
         config.update(namespace.get("model_config") or {})
-        for key in [key for key in kwargs if key in ("frozen", "extra", "validate_assignment", "arbitrary_types_allowed")]:
+        for key in [
+            key for key in kwargs if key in ("frozen", "extra", "validate_assignment", "arbitrary_types_allowed")
+        ]:
             config[key] = kwargs.pop(key)
         annotations = _class_annotations(namespace)
         body = _Body(name, parents, namespace, annotations)
@@ -135,7 +137,9 @@ class _Body:
         elif key.startswith("_"):
             self.private[key] = ModelPrivateAttr(namespace.pop(key))
         elif any(key in parent.model_fields for parent in self.parents):
-            raise ModelUsageError(f"Field {key!r} of a base class is overridden in {self.name} without a type annotation")
+            raise ModelUsageError(
+                f"Field {key!r} of a base class is overridden in {self.name} without a type annotation"
+            )
         elif self.parents and key not in self.class_variables:
             raise ModelUsageError(
                 f"{self.name}.{key} = {value!r} has no type annotation: annotate it to make it a field, "
@@ -187,7 +191,7 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
             return new
         if type(value) is not dict:
             value = plan.mapping(value)
-        return plan.finished(new, value, info)
+        return plan.constructed(value) if plan.custom_init else plan.finished(new, value, info)
 
     @classmethod
     def model_validate(cls, obj, *, strict=None, from_attributes=None, context=None, by_alias=None, by_name=None):

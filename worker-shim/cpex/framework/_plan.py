@@ -6,9 +6,10 @@ Built once for each class, at its first use, when every name in its annotations 
 
 from __future__ import annotations
 
+from ._containers import _hashable
 from ._fields import MISSING, ValidationInfo
 from ._invalid import Invalid, Line, ModelUsageError, ValidationError
-from ._model import _set, _set_extra, _set_given, _set_private
+from ._model import BaseModel, _set, _set_extra, _set_given, _set_private
 from ._types import Type, compile_type, limited
 
 
@@ -16,7 +17,7 @@ class Plan:
     """The compiled form of one class."""
 
     __slots__ = ("cls", "fields", "types", "keys", "extra", "private", "before", "after", "root", "informed",
-                 "serializers", "post_init", "by_name", "dumped")  # fmt: skip
+                 "serializers", "post_init", "by_name", "dumped", "custom_init")  # fmt: skip
 
     def __init__(self, cls):
         self.cls = cls
@@ -25,11 +26,16 @@ class Plan:
         self.by_name = bool(config.get("populate_by_name"))
         self.private = cls.__private_attributes__
         self.root = _is_root(cls)
+        self.custom_init = not self.root and cls.__init__ is not BaseModel.__init__
         self.informed = False
         self.post_init = getattr(cls, "model_post_init", None)
         decorated = [(name, mark) for name, mark in cls.__decorated__.items()]
-        self.before = [_bound(cls, name, mark) for name, mark in decorated if mark.role == "model" and mark.mode != "after"]
-        self.after = [_bound(cls, name, mark) for name, mark in decorated if mark.role == "model" and mark.mode == "after"]
+        self.before = [
+            _bound(cls, name, mark) for name, mark in decorated if mark.role == "model" and mark.mode != "after"
+        ]
+        self.after = [
+            _bound(cls, name, mark) for name, mark in decorated if mark.role == "model" and mark.mode == "after"
+        ]
         self.serializers = _serializers(cls, decorated)
         self.types = {}
         self.fields = [self._field(name, field, decorated) for name, field in cls.model_fields.items()]
@@ -51,7 +57,8 @@ class Plan:
         self.types[name] = compiled
         factory = field.default_factory
         default = field.default
-        if factory is None and default is not MISSING and type(default) in (list, dict, set):
+        if factory is None and not _hashable(default):
+            # Instances must not share what one of them could change.
             factory = field.get_default
         return (name, field.alias or name, compiled.check, default, factory)
 
@@ -63,6 +70,13 @@ class Plan:
             self._after(new, data, info)
         else:
             self._fill(new, data, info)
+
+    def constructed(self, data):
+        """An instance by way of a constructor that the class wrote itself."""
+        try:
+            return self.cls(**data)
+        except ValidationError as problem:
+            raise Invalid(list(problem._lines)) from None
 
     def finished(self, new, data, info):
         """The same for validation, where a validator may answer with another instance."""
@@ -194,14 +208,17 @@ def _compiled(cls, name, field):
     except NameError as problem:
         missing = getattr(problem, "name", None) or str(problem)
         raise ModelUsageError(
-            f"`{cls.__name__}` is not fully defined; you should define `{missing}`, then call `{cls.__name__}.model_rebuild()`."
+            f"`{cls.__name__}` is not fully defined: its annotations name `{missing}`, which cannot be found. "
+            f"Define it and call `{cls.__name__}.model_rebuild()`."
         ) from None
     return limited(compiled, field.limits) if field.limits else compiled
 
 
 def _bound(cls, name, mark):
     """A validator as `call(subject, info)`, with or without the info parameter it declares."""
-    wants_info = mark.parameters() > (3 if mark.mode == "wrap" else 2 if mark.role == "field" or mark.mode != "after" else 1)
+    wants_info = mark.parameters() > (
+        3 if mark.mode == "wrap" else 2 if mark.role == "field" or mark.mode != "after" else 1
+    )
     if mark.role == "model" and mark.mode == "after":
         method = getattr(cls, name)
         call = (lambda new, info: method(new, info)) if wants_info else (lambda new, info: method(new))
@@ -209,7 +226,9 @@ def _bound(cls, name, mark):
         wants_info = mark.parameters() > (2 if mark.mode == "wrap" else 1)
         call = _call(getattr(cls, name), wants_info)
     else:
-        bound = mark.function.__get__(None, cls) if isinstance(mark.function, classmethod) else mark.function.__get__(cls)
+        bound = (
+            mark.function.__get__(None, cls) if isinstance(mark.function, classmethod) else mark.function.__get__(cls)
+        )
         call = _call(bound, wants_info)
     call.mode = mark.mode
     return call
@@ -259,14 +278,13 @@ def _validated(compiled, validator, name):
         return _guarded(with_handler, value, value, field_info(info))
 
     check = {"before": before, "after": after, "plain": plain, "wrap": wrap}[mode]
-    label = {"before": "function-before", "after": "function-after", "plain": "function-plain", "wrap": "function-wrap"}[mode]
-    return Type(f"{label}[{compiled.name}]", check, compiled.rank, compiled.dump, compiled.model)
+    return Type(f"function-{mode}[{compiled.name}]", check, compiled.rank, compiled.dump, compiled.model)
 
 
 def _serializers(cls, decorated):
     """Field name -> function(instance, value) that gives the dumped form."""
     found = {}
-    for name, mark in decorated:
+    for _, mark in decorated:
         if mark.role != "serializer":
             continue
         function = mark.plain()

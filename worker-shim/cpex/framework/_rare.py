@@ -117,7 +117,7 @@ def check_uuid(value, info):
     if isinstance(value, UUID):
         return value
     if not isinstance(value, str):
-        message = f"UUID input should be a string, bytes or UUID object"
+        message = "UUID input should be a string, bytes or UUID object"
         raise Invalid.one("uuid_type", value, None, message)
     try:
         return UUID(value)

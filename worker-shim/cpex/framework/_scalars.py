@@ -136,8 +136,9 @@ def check_bool(value, info):
         raise Invalid.one("bool_parsing", value)
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return _bool_from_number(value, value)
-    if (isinstance(value, float) or _is_decimal(value)) and value == value and abs(value) != float("inf"):
-        if value == int(value):
+    if isinstance(value, float) or _is_decimal(value):
+        finite = value == value and abs(value) != float("inf")
+        if finite and value == int(value):
             return _bool_from_number(value, value)
     raise Invalid.one("bool_type", value)
 

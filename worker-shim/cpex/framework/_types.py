@@ -318,7 +318,9 @@ def _foreign_model(cls):
         try:
             return cls.model_validate(value)
         except ValueError as problem:
-            raise Invalid([Line(e["type"], e["loc"], e["input"], e.get("ctx"), e["msg"]) for e in problem.errors()]) from None
+            rows = problem.errors()
+            lines = [Line(row["type"], row["loc"], row["input"], row.get("ctx"), row["msg"]) for row in rows]
+            raise Invalid(lines) from None
 
     return Type(cls.__name__, check, lambda value: 3 if isinstance(value, cls) else 1)
 

@@ -41,7 +41,9 @@ class StructuredData(BaseModel):
 def _too_broad(kind, count):
     import logging
 
-    logging.getLogger(__name__).warning("a %s with %d entries (limit %d) keeps its plain form", kind, count, _MAX_BREADTH)
+    logging.getLogger(__name__).warning(
+        "a %s with %d entries (limit %d) keeps its plain form", kind, count, _MAX_BREADTH
+    )
 
 
 def coerce_nested(v, *, _depth=0):

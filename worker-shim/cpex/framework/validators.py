@@ -26,23 +26,23 @@ _PRIVATE = [
 def _text_problem(value):
     """What is wrong with the text of an address, or None."""
     if not value:
-        return "cannot be empty"
+        return "is empty"
     if len(value) > _MAX_LENGTH:
-        return f"exceeds maximum length of {_MAX_LENGTH}"
+        return f"is longer than {_MAX_LENGTH}"
     if not value.lower().startswith(_SCHEMES):
-        return f"must start with one of: {', '.join(_SCHEMES)}"
+        return f"starts with none of {', '.join(_SCHEMES)}"
     if _OTHER_SCHEMES.search(value):
-        return "contains unsupported or potentially dangerous protocol"
+        return "names a protocol that is not allowed in it"
     if "[" in value or "]" in value:
-        return "contains IPv6 address which is not supported"
+        return "has an IPv6 address, for which there is no support"
     if "\r" in value or "\n" in value:
-        return "contains line breaks which are not allowed"
+        return "has a line break"
     if " " in value.split("?", 1)[0]:
-        return "contains spaces which are not allowed in URLs"
+        return "has a space"
     if _TAGS.search(value):
-        return "contains HTML tags that may cause security issues"
+        return "has HTML in it"
     if _HANDLERS.search(value):
-        return "contains script patterns that may cause security issues"
+        return "has a script in it"
     return None
 
 
@@ -50,15 +50,15 @@ def _host_problem(value):
     """What is wrong with the host part, or None."""
     parts = urlparse(value)
     if not parts.scheme or not parts.netloc:
-        return "is not a valid URL"
+        return "is no URL"
     if parts.username or parts.password:
-        return "contains credentials which are not allowed"
+        return "has credentials in it"
     if parts.port is not None and parts.port < 1:
-        return "contains invalid port number"
+        return "has an impossible port"
     if parts.hostname == "0.0.0.0":  # noqa: S104 - refused, not bound
-        return "contains invalid IP address (0.0.0.0)"
+        return "has the address 0.0.0.0"
     if _protects() and _is_private(parts.hostname):
-        return f"contains IP address blocked by SSRF protection ({parts.hostname})"
+        return f"leads into a private network ({parts.hostname})"
     return None
 
 
@@ -85,7 +85,7 @@ class SecurityValidator:
             try:
                 problem = _host_problem(value)
             except ValueError:
-                problem = "is not a valid URL"
+                problem = "is no URL"
         if problem is not None:
             raise ValueError(f"{field_name} {problem}")
         return value

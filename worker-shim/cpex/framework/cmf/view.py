@@ -230,9 +230,7 @@ class MessageView:
         address = self.uri
         if not address:
             return False
-        wide = [
-            "[^/]*".join(re.escape(literal) for literal in narrow.split("*")) for narrow in pattern.split("**")
-        ]
+        wide = ["[^/]*".join(re.escape(literal) for literal in narrow.split("*")) for narrow in pattern.split("**")]
         return re.match(f"^{'.*'.join(wide)}$", address) is not None
 
     # -- direction and kind ------------------------------------------------------------------------------------------

@@ -58,7 +58,9 @@ _IMPLIED = {
         Capability.READ_PERMISSIONS,
     ),
 }
-_TOP_LEVEL = ("request", "provenance", "completion", "llm", "framework", "mcp", "meta", "delegation", "custom", "agent", "http")
+_TOP_LEVEL = (
+    "request", "provenance", "completion", "llm", "framework", "mcp", "meta", "delegation", "custom", "agent", "http",
+)  # fmt: skip
 
 
 def _may_read(capability, held):
