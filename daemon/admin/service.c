@@ -98,18 +98,16 @@ static void refuse(struct service *service, const char *message, const struct di
                             });
 }
 
-/* Return: a plugin whose failure refuses `next`: any with fail_on_plugin_error, else one that serves in the current generation or is
- * new beside it; NULL if there is none. The first generation is refused by fail_on_plugin_error alone. */
-static const struct plugin *find_fatal(const struct service *service) {
-        for (size_t i = 0; i < service->next->n_plugins; i++) {
-                const struct plugin *plugin = &service->next->plugins[i];
-                const struct plugin *before = service->current ? generation_plugin(service->current, plugin->entry->name) : NULL;
-                bool failed_before = !service->current || (before && pool_state(before->pool) == POOL_FAILED);
+/* Return: why a plugin refuses `next`, NULL if it does not. With fail_on_plugin_error any failure does; else only that of a
+ * plugin which served before, or is new beside one that serves. */
+static const char *fatal_reason(const struct service *service, const struct plugin *plugin) {
+        const struct plugin *before = service->current ? generation_plugin(service->current, plugin->entry->name) : NULL;
+        bool strict = service->next->config->fail_on_plugin_error;
+        bool failed_before = !service->current || (before && pool_state(before->pool) == POOL_FAILED);
 
-                if (pool_state(plugin->pool) == POOL_FAILED && (service->next->config->fail_on_plugin_error || !failed_before))
-                        return plugin;
-        }
-        return NULL;
+        if (pool_state(plugin->pool) == POOL_FAILED && (strict || !failed_before))
+                return pool_error(plugin->pool) ? pool_error(plugin->pool) : "unknown reason";
+        return strict ? pool_missing_hook(plugin->pool) : NULL;
 }
 
 /* The names in `of` that are, or are not, in `in`. */
@@ -159,23 +157,30 @@ static void serve_first(struct service *service) {
 static void on_settled(void *data, struct generation *generation) {
         CLEANUP_BUF struct buf message = {0};
         struct service *service = data;
-        const struct plugin *failed;
+        const char *reason = NULL;
 
         if (service->stopping || generation != service->next)
                 return;
-        failed = find_fatal(service);
-        if (!failed && !service->current) {
+        for (size_t i = 0; i < generation->n_plugins && !reason; i++) {
+                reason = fatal_reason(service, &generation->plugins[i]);
+                if (reason)
+                        buf_printf(&message, "plugin \"%s\" cannot start: %s%c", generation->plugins[i].entry->name, reason, 0);
+        }
+        if (buf_error(&message))
+                reason = "out of memory";
+        else if (reason)
+                reason = (const char *)message.data;
+
+        if (!reason && !service->current) {
                 serve_first(service);
-        } else if (!failed) {
+        } else if (!reason) {
                 swap(service);
         } else if (!service->current) {
-                log_error("plugin \"%s\" cannot start, and fail_on_plugin_error is set", failed->entry->name);
+                log_error("%s (fail_on_plugin_error)", reason);
                 service->handler->on_refused(service->data);
         } else {
-                buf_printf(&message, "plugin \"%s\" cannot start: %s%c", failed->entry->name,
-                           pool_error(failed->pool) ? pool_error(failed->pool) : "unknown reason", 0);
                 retire(service, TAKE(service->next));
-                refuse(service, buf_error(&message) ? "a plugin cannot start" : (const char *)message.data, NULL);
+                refuse(service, reason, NULL);
         }
 }
 

@@ -22,7 +22,7 @@
 
 struct child {
         pid_t pid;
-        int pidfd;   /* -1: none */
+        int pidfd; /* -1: none */
         bool reaped;
         struct event *event;
         child_callback on_exit; /* NULL: freed by its owner */

@@ -210,7 +210,9 @@ static bool take_default(struct source *source, struct value *value) {
                 if (!take_char(source, ')'))
                         return refuse(source, place, "default() takes a text and, if wanted, true: default('x', true)");
         }
-        if (value->defined && !(empty_too && value->text.len == 0))
+        if (buf_error(&text))
+                value->text.error = buf_error(&text);
+        if (buf_error(&value->text) || (value->defined && !(empty_too && value->text.len == 0)))
                 return true;
         buf_done(&value->text);
         value->text = text;

@@ -68,28 +68,42 @@ static void on_step_done(struct step *step, const struct step_outcome *outcome) 
         advance(invocation);
 }
 
+/* Return: whether the worker's parameters are written; if not, the turn is over. */
+static bool prepare_turn(struct turn *turn) {
+        if (turn->step.params.len > 0 || turn_put_params(turn, &turn->step.params) == 0)
+                return true;
+        turn->state = TURN_OVER;
+        turn_conclude(turn, &(struct step_outcome){.cause = STEP_OVERSIZE, .message = "out of memory"});
+        return false;
+}
+
 static void start_turn(struct turn *turn) {
         struct invocation *invocation = turn->invocation;
-        const struct isolation *isolation = &turn->plugin->entry->isolation;
 
-        turn->state = TURN_RUNNING;
         turn->started_nsec = clock_now_nsec();
-        turn->step.on_done = on_step_done;
-        turn->step.timeout_usec = isolation->timeout_usec;
-        turn->step.deadline_usec = invocation->deadline_usec;
-        if (turn_put_params(turn, &turn->step.params) < 0) {
-                turn->state = TURN_OVER;
-                turn_conclude(turn, &(struct step_outcome){.cause = STEP_OVERSIZE, .message = "out of memory"});
+        if (!prepare_turn(turn))
                 return;
-        }
+        turn->state = TURN_RUNNING;
+        turn->step.on_done = on_step_done;
+        turn->step.timeout_usec = turn->plugin->entry->isolation.timeout_usec;
+        turn->step.deadline_usec = invocation->deadline_usec;
         invocation->n_running++;
         pool_submit(turn->plugin->pool, &turn->step);
 }
 
-/* The concurrent phase: all of its turns at once. */
-static void start_concurrent(struct invocation *invocation) {
-        while (invocation->next < invocation->n_turns && turn_phase(&invocation->turns[invocation->next]) == PHASE_CONCURRENT)
-                start_turn(&invocation->turns[invocation->next++]);
+/* All plugins of the concurrent phase see the state from its start, also those that have to wait for execution_pool. */
+static void prepare_concurrent(struct invocation *invocation) {
+        for (size_t i = invocation->next; i < invocation->n_turns && invocation->ending == ENDING_NONE; i++)
+                if (turn_phase(&invocation->turns[i]) == PHASE_CONCURRENT)
+                        (void)prepare_turn(&invocation->turns[i]);
+        invocation->concurrent_prepared = true;
+}
+
+/* Return: whether another turn may be started now. */
+static bool may_start(const struct invocation *invocation, const struct turn *turn) {
+        if (turn && turn_phase(turn) == PHASE_CONCURRENT && invocation->concurrent_prepared)
+                return invocation->n_running < invocation->generation->config->execution_pool;
+        return invocation->n_running == 0;
 }
 
 /* Background plugins run after a pass and after a block, but not after an error. */
@@ -100,16 +114,19 @@ static void start_background(struct invocation *invocation) {
 }
 
 static void advance(struct invocation *invocation) {
-        while (invocation->ending == ENDING_NONE && invocation->n_running == 0) {
+        while (invocation->ending == ENDING_NONE) {
                 struct turn *turn = invocation->next < invocation->n_turns ? &invocation->turns[invocation->next] : NULL;
 
+                if (!may_start(invocation, turn))
+                        break;
                 if (!turn || turn_phase(turn) == PHASE_BACKGROUND) {
                         invocation->ending = ENDING_ALLOWED;
-                } else if (turn_phase(turn) == PHASE_CONCURRENT) {
-                        start_concurrent(invocation);
+                } else if (turn_phase(turn) == PHASE_CONCURRENT && !invocation->concurrent_prepared) {
+                        prepare_concurrent(invocation);
                 } else {
                         invocation->next++;
-                        start_turn(turn);
+                        if (turn->state == TURN_PENDING)
+                                start_turn(turn);
                 }
         }
         if (invocation->ending == ENDING_NONE)

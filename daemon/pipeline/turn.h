@@ -60,7 +60,7 @@ struct invocation {
         size_t n_error;       /* its keys */
 
         size_t n_turns, next, n_running;
-        enum phase phase;
+        bool concurrent_prepared;
         struct turn turns[]; /* the selected ones, phase by phase */
 };
 

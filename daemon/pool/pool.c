@@ -32,7 +32,7 @@ struct pool {
 
         enum pool_state state;
         bool settled_told, closing, closed_told, disabled;
-        char *error;
+        char *error, *missing_hook;
 
         struct venv_job *job;
         char *python, *fingerprint; /* NULL: the venv is not there yet */
@@ -215,23 +215,32 @@ static void fail(struct pool *pool, const char *reason) {
         schedule(pool);
 }
 
-static void on_worker_ready(void *data, struct worker *worker, struct mp answer) {
-        struct pool *pool = data;
-        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
+/* `missing` of the answer to init: hooks without a usable method. The others are served; a call of one of these fails in the worker. */
+static void note_missing_hooks(struct pool *pool, struct mp answer) {
+        struct log_scope scope = {.plugin = pool->entry->name};
         struct mp missing, hook, why;
         struct mp_cur cur;
         uint32_t n;
 
-        /* A hook without a method makes the plugin unusable for CPEX: registration fails. */
-        if (mp_map_get(answer, "missing", &missing)) {
-                cur = mp_cur(missing);
-                if (mp_read_map(&cur, &n))
-                        for (; n > 0 && mp_read_any(&cur, &hook) && mp_read_any(&cur, &why); n--) {
-                                CLEANUP_FREE char *sentence = mp_dup_str(why);
+        if (pool->missing_hook || !mp_map_get(answer, "missing", &missing))
+                return;
+        cur = mp_cur(missing);
+        if (!mp_read_map(&cur, &n))
+                return;
+        for (; n > 0 && mp_read_any(&cur, &hook) && mp_read_any(&cur, &why); n--) {
+                CLEANUP_FREE char *sentence = mp_dup_str(why);
 
-                                log_write(LOG_LEVEL_WARNING, &scope, "%s", sentence ? sentence : "a hook has no usable method");
-                        }
+                log_write(LOG_LEVEL_WARNING, &scope, "%s", sentence ? sentence : "a hook has no usable method");
+                if (!pool->missing_hook)
+                        pool->missing_hook = TAKE(sentence);
         }
+}
+
+static void on_worker_ready(void *data, struct worker *worker, struct mp answer) {
+        struct pool *pool = data;
+        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
+
+        note_missing_hooks(pool, answer);
         log_write(LOG_LEVEL_INFO, &scope, "ready after %.0f ms",
                   (double)(clock_now_usec() - worker_started_usec(worker)) / (double)USEC_PER_MSEC);
         pool->backoff_usec = BACKOFF_MIN_USEC;
@@ -509,6 +518,7 @@ struct pool *pool_free(struct pool *pool) {
         free(pool->python);
         free(pool->fingerprint);
         free(pool->error);
+        free(pool->missing_hook);
         free(pool);
         return NULL;
 }
@@ -519,6 +529,10 @@ enum pool_state pool_state(const struct pool *pool) {
 
 const char *pool_error(const struct pool *pool) {
         return pool->error;
+}
+
+const char *pool_missing_hook(const struct pool *pool) {
+        return pool->missing_hook;
 }
 
 const char *pool_python(const struct pool *pool) {

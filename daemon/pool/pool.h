@@ -53,6 +53,9 @@ struct pool *pool_free(struct pool *pool);
 enum pool_state pool_state(const struct pool *pool);
 const char *pool_error(const struct pool *pool); /* why it failed; NULL: it has not */
 
+/* Why one of the plugin's hooks has no usable method, as CPEX words it; NULL: all have. */
+const char *pool_missing_hook(const struct pool *pool);
+
 /* The venv's interpreter and fingerprint; NULL while there is none. */
 const char *pool_python(const struct pool *pool);
 const char *pool_fingerprint(const struct pool *pool);

@@ -30,9 +30,10 @@ static int run_step(const char *what, const char *const *argv, usec_t timeout_us
                 return fail(ret_error, "%s failed: %s", what, reason ? reason : "out of memory");
         if (status == 0)
                 return 0;
-        text = report_text(&report);
+        text = report_text(&report, status);
         if (text && strstr(text, "No module named venv"))
-                return fail(ret_error, "%s has no module venv; on Debian and Ubuntu run \"apt-get install python3-venv\"", argv[0]);
+                return fail(ret_error, "%s has no module venv; on Debian and Ubuntu run \"apt-get install python3-venv\"",
+                            argv[0]);
         return fail(ret_error, "%s failed: %s", what, text ? text : "out of memory");
 }
 
@@ -66,7 +67,8 @@ int build_venv(const struct build *build, char **ret_installer, char **ret_error
 
         if (snprintf(python, sizeof(python), "%s/bin/python", build->building) >= PATH_MAX)
                 return fail(ret_error, "the path of the cache is too long");
-        r = run_step("venv", (const char *[]){build->interpreter->path, "-I", "-m", "venv", "--without-pip", build->building, NULL},
+        r = run_step("venv",
+                     (const char *[]){build->interpreter->path, "-I", "-m", "venv", "--without-pip", build->building, NULL},
                      build->timeout_usec, ret_error);
         if (r == 0 && build->requirements) {
                 const usec_t now = clock_now_usec();

@@ -87,7 +87,9 @@ int cache_open(struct cache *ret, const char *dir, bool create, char **ret_error
         r = create ? make_folders(path) : 0;
         if (r < 0) {
                 errno = -r;
-                return fail(ret_error, "the cache %s cannot be made: %m; create it or set cache_dir to a folder that can be written to", path);
+                return fail(ret_error,
+                            "the cache %s cannot be made: %m; create it or set cache_dir to a folder that can be written to",
+                            path);
         }
         cache.folder = realpath(path, NULL);
         cache.fd = cache.folder ? open(cache.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -147,10 +149,10 @@ static bool read_entry(const struct cache *cache, const char *fingerprint, struc
 }
 
 static int write_entry(const char *folder, const struct cache_entry *entry, char **ret_error) {
-        json_auto_t *json = json_pack("{si ss ss ss ss ss sI sI}", "format", FORMAT_VERSION, "fingerprint", entry->fingerprint, "python",
-                                      entry->python, "interpreter", entry->interpreter, "installer", entry->installer, "requirements",
-                                      entry->requirements, "size", (json_int_t)entry->size_bytes, "created",
-                                      (json_int_t)entry->created_sec);
+        json_auto_t *json =
+                json_pack("{si ss ss ss ss ss sI sI}", "format", FORMAT_VERSION, "fingerprint", entry->fingerprint, "python",
+                          entry->python, "interpreter", entry->interpreter, "installer", entry->installer, "requirements",
+                          entry->requirements, "size", (json_int_t)entry->size_bytes, "created", (json_int_t)entry->created_sec);
         CLEANUP_FD int fd = -1;
         char path[PATH_MAX];
 

@@ -81,8 +81,8 @@ static int add_file(struct digest *digest, const char *name, const char *path, c
         if (!S_ISREG(st.st_mode))
                 return 0;
         if (++digest->files > FILES_MAX || (digest->bytes += (uint64_t)st.st_size) > BYTES_MAX)
-                return fail(ret_error, "%s: the requirements name too much to look at: more than %d files or %llu GiB", path, FILES_MAX,
-                            (unsigned long long)(BYTES_MAX >> 30));
+                return fail(ret_error, "%s: the requirements name too much to look at: more than %d files or %llu GiB", path,
+                            FILES_MAX, (unsigned long long)(BYTES_MAX >> 30));
         add_head(digest, name, (uint64_t)st.st_size);
         add_bytes(digest, st.st_mode & S_IXUSR ? "x" : "-", 1);
         while ((n = read(fd, block, sizeof(block))) > 0)

@@ -21,18 +21,6 @@
 #include "venv/run.h"
 #include "venv/say.h"
 
-#define ARGS_MAX 64
-
-struct args {
-        const char *items[ARGS_MAX + 1];
-        size_t n;
-};
-
-static void add(struct args *args, const char *arg) {
-        if (args->n < ARGS_MAX)
-                args->items[args->n++] = arg;
-}
-
 int installer_from_name(const char *name) {
         static const char *const names[INSTALLER_MAX_] = {"auto", "uv", "pip"};
 
@@ -44,7 +32,8 @@ int installer_from_name(const char *name) {
 
 static int run_installer(const struct install *install, const char *name, const char *const *argv, char **ret_error) {
         CLEANUP_REPORT struct report report = {.prefix = name};
-        CLEANUP_FREE char *folder = strndup(install->requirements, (size_t)(strrchr(install->requirements, '/') - install->requirements + 1));
+        CLEANUP_FREE char *folder =
+                strndup(install->requirements, (size_t)(strrchr(install->requirements, '/') - install->requirements + 1));
         CLEANUP_FREE char *reason = NULL, *text = NULL;
         /* Paths in a requirements file are relative to where the installer runs; let that be the file's own folder. */
         const struct run run = {
@@ -59,14 +48,17 @@ static int run_installer(const struct install *install, const char *name, const 
         r = run_command(&run, &status, &reason);
         if (r == 0 && status == 0)
                 return 0;
-        text = report_text(&report);
+        text = report_text(&report, r < 0 ? 0 : status);
         if (r < 0)
-                return fail(ret_error, "%s cannot install %s: %s%s%s", name, install->requirements, reason ? reason : "out of memory",
-                            report.n_last ? "; its last words: " : "", report.n_last && text ? text : "");
+                return fail(ret_error, "%s cannot install %s: %s%s%s", name, install->requirements,
+                            reason ? reason : "out of memory", report.n_last ? "; its last words: " : "",
+                            report.n_last && text ? text : "");
         return fail(ret_error, "%s cannot install %s: %s", name, install->requirements, text ? text : "out of memory");
 }
 
 /* ---- uv ---- */
+
+#define ARGS_MAX 64
 
 /* What of pip's environment is understood when uv is used. A variable of pip that is not here is for pip only. */
 static const struct {
@@ -132,7 +124,8 @@ static bool has_pip_conf(const struct interpreter *interpreter) {
 
         if (str_eq(named, "/dev/null"))
                 return false;
-        if ((named && *named && access(named, F_OK) == 0) || file_exists("/etc", "pip.conf") || file_exists(home, ".pip/pip.conf"))
+        if ((named && *named && access(named, F_OK) == 0) || file_exists("/etc", "pip.conf") ||
+            file_exists(home, ".pip/pip.conf"))
                 return true;
         if (xdg && *xdg ? file_exists(xdg, "pip/pip.conf") : file_exists(home, ".config/pip/pip.conf"))
                 return true;
@@ -150,16 +143,34 @@ static bool is_true(const char *value) {
                          strcasecmp(value, "on") == 0 || strcasecmp(value, "y") == 0 || strcasecmp(value, "t") == 0);
 }
 
-/* Adds what the environment says to pip. The words are cut in place, in a copy that lives as long as the program. */
+/* A growing argv. */
+struct args {
+        const char *items[ARGS_MAX + 1];
+        size_t n;
+        char *copies[ELEMENTS(translations)]; /* values of variables, cut into words */
+};
+
+static void args_done(struct args *args) {
+        for (size_t i = 0; i < ELEMENTS(args->copies); i++)
+                free(args->copies[i]);
+}
+
+static void add(struct args *args, const char *arg) {
+        if (args->n < ARGS_MAX)
+                args->items[args->n++] = arg;
+}
+
+/* Adds what the environment says to pip. */
 static void add_translated(struct args *args) {
         for (size_t i = 0; i < ELEMENTS(translations); i++) {
                 const char *value = getenv(translations[i].pip);
-                char *words = value ? strdup(value) : NULL, *save = NULL;
+                char *word, *save = NULL;
 
-                if (words && translations[i].uv) /* what is said to uv by its name stays */
+                if (value && translations[i].uv) /* what is said to uv by its name stays */
                         (void)setenv(translations[i].uv, value, strncmp(translations[i].uv, "UV_", 3) != 0);
-                for (char *word = words && translations[i].option ? strtok_r(words, " \t\n", &save) : NULL; word;
-                     word = strtok_r(NULL, " \t\n", &save)) {
+                if (!value || !translations[i].option || !(args->copies[i] = strdup(value)))
+                        continue;
+                for (word = strtok_r(args->copies[i], " \t\n", &save); word; word = strtok_r(NULL, " \t\n", &save)) {
                         add(args, translations[i].option);
                         add(args, word);
                 }
@@ -169,13 +180,24 @@ static void add_translated(struct args *args) {
 }
 
 static int install_with_uv(const struct install *install, const char *uv, const char *python, char **ret_error) {
-        struct args args = {0};
+        const char *const fixed[] = {uv,
+                                     "pip",
+                                     "install",
+                                     "--python",
+                                     python,
+                                     "--link-mode",
+                                     "copy",
+                                     "--compile-bytecode",
+                                     "--no-progress",
+                                     "-r",
+                                     install->requirements};
+        CLEANUP(args_done) struct args args = {0};
 
-        for (const char *const *arg = (const char *const[]){uv, "pip", "install", "--python", python, "--link-mode", "copy",
-                                                            "--compile-bytecode", "--no-progress", "-r", install->requirements, NULL};
-             *arg; arg++)
-                add(&args, *arg);
+        for (size_t i = 0; i < ELEMENTS(fixed); i++)
+                add(&args, fixed[i]);
         add_translated(&args);
+        if (args.n == ARGS_MAX)
+                return fail(ret_error, "uv cannot be told all of pip's settings: there are too many; let the installer be pip");
         return run_installer(install, "uv", args.items, ret_error);
 }
 
@@ -201,13 +223,17 @@ static int install_with_pip(const struct install *install, const char *python, c
                 return r < 0 || asprintf(ret_installer, "pip %s", base->pip) >= 0 ? r : fail(ret_error, "out of memory");
         }
         if (!base->ensurepip)
-                return fail(ret_error,
-                            "%s has no pip to install requirements with, and none to copy: install uv, or on Debian and Ubuntu run "
-                            "\"apt-get install python3-venv\"",
-                            base->path);
-        r = run_installer(install, "ensurepip", (const char *[]){python, "-I", "-m", "ensurepip", "--default-pip", NULL}, ret_error);
-        r = r ? r : run_installer(install, "pip", (const char *[]){python, "-I", "-m", "pip", "install", "-r", install->requirements, NULL},
-                                  ret_error);
+                return fail(
+                        ret_error,
+                        "%s has no pip to install requirements with, and none to copy: install uv, or on Debian and Ubuntu run "
+                        "\"apt-get install python3-venv\"",
+                        base->path);
+        r = run_installer(install, "ensurepip", (const char *[]){python, "-I", "-m", "ensurepip", "--default-pip", NULL},
+                          ret_error);
+        r = r ? r
+              : run_installer(install, "pip",
+                              (const char *[]){python, "-I", "-m", "pip", "install", "-r", install->requirements, NULL},
+                              ret_error);
         return r < 0 || (*ret_installer = strdup("pip, in the venv")) ? r : fail(ret_error, "out of memory");
 }
 
@@ -215,16 +241,13 @@ static int install_with_pip(const struct install *install, const char *python, c
 
 /* Takes away what would make an installer install elsewhere, ask, or draw. */
 static void prepare_environment(void) {
-        static const char *const away[] = {"PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET",
-                                           "PIP_PREFIX", "PIP_ROOT",   "PIP_PYTHON",    "PIP_DRY_RUN", "PIP_REQUIREMENT"};
-        static const char *const set[][2] = {{"NO_COLOR", "1"},
-                                             {"PIP_DISABLE_PIP_VERSION_CHECK", "1"},
-                                             {"PIP_NO_INPUT", "1"},
-                                             {"PIP_NO_WARN_SCRIPT_LOCATION", "1"},
-                                             {"PIP_PROGRESS_BAR", "off"},
-                                             {"PIP_ROOT_USER_ACTION", "ignore"},
-                                             {"PIP_USE_PEP517", "1"},
-                                             {"PIP_USER", "0"}};
+        static const char *const away[] = {"PYTHONHOME",   "PYTHONPATH",  "PYTHONSTARTUP",  "VIRTUAL_ENV",
+                                           "CONDA_PREFIX", "PIP_TARGET",  "PIP_PREFIX",     "PIP_ROOT",
+                                           "PIP_PYTHON",   "PIP_DRY_RUN", "PIP_REQUIREMENT"};
+        static const char *const set[][2] = {{"NO_COLOR", "1"},           {"PIP_DISABLE_PIP_VERSION_CHECK", "1"},
+                                             {"PIP_NO_INPUT", "1"},       {"PIP_NO_WARN_SCRIPT_LOCATION", "1"},
+                                             {"PIP_PROGRESS_BAR", "off"}, {"PIP_ROOT_USER_ACTION", "ignore"},
+                                             {"PIP_USE_PEP517", "1"},     {"PIP_USER", "0"}};
 
         for (size_t i = 0; i < ELEMENTS(away); i++)
                 (void)unsetenv(away[i]);
@@ -241,7 +264,8 @@ static char *choose_uv(const struct install *install) {
                 return TAKE(uv);
         if (!variable && !has_pip_conf(install->interpreter))
                 return TAKE(uv);
-        say("using pip and not uv, which would not follow %.*s", variable ? (int)strcspn(variable, "=") : 8, variable ? variable : "pip.conf");
+        say("using pip and not uv, which would not follow %.*s", variable ? (int)strcspn(variable, "=") : 8,
+            variable ? variable : "pip.conf");
         return NULL;
 }
 

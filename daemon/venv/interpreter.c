@@ -22,14 +22,14 @@ static const char identity_script[] =
         "i = getattr(sys, 'implementation', None)\n"
         "print('version=%d.%d.%d' % sys.version_info[:3])\n"
         "print('path=' + os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable))\n"
-        "print('build=%s%s %s' % (getattr(i, 'cache_tag', ''), getattr(sys, 'abiflags', ''), ' '.join(sys.version.split())))\n";
+        "print('build=%s %s%s %x %s' % (getattr(i, 'name', ''), getattr(i, 'cache_tag', ''), getattr(sys, 'abiflags', ''),\n"
+        "    sys.hexversion, getattr(i, '_multiarch', '')))\n";
 
-static const char pip_script[] =
-        "from importlib.util import find_spec\n"
-        "print('ensurepip=%d' % bool(find_spec('ensurepip')))\n"
-        "if find_spec('pip'):\n"
-        "    import pip\n"
-        "    print('pip=' + pip.__version__)\n";
+static const char pip_script[] = "from importlib.util import find_spec\n"
+                                 "print('ensurepip=%d' % bool(find_spec('ensurepip')))\n"
+                                 "if find_spec('pip'):\n"
+                                 "    import pip\n"
+                                 "    print('pip=' + pip.__version__)\n";
 
 struct answer {
         struct interpreter *interpreter;
@@ -79,7 +79,8 @@ static int ask(struct interpreter *interpreter, const char *const *argv, char **
                 return fail(ret_error, "isolation.python: %s does not answer: %s", argv[0], reason ? reason : "out of memory");
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
                 return fail(ret_error, "isolation.python: %s does not work as a Python interpreter: %s%s%s", argv[0],
-                            answer.first[0] ? answer.first : "it said nothing and failed", answer.last[0] ? "; " : "", answer.last);
+                            answer.first[0] ? answer.first : "it said nothing and failed", answer.last[0] ? "; " : "",
+                            answer.last);
         return 0;
 }
 
@@ -97,7 +98,8 @@ int interpreter_query(struct interpreter *ret, const char *python, char **ret_er
         if (!path && strchr(python, '/'))
                 return fail(ret_error, "isolation.python: %s is not there or no program; correct the path or install it", python);
         if (!path)
-                return fail(ret_error, "isolation.python: there is no \"%s\" in PATH; install it or give the path of another", python);
+                return fail(ret_error, "isolation.python: there is no \"%s\" in PATH; install it or give the path of another",
+                            python);
         r = ask(&interpreter, (const char *[]){path, "-I", "-S", "-c", identity_script, NULL}, ret_error);
         if (r < 0)
                 return r;

@@ -8,7 +8,7 @@
 struct interpreter {
         char *path;    /* of the base interpreter, when the one asked for is a venv's; without symbolic links */
         char *version; /* "3.11.2" */
-        char *build;   /* what else tells it apart from another: "cpython-311 …" */
+        char *build;   /* what else tells it apart: "cpython cpython-311 30b02f0 x86_64-linux-gnu" */
         char *pip;     /* version of the pip it can import; NULL: none */
         bool ensurepip;
 };

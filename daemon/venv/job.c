@@ -56,8 +56,8 @@ static void on_output(void *data, const char *line) {
 }
 
 static bool is_success(const struct venv_job *job, int status) {
-        return WIFEXITED(status) && WEXITSTATUS(status) == 0 && !job->error && job->python && job->python[0] == '/' && job->fingerprint &&
-               strlen(job->fingerprint) == 64 && strspn(job->fingerprint, "0123456789abcdef") == 64;
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0 && !job->error && job->python && job->python[0] == '/' &&
+               job->fingerprint && strlen(job->fingerprint) == 64 && strspn(job->fingerprint, "0123456789abcdef") == 64;
 }
 
 static void on_exit_status(void *data, int status) {
@@ -78,7 +78,8 @@ static void on_exit_status(void *data, int status) {
                         (void)snprintf(reason, sizeof(reason), "cpexd-venv was killed by signal %d (%s)", WTERMSIG(status),
                                        strsignal(WTERMSIG(status)));
                 else
-                        (void)snprintf(reason, sizeof(reason), "cpexd-venv ended with status %d and no result", WEXITSTATUS(status));
+                        (void)snprintf(reason, sizeof(reason), "cpexd-venv ended with status %d and no result",
+                                       WEXITSTATUS(status));
                 result.error = reason;
         }
         job->callback(job->data, &result); /* may free the job */
@@ -94,9 +95,9 @@ static int spawn(const struct venv_spec *spec, int output_fd, int log_fd, pid_t 
         int r;
 
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
-        for (const char *const *arg = (const char *const[]){spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python",
-                                                            spec->python, spec->requirements ? "--requirements" : NULL,
-                                                            spec->requirements, NULL};
+        for (const char *const *arg =
+                     (const char *const[]){spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python",
+                                           spec->python, spec->requirements ? "--requirements" : NULL, spec->requirements, NULL};
              *arg; arg++)
                 argv[n++] = *arg;
         argv[n] = NULL;
@@ -134,7 +135,8 @@ static int open_pipe(int *ret_read, int *ret_write) {
         return fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-int venv_job_start(struct venv_job **ret, struct event_base *base, const struct venv_spec *spec, venv_callback callback, void *data) {
+int venv_job_start(struct venv_job **ret, struct event_base *base, const struct venv_spec *spec, venv_callback callback,
+                   void *data) {
         CLEANUP_FD int output_read = -1, output_write = -1, log_read = -1, log_write_fd = -1;
         struct venv_job *job = calloc(1, sizeof(*job));
         pid_t pid;

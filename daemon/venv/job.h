@@ -15,7 +15,7 @@
 #include "base/util.h"
 
 struct venv_spec {
-        const char *builder;      /* path of cpexd-venv */
+        const char *builder; /* path of cpexd-venv */
         const char *cache_dir;
         const char *python;       /* a path, or a name to look up in PATH */
         const char *requirements; /* absolute path of the file; NULL: none */
@@ -34,5 +34,6 @@ typedef void (*venv_callback)(void *data, const struct venv_result *result);
 struct venv_job;
 
 /* Return: 0, or a negative errno when the program cannot be started; the callback is then not called. */
-int venv_job_start(struct venv_job **ret, struct event_base *base, const struct venv_spec *spec, venv_callback callback, void *data);
+int venv_job_start(struct venv_job **ret, struct event_base *base, const struct venv_spec *spec, venv_callback callback,
+                   void *data);
 struct venv_job *venv_job_free(struct venv_job *job);

@@ -136,7 +136,8 @@ static int command_build(const struct options *options) {
 
 static void print_table(const struct cache_entry *entries, size_t n) {
         if (n > 0)
-                (void)printf("%-12s  %-8s  %9s  %-16s  %-16s  %s\n", "FINGERPRINT", "PYTHON", "MIB", "CREATED", "LAST USED", "REQUIREMENTS");
+                (void)printf("%-12s  %-8s  %9s  %-16s  %-16s  %s\n", "FINGERPRINT", "PYTHON", "MIB", "CREATED", "LAST USED",
+                             "REQUIREMENTS");
         for (size_t i = 0; i < n; i++) {
                 const time_t times[] = {(time_t)entries[i].created_sec, (time_t)entries[i].used_sec};
                 char text[2][32] = {"", ""};
@@ -158,9 +159,9 @@ static void print_json(const struct cache *cache, const struct cache_entry *entr
                 CLEANUP_FREE char *path = cache_path(cache, entries[i].fingerprint);
 
                 (void)json_array_append_new(
-                        list, json_pack("{ss ss ss ss ss ss sI sI sI}", "fingerprint", entries[i].fingerprint, "path", path ? path : "",
-                                        "python", entries[i].python, "interpreter", entries[i].interpreter, "installer",
-                                        entries[i].installer, "requirements", entries[i].requirements, "size",
+                        list, json_pack("{ss ss ss ss ss ss sI sI sI}", "fingerprint", entries[i].fingerprint, "path",
+                                        path ? path : "", "python", entries[i].python, "interpreter", entries[i].interpreter,
+                                        "installer", entries[i].installer, "requirements", entries[i].requirements, "size",
                                         (json_int_t)entries[i].size_bytes, "created", (json_int_t)entries[i].created_sec, "used",
                                         (json_int_t)entries[i].used_sec));
         }
@@ -202,7 +203,17 @@ static int parse_number(const char *text, long max, long *ret) {
         return errno || end == text || *end || *ret < 1 || *ret > max ? -EINVAL : 0;
 }
 
-enum { OPTION_CACHE = 1, OPTION_PYTHON, OPTION_REQUIREMENTS, OPTION_INSTALLER, OPTION_TIMEOUT, OPTION_PARENT, OPTION_JSON, OPTION_HELP, OPTION_VERSION };
+enum {
+        OPTION_CACHE = 1,
+        OPTION_PYTHON,
+        OPTION_REQUIREMENTS,
+        OPTION_INSTALLER,
+        OPTION_TIMEOUT,
+        OPTION_PARENT,
+        OPTION_JSON,
+        OPTION_HELP,
+        OPTION_VERSION
+};
 
 static int take_option(struct options *options, int option) {
         long number;
@@ -275,17 +286,24 @@ static const char *parse_options(struct options *options, int argc, char **argv)
         return argv[optind];
 }
 
-/* Makes the path of the requirements absolute; without such a file there is nothing to install. */
+/* Makes the path of the requirements absolute; symbolic links stay, for what the file names is relative to where it seems to be.
+ * Without such a file there is nothing to install. */
 static int resolve_requirements(struct options *options, char **ret_path) {
+        CLEANUP_FREE char *here = getcwd(NULL, 0);
+
         if (!options->requirements)
                 return 0;
-        *ret_path = realpath(options->requirements, NULL);
-        if (!*ret_path && errno != ENOENT) {
-                (void)printf("error=the requirements file %s cannot be read: %s\n", options->requirements, strerror(errno));
-                return -EIO;
-        }
-        if (!*ret_path)
+        if (access(options->requirements, F_OK) < 0 && errno == ENOENT) {
                 say("there is no file %s; the venv will be empty", options->requirements);
+                options->requirements = NULL;
+                return 0;
+        }
+        if (options->requirements[0] == '/')
+                return 0;
+        if (!here || asprintf(ret_path, "%s/%s", here, options->requirements) < 0) {
+                *ret_path = NULL;
+                return -ENOMEM;
+        }
         options->requirements = *ret_path;
         return 0;
 }

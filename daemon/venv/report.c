@@ -7,12 +7,14 @@
 
 #include "venv/report.h"
 
+#include <sys/wait.h>
+
 #include "base/buf.h"
 #include "venv/say.h"
 
 static const char *const telling_starts[] = {"ERROR: ", "error: ", "× ", "╰─▶ ", "cause: ", "hint: "};
-static const char *const telling_parts[] = {"No matching distribution", "Could not find", "No space left on device", "Permission denied",
-                                            ": error: ", "Traceback ("};
+static const char *const telling_parts[] = {"No matching distribution", "Could not find", "No space left on device",
+                                            "Permission denied",        ": error: ",      "Traceback ("};
 
 void report_done(struct report *report) {
         for (size_t i = 0; i < REPORT_LINES; i++) {
@@ -44,9 +46,11 @@ void report_line(void *data, const char *line) {
                 report->telling[report->n_telling++] = strdup(line);
 }
 
-char *report_text(const struct report *report) {
+char *report_text(const struct report *report, int wait_status) {
         size_t n = report->n_telling ? report->n_telling : MIN(report->n_last, (size_t)REPORT_LINES);
-        CLEANUP_BUF struct buf text = {.limit = 1500};
+        /* run_command() reports signals as shells do. */
+        int signal = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status) - 128;
+        CLEANUP_BUF struct buf text = {.limit = 1800};
 
         for (size_t i = 0; i < n; i++) {
                 const char *line = report->n_telling ? report->telling[i] : report->last[(report->n_last - n + i) % REPORT_LINES];
@@ -56,5 +60,9 @@ char *report_text(const struct report *report) {
                 if (line)
                         buf_append(&text, line, strnlen(line, 350));
         }
-        return n > 0 ? buf_take_str(&text) : strdup("it said nothing");
+        if (n == 0)
+                buf_append_str(&text, "it said nothing");
+        if (signal > 0)
+                buf_printf(&text, "; it was killed by signal %d (%s)", signal, strsignal(signal));
+        return buf_take_str(&text);
 }

@@ -8,10 +8,10 @@
 #define REPORT_LINES 4
 
 struct report {
-        const char *prefix;             /* "pip" */
-        char *telling[REPORT_LINES];    /* the first that speak of an error */
+        const char *prefix;          /* "pip" */
+        char *telling[REPORT_LINES]; /* the first that speak of an error */
         size_t n_telling;
-        char *last[REPORT_LINES];       /* the last of all, as a ring */
+        char *last[REPORT_LINES]; /* the last of all, as a ring */
         size_t n_last;
 };
 void report_done(struct report *report);
@@ -20,5 +20,6 @@ void report_done(struct report *report);
 /* `data` is a struct report. */
 void report_line(void *data, const char *line);
 
-/* Return: the telling lines, or else the last ones, as one line; NULL without memory. */
-char *report_text(const struct report *report);
+/* Return: the telling lines, or else the last ones, as one line, with the signal that ended the program, if one did
+ * (`wait_status`); NULL without memory. */
+char *report_text(const struct report *report, int wait_status);

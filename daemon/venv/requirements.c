@@ -49,7 +49,8 @@ void requirements_done(struct requirements *requirements) {
 static bool has_scheme(const char *text) {
         const char *colon = strstr(text, "://");
 
-        return colon && colon > text && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-") == (size_t)(colon - text);
+        return colon && colon > text &&
+               strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-") == (size_t)(colon - text);
 }
 
 static int hex_value(char c) {
@@ -93,7 +94,8 @@ static bool find_local(const struct reader *reader, const char *folder, const ch
         else if (has_scheme(copy))
                 return false;
         for (;;) {
-                if ((join(ret, reader->folder, name) && access(ret, F_OK) == 0) || (join(ret, folder, name) && access(ret, F_OK) == 0))
+                if ((join(ret, reader->folder, name) && access(ret, F_OK) == 0) ||
+                    (join(ret, folder, name) && access(ret, F_OK) == 0))
                         return true;
                 bracket = strrchr(name, '[');
                 if (!bracket)

@@ -161,9 +161,11 @@ static int read_output(const struct run *run, pid_t pid, int fd, char **ret_erro
                 now = clock_now_usec();
                 if (now >= until) {
                         reader_emit(&reader);
-                        return fail(ret_error, "it took longer than %llu s", (unsigned long long)(run->timeout_usec / USEC_PER_SEC));
+                        return fail(ret_error, "it took longer than %llu s",
+                                    (unsigned long long)((run->timeout_usec + USEC_PER_SEC - 1) / USEC_PER_SEC));
                 }
-                if (poll(fds, ELEMENTS(fds), (int)MIN((until - now) / USEC_PER_MSEC + 1, (usec_t)TICK_MSEC)) == 0 && has_ended(pid))
+                if (poll(fds, ELEMENTS(fds), (int)MIN((until - now) / USEC_PER_MSEC + 1, (usec_t)TICK_MSEC)) == 0 &&
+                    has_ended(pid))
                         break;
                 if (fds[0].revents && !reader_read(&reader, fd))
                         break;
@@ -243,7 +245,8 @@ char *run_find(const char *name) {
                 CLEANUP_FREE char *here = name[0] == '/' ? NULL : getcwd(NULL, 0);
 
                 /* Symbolic links stay: a program may look at the name it is called by. */
-                if (snprintf(path, sizeof(path), "%s%s%s", here ? here : "", here ? "/" : "", name) < PATH_MAX && is_executable(path))
+                if (snprintf(path, sizeof(path), "%s%s%s", here ? here : "", here ? "/" : "", name) < PATH_MAX &&
+                    is_executable(path))
                         return strdup(path);
                 return NULL;
         }

@@ -18,8 +18,8 @@ bool stop_asked(void);
 bool stop_wait(int msec);
 
 struct run {
-        const char *const *argv;               /* NULL-terminated; argv[0] is a path */
-        const char *folder;                    /* to run in; NULL: here */
+        const char *const *argv; /* NULL-terminated; argv[0] is a path */
+        const char *folder;      /* to run in; NULL: here */
         usec_t timeout_usec;
         void (*on_line)(void *data, const char *line); /* at most 2 KiB; longer lines come in pieces */
         void *data;

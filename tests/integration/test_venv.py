@@ -230,6 +230,13 @@ def test_an_index_of_wheels_in_the_requirements(cache):
     assert result.run("-c", "import one; print(one.x)") == "1"
 
 
+def test_a_symbolic_link_to_the_requirements(cache):
+    """What they name relative is relative to the link, as for pip."""
+    wheel(cache.wheels, "one", "1.0", {"one.py": ""})
+    (cache.folder / "link.txt").symlink_to(cache.requirements("./wheels/one-1.0-py3-none-any.whl\n", "elsewhere/r.txt"))
+    assert cache.good(cache.folder / "link.txt").run("-c", "import one") == ""
+
+
 def test_pip_conf_is_honoured(cache):
     wheel(cache.wheels, "one", "1.0", {"one.py": ""})
     conf = cache.folder / "pip.conf"
@@ -348,6 +355,8 @@ def test_the_error_has_the_telling_lines(cache):
     assert "No matching distribution found for nope==1.0" in error
     cache.use_uv("echo working; printf '  × No solution\\n  ╰─▶ Because you want it\\n'; exit 1")
     assert cache.bad(cache.requirements("nope\n")).error.endswith(": × No solution; ╰─▶ Because you want it")
+    cache.use_uv("echo working; kill -9 $$")
+    assert cache.bad(cache.requirements("nope\n")).error.endswith(": working; it was killed by signal 9 (Killed)")
     cache.use_uv("echo first; echo last; exit 1")
     assert cache.bad(cache.requirements("nope\n")).error.endswith(": first; last")
 
@@ -361,7 +370,7 @@ def test_too_slow(cache):
     cache.use_uv("echo last words; sleep 60 & sleep 60")
     start = time.monotonic()
     error = cache.bad(cache.requirements("one\n"), "--timeout", "1").error
-    assert "it took longer than 1 s" in error or "it took longer than 0 s" in error
+    assert "it took longer than 1 s" in error
     assert "last words" in error and time.monotonic() - start < 10
 
 

@@ -5,7 +5,8 @@
 #include "scratch.h"
 #include "venv/fingerprint.h"
 
-static const struct interpreter python = {.path = (char *)"/usr/bin/python3.11", .version = (char *)"3.11.2", .build = (char *)"cpython-311"};
+static const struct interpreter python = {
+        .path = (char *)"/usr/bin/python3.11", .version = (char *)"3.11.2", .build = (char *)"cpython-311"};
 
 struct result {
         char hex[DIGEST_HEX_BYTES], summary[256];
@@ -58,7 +59,8 @@ static void test_form_does_not_count(void **state) {
         assert_string_equal(plain.summary, "a==1, b>=2,<3");
         assert_same(plain, of("# what we need\n\n  a==1   # the first\n\n\tb>=2,<3\n"));
         assert_same(plain, of("a==1\r\nb>=2,<3\r\n"));
-        assert_same(plain, of("\xef\xbb\xbf" "a==1\nb>=2,<3"));
+        assert_same(plain, of("\xef\xbb\xbf"
+                              "a==1\nb>=2,<3"));
         assert_same(plain, of("a=\\\n=1\nb>=2,\\\n<3\n"));
         assert_same(plain, of("a==1\n# a comment does not go on \\\nb>=2,<3\n"));
 }

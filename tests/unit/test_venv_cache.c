@@ -225,8 +225,8 @@ static void test_open_says_what_is_wrong(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_complete_only_after_commit), TEST(test_damaged_is_not_found_and_moved_away),
-                TEST(test_commit_replaces_nothing),    TEST(test_lock_is_exclusive),
+                TEST(test_complete_only_after_commit),  TEST(test_damaged_is_not_found_and_moved_away),
+                TEST(test_commit_replaces_nothing),     TEST(test_lock_is_exclusive),
                 TEST(test_leftovers_go_and_work_stays), TEST(test_list),
                 TEST(test_open_says_what_is_wrong),
         };

@@ -97,8 +97,9 @@ static void test_arguments(void **state) {
 
         assert_int_equal(start(seen, "echo error=\"$* $PPID\"; exit 1", "/r.txt"), 0);
         loop(seen, 10000);
-        (void)snprintf(expected, sizeof(expected), "build --parent %d --cache /var/cache --python python3 --requirements /r.txt %d",
-                       (int)getpid(), (int)getpid());
+        (void)snprintf(expected, sizeof(expected),
+                       "build --parent %d --cache /var/cache --python python3 --requirements /r.txt %d", (int)getpid(),
+                       (int)getpid());
         assert_string_equal(seen->error, expected);
 }
 
@@ -182,8 +183,14 @@ static void test_no_builder(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_success),           TEST(test_arguments),        TEST(test_failures_have_words),  TEST(test_floods_do_no_harm),
-                TEST(test_freed_in_the_callback), TEST(test_cancel_kills_all), TEST(test_nothing_is_inherited), TEST(test_no_builder),
+                TEST(test_success),
+                TEST(test_arguments),
+                TEST(test_failures_have_words),
+                TEST(test_floods_do_no_harm),
+                TEST(test_freed_in_the_callback),
+                TEST(test_cancel_kills_all),
+                TEST(test_nothing_is_inherited),
+                TEST(test_no_builder),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

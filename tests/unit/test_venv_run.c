@@ -45,7 +45,9 @@ static void test_lines_and_status(void **state) {
         int status;
 
         (void)state;
-        assert_int_equal(sh("echo one; echo two >&2; cat; printf '\\n  three  \\r'; exit 3", USEC_PER_SEC * 10, &seen, &status, &error), 0);
+        assert_int_equal(
+                sh("echo one; echo two >&2; cat; printf '\\n  three  \\r'; exit 3", USEC_PER_SEC * 10, &seen, &status, &error),
+                0);
         assert_string_equal(seen.text, "one|two|  three|");
         assert_int_equal(WEXITSTATUS(status), 3);
         assert_int_equal(sh("kill -9 $$", USEC_PER_SEC * 10, &seen, &status, &error), 0);
@@ -87,7 +89,8 @@ static void test_timeout_kills_the_group(void **state) {
 
         (void)state;
         assert_int_equal(pipe(fds), 0);
-        assert_true(sh("trap '' TERM; sleep 60 & printf words; sleep 60; sleep 60", USEC_PER_SEC / 5, &seen, &status, &error) < 0);
+        assert_true(sh("trap '' TERM; sleep 60 & printf words; sleep 60; sleep 60", USEC_PER_SEC / 5, &seen, &status, &error) <
+                    0);
         assert_true(clock_now_usec() - start >= USEC_PER_SEC / 5);
         assert_true(clock_now_usec() - start < 10 * USEC_PER_SEC);
         assert_string_equal(seen.text, "words|");
@@ -128,8 +131,8 @@ static void test_nothing_outlives_us(void **state) {
                 char script[128];
 
                 (void)fcntl(ready[1], F_SETFD, 0);
-                (void)snprintf(script, sizeof(script), "trap '' TERM HUP; sleep 60 & echo x >&%d; exec %d>&-; sleep 60; sleep 60", ready[1],
-                               ready[1]);
+                (void)snprintf(script, sizeof(script), "trap '' TERM HUP; sleep 60 & echo x >&%d; exec %d>&-; sleep 60; sleep 60",
+                               ready[1], ready[1]);
                 (void)sh(script, 60 * USEC_PER_SEC, &seen, &status, &error);
                 _exit(0);
         }
@@ -161,7 +164,7 @@ static void test_find(void **state) {
 static void test_report_keeps_what_tells(void **state) {
         CLEANUP_REPORT struct report report = {.prefix = "test"};
         CLEANUP_REPORT struct report plain = {.prefix = "test"};
-        CLEANUP_FREE char *nothing = report_text(&report), *text = NULL, *last = NULL;
+        CLEANUP_FREE char *nothing = report_text(&report, W_EXITCODE(1, 0)), *text = NULL, *last = NULL;
 
         (void)state;
         assert_string_equal(nothing, "it said nothing");
@@ -175,10 +178,10 @@ static void test_report_keeps_what_tells(void **state) {
         report_line(&report, "  ERROR: No matching distribution found for nope");
         for (int i = 0; i < 10; i++)
                 report_line(&report, "later");
-        text = report_text(&report);
+        text = report_text(&report, W_EXITCODE(128, 0));
         assert_string_equal(text, "ERROR: No matching distribution found for nope");
-        last = report_text(&plain);
-        assert_string_equal(last, "line 6; line 7; line 8; line 9");
+        last = report_text(&plain, W_EXITCODE(128 + 9, 0));
+        assert_string_equal(last, "line 6; line 7; line 8; line 9; it was killed by signal 9 (Killed)");
 }
 
 /* Last: from here on this process hears no SIGTERM. */

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Every allocation of the loaders fails once. The linker hands their calls to the functions below (--wrap), libyaml's own are not
+ * reached; that nothing leaks is for the sanitizer to say.
+ */
+
+#include "unit.h"
+
+#include <stdlib.h>
+
+#include "config/load.h"
+
+static long left = -1; /* allocations that still succeed; negative: all */
+static bool failed, for_good; /* after the first failure: all that follow fail too */
+
+static bool fails(void) {
+        if (left == 0) {
+                if (!for_good)
+                        left = -1;
+                return failed = true;
+        }
+        if (left > 0)
+                left--;
+        return false;
+}
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+char *__real_strdup(const char *text);
+char *__real_strndup(const char *text, size_t len);
+
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+char *__wrap_strdup(const char *text);
+char *__wrap_strndup(const char *text, size_t len);
+
+void *__wrap_malloc(size_t size) {
+        return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size) {
+        return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *old, size_t size) {
+        return fails() ? NULL : __real_realloc(old, size);
+}
+
+char *__wrap_strdup(const char *text) {
+        return fails() ? NULL : __real_strdup(text);
+}
+
+char *__wrap_strndup(const char *text, size_t len) {
+        return fails() ? NULL : __real_strndup(text, len);
+}
+
+static const char daemon_text[] = "plugins: p.yaml\nproject_root: /\nlog: {level: debug}\nisolation: {python: ./x, memory: 1G, timeout: '5s'}\n"
+                                  "unknown: {{ env.HOME | default('x') }}\n"
+                                  "plugin_settings: {hook_policies: {a: [x, y], b: {writable_fields: [z]}}}\n";
+
+static const char plugins_text[] = "base: &base {class_name: etc.b.C, script_path: /etc, requirements_file: passwd, big: 99999999999999999999}\n"
+                                   "plugins:\n"
+                                   "  - {name: a, kind: isolated_venv, hooks: [x, y], tags: [t], config: {<<: *base, big: !!binary aGk=}}\n"
+                                   "  - {name: a, kind: isolated_venv, version: '1', description: d, config: *base, isolation: {python: q}}\n"
+                                   "  - {name: b, kind: isolated_venv, config: *base, capabilities: [read_agent], conditions: [{tools: [t]}]}\n"
+                                   "plugin_dirs: [etc, var]\nplugin_settings: {plugin_timeout: 1.5, hook_policies: {c: [x]}}\n";
+
+static int load(const char *plugins) {
+        struct config_overrides overrides = {.socket = "/run/x/s"};
+        struct daemon_config *daemon = NULL;
+        struct plugins_config *config = NULL;
+        struct diags diags = {0};
+        int r = daemon_config_parse(&daemon, "c.yaml", daemon_text, strlen(daemon_text), &overrides, &diags);
+
+        if (r == 0)
+                r = plugins_config_parse(&config, daemon, plugins, strlen(plugins), &diags);
+        if (r < 0)
+                assert_null(config);
+        plugins_config_free(config);
+        daemon_config_free(daemon);
+        diags_done(&diags);
+        return r;
+}
+
+static void assert_every_failure(const char *plugins, int expected) {
+        for (long n = 0;; n++) {
+                int r;
+
+                for_good = n % 2 == 0;
+                failed = false;
+                left = n / 2;
+                r = load(plugins);
+                left = -1;
+                assert_int_equal(r, failed ? -ENOMEM : expected);
+                if (!failed)
+                        break;
+        }
+}
+
+static void test_good_files(void **state) {
+        (void)state;
+        assert_every_failure(plugins_text, 0);
+}
+
+static void test_files_with_mistakes(void **state) {
+        (void)state;
+        assert_every_failure("plugins:\n  - {name: 5, mod: x, mode: y, kind: k}\n  - {name: b, kind: isolated_venv}\n", -EINVAL);
+        assert_every_failure("a: [\n", -EINVAL);
+        assert_every_failure("a: {{ b }}\n", -EINVAL);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_good_files),
+                cmocka_unit_test(test_files_with_mistakes),
+        };
+
+        setenv("HOME", "/home/test", 1);
+        setenv("CACHE_DIRECTORY", "/var/cache/test", 1);
+        setenv("PLUGINS_PLUGIN_TIMEOUT", "5", 1);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
