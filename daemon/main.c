@@ -126,10 +126,8 @@ static int check(const struct service_args *args) {
         CLEANUP(diags_done) struct diags diags = {0};
         struct daemon_config *daemon = NULL;
         struct plugins_config *plugins = NULL;
-        int r = daemon_config_load(&daemon, args->config_path, &args->overrides, &diags);
+        int r = config_load(&daemon, &plugins, args->config_path, &args->overrides, &diags);
 
-        if (r == 0)
-                r = plugins_config_load(&plugins, daemon, &diags);
         for (size_t i = 0; i < diags.n; i++)
                 (void)fprintf(stderr, "%s%s\n", diags.items[i].severity == DIAG_WARNING ? "warning: " : "", diags.items[i].text);
         if (r == 0)

@@ -44,14 +44,9 @@ static int start_next(struct service *service, struct diags *diags) {
         struct plugins_config *plugins = NULL;
         int r;
 
-        r = daemon_config_load(&daemon, service->args.config_path, &service->args.overrides, diags);
+        r = config_load(&daemon, &plugins, service->args.config_path, &service->args.overrides, diags);
         if (r < 0)
                 return r;
-        r = plugins_config_load(&plugins, daemon, diags);
-        if (r < 0) {
-                daemon_config_free(daemon);
-                return r;
-        }
         return generation_new(&service->next, service->base, ++service->last_number, daemon, plugins, &service->args.layout,
                               &generation_handler, service);
 }

@@ -72,8 +72,8 @@ static int set_default(struct loading *loading, char **path, int (*folder_of)(ch
         int r = folder_of(&folder);
 
         if (r == -ENOENT) {
-                report_add(&loading->reader.report, DIAG_ERROR, &at, (struct place){0}, "no default, for %s is not set; set it, or give %s",
-                           variable, key);
+                report_add(&loading->reader.report, DIAG_ERROR, &at, (struct place){0},
+                           "no default, for %s is not set; set it, or give %s", variable, key);
                 return 0;
         }
         if (r < 0)
@@ -95,9 +95,11 @@ static int set_sockets(struct loading *loading) {
                 r = config->control.path ? 0 : -ENOMEM;
         }
         if (r == 0 && !config->socket.path)
-                r = set_default(loading, &config->socket.path, path_runtime_folder, "cpexd.sock", "socket.path", "XDG_RUNTIME_DIR");
+                r = set_default(loading, &config->socket.path, path_runtime_folder, "cpexd.sock", "socket.path",
+                                "XDG_RUNTIME_DIR");
         if (r == 0 && !config->control.path)
-                r = set_default(loading, &config->control.path, path_runtime_folder, "control.sock", "control.path", "XDG_RUNTIME_DIR");
+                r = set_default(loading, &config->control.path, path_runtime_folder, "control.sock", "control.path",
+                                "XDG_RUNTIME_DIR");
         return r;
 }
 
@@ -107,7 +109,8 @@ static void check_socket(struct loading *loading, const char *group, const char 
 
         if (path && strlen(path) > SOCKET_PATH_MAX)
                 report_add(&loading->reader.report, DIAG_ERROR, &at, node ? node->place : (struct place){0},
-                           "\"%s\" is %zu bytes long, but the path of a Unix socket can have %zu", path, strlen(path), SOCKET_PATH_MAX);
+                           "\"%s\" is %zu bytes long, but the path of a Unix socket can have %zu", path, strlen(path),
+                           SOCKET_PATH_MAX);
 }
 
 static void check_sockets(struct loading *loading) {
@@ -181,8 +184,8 @@ static void daemon_config_freep(struct daemon_config **config) {
 }
 
 /* Return: 0 with what could be read, even where mistakes were counted. */
-static int parse(struct daemon_config **ret, const char *path, const char *text, size_t len, const struct config_overrides *overrides,
-                 struct diags *diags) {
+static int parse(struct daemon_config **ret, const char *path, const char *text, size_t len,
+                 const struct config_overrides *overrides, struct diags *diags) {
         static const struct config_overrides none;
         CLEANUP(daemon_config_freep) struct daemon_config *config = calloc(1, sizeof(*config));
         CLEANUP_FREE char *working_folder = NULL;
@@ -232,7 +235,8 @@ int daemon_config_parse(struct daemon_config **ret, const char *path, const char
         return 0;
 }
 
-int daemon_config_load(struct daemon_config **ret, const char *path, const struct config_overrides *overrides, struct diags *diags) {
+int daemon_config_load(struct daemon_config **ret, const char *path, const struct config_overrides *overrides,
+                       struct diags *diags) {
         CLEANUP(daemon_config_freep) struct daemon_config *config = NULL;
         size_t errors = diags->errors;
         int r = read_and_parse(&config, path, overrides, diags);

@@ -14,8 +14,8 @@
 #include "config/shape.h"
 
 static const char *const capabilities[] = {
-        "append_delegation", "append_labels",    "read_agent",   "read_claims", "read_delegation", "read_headers",
-        "read_labels",       "read_permissions", "read_roles",   "read_subject", "read_teams",     "write_headers",
+        "append_delegation", "append_labels",    "read_agent", "read_claims",  "read_delegation", "read_headers",
+        "read_labels",       "read_permissions", "read_roles", "read_subject", "read_teams",      "write_headers",
 };
 
 static void read_mode(struct reader *reader, const struct at *at, const struct node *entry, struct plugin_entry *ret) {
@@ -38,8 +38,8 @@ static void read_mode(struct reader *reader, const struct at *at, const struct n
                 return;
         }
         if (node->type == NODE_BOOL && !node->boolean) {
-                report_add(&reader->report, DIAG_ERROR, &here, node->place, "YAML reads %s as false; to switch the plugin off write disabled",
-                           node->text);
+                report_add(&reader->report, DIAG_ERROR, &here, node->place,
+                           "YAML reads %s as false; to switch the plugin off write disabled", node->text);
                 return;
         }
         for (int i = 0; i < PLUGIN_MODE_MAX_; i++)
@@ -111,7 +111,8 @@ static void read_capabilities(struct reader *reader, const struct at *at, const 
                 return;
         if (node->type != NODE_LIST) {
                 report_add(&reader->report, DIAG_WARNING, &here, node->place,
-                           "CPEX ignores capabilities that are no list, so the plugin has none; write them in brackets: [read_headers]");
+                           "CPEX ignores capabilities that are no list, so the plugin has none; write them in brackets: "
+                           "[read_headers]");
                 return;
         }
         for (size_t i = 0; i < node->n_items; i++) {

@@ -12,8 +12,8 @@
 #include "config/tree.h"
 
 static int refuse(struct report *report, const char *what, int error, const char *hint) {
-        report_add(report, DIAG_ERROR, NULL, (struct place){0}, "%s%s%s%s%s", what, error ? ": " : "", error ? strerror(error) : "",
-                   hint ? "; " : "", hint ? hint : "");
+        report_add(report, DIAG_ERROR, NULL, (struct place){0}, "%s%s%s%s%s", what, error ? ": " : "",
+                   error ? strerror(error) : "", hint ? "; " : "", hint ? hint : "");
         return -EINVAL;
 }
 

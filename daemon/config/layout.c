@@ -132,7 +132,8 @@ static bool find_folder(struct finding *finding, const char *class_name) {
                         return false;
         } else {
                 if (script->type == NODE_STR && path_climbs(script->text)) {
-                        report_add(report, DIAG_ERROR, &at, place, "\"%s\" leaves the project root; plugins lie inside it", script->text);
+                        report_add(report, DIAG_ERROR, &at, place, "\"%s\" leaves the project root; plugins lie inside it",
+                                   script->text);
                         return false;
                 }
                 if (!value_path(finding->reader, &at, script, &finding->folder))
@@ -158,8 +159,8 @@ static void find_requirements(struct finding *finding, struct plugin_entry *entr
         if (exists(path, S_IFREG))
                 entry->requirements_file = TAKE(path);
         else
-                report_add(&finding->reader->report, DIAG_WARNING, &at, node->place, "there is no file %s; the plugin gets no requirements",
-                           path);
+                report_add(&finding->reader->report, DIAG_WARNING, &at, node->place,
+                           "there is no file %s; the plugin gets no requirements", path);
 }
 
 void layout_find(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,

@@ -49,17 +49,17 @@ static int drop_duplicates(struct report *report, struct node *map, size_t merge
                 sorted[i] = &map->pairs[i];
         qsort(sorted, map->n_pairs, sizeof(struct pair *), compare_pairs);
         for (size_t first = 0, i = 1; i < map->n_pairs; i++) {
-                if (compare_keys(sorted[first]->key, sorted[i]->key) != 0) {
+                struct node *key = sorted[i]->key;
+
+                if (compare_keys(sorted[first]->key, key) != 0) {
                         first = i;
                         continue;
                 }
-                if (sorted[i - 1] >= map->pairs + merged)
-                        report_add(report, DIAG_WARNING, NULL, sorted[i]->key->place,
-                                   "the key \"%s\" stands here for the second time; the first, in line %u, does not count",
-                                   sorted[i]->key->text, sorted[i - 1]->key->place.line);
-                if (sorted[first] >= map->pairs + merged || sorted[i] >= map->pairs + merged)
-                        sorted[first]->key = sorted[i]->key;
-                sorted[first]->value = sorted[i]->value;
+                if (sorted[i - 1] >= map->pairs + merged) /* it stands in this map itself */
+                        report_add(report, DIAG_WARNING, NULL, key->place,
+                                   "the key \"%s\" stands here once more; what it has in line %u does not count", key->text,
+                                   sorted[first]->key->place.line);
+                *sorted[first] = *sorted[i];
                 sorted[i]->key = NULL;
         }
         for (size_t i = 0; i < map->n_pairs; i++)

@@ -8,9 +8,8 @@
 #include "config/model.h"
 
 static const char *const mode_names[PLUGIN_MODE_MAX_] = {
-        [PLUGIN_SEQUENTIAL] = "sequential", [PLUGIN_TRANSFORM] = "transform",
-        [PLUGIN_AUDIT] = "audit",           [PLUGIN_CONCURRENT] = "concurrent",
-        [PLUGIN_DISABLED] = "disabled",     [PLUGIN_FIRE_AND_FORGET] = "fire_and_forget",
+        [PLUGIN_SEQUENTIAL] = "sequential", [PLUGIN_TRANSFORM] = "transform", [PLUGIN_AUDIT] = "audit",
+        [PLUGIN_CONCURRENT] = "concurrent", [PLUGIN_DISABLED] = "disabled",   [PLUGIN_FIRE_AND_FORGET] = "fire_and_forget",
 };
 
 static const char *const on_error_names[ON_ERROR_MAX_] = {

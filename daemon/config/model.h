@@ -120,6 +120,7 @@ struct daemon_config {
         size_t output_bytes;  /* most bytes kept for a peer that does not read */
         unsigned connections; /* hosts connected at once */
         unsigned calls;       /* calls in flight, each connection */
+        int startup_skip;     /* startup_failures: skip */
         usec_t drain_usec;    /* how long calls in flight may take at a stop or after a reload */
 };
 

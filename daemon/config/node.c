@@ -29,8 +29,12 @@ static void put_int(struct buf *buf, const struct node *node) {
 }
 
 static void put_bigint(struct buf *buf, const struct node *node) {
-        uint8_t head[] = {0xc9, (uint8_t)(node->n_bytes >> 24), (uint8_t)(node->n_bytes >> 16), (uint8_t)(node->n_bytes >> 8),
-                          (uint8_t)node->n_bytes, MP_EXT_BIGINT};
+        uint8_t head[] = {0xc9,
+                          (uint8_t)(node->n_bytes >> 24),
+                          (uint8_t)(node->n_bytes >> 16),
+                          (uint8_t)(node->n_bytes >> 8),
+                          (uint8_t)node->n_bytes,
+                          MP_EXT_BIGINT};
 
         buf_append(buf, head, sizeof(head));
         buf_append(buf, node->bytes, node->n_bytes);

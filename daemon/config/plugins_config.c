@@ -37,7 +37,8 @@ static const struct {
 };
 
 static void read_environment(struct loading *loading) {
-        struct reader reader = {.report = {.diags = loading->reader.report.diags, .file = "environment"}, .base = loading->reader.base};
+        struct reader reader = {.report = {.diags = loading->reader.report.diags, .file = "environment"},
+                                .base = loading->reader.base};
 
         for (size_t i = 0; i < ELEMENTS(variables); i++) {
                 const char *value = getenv(variables[i].name);
@@ -110,8 +111,8 @@ static void drop_namesake(struct loading *loading, size_t index) {
                 return;
         if (last->mode != PLUGIN_DISABLED)
                 report_add(&loading->reader.report, config->fail_on_plugin_error ? DIAG_ERROR : DIAG_WARNING, &at,
-                           (struct place){last->line, last->column}, "a plugin of this name stands in line %u already; this one is left out",
-                           first->line);
+                           (struct place){last->line, last->column},
+                           "a plugin of this name stands in line %u already; this one is left out", first->line);
         plugin_entry_done(last);
         config->n_plugins--;
 }
@@ -206,7 +207,8 @@ int plugins_config_parse(struct plugins_config **ret, const struct daemon_config
 int plugins_config_load(struct plugins_config **ret, const struct daemon_config *daemon, struct diags *diags) {
         struct report report = {.diags = diags, .file = daemon->plugins_name};
         CLEANUP_BUF struct buf buf = {0};
-        int r = file_read(&buf, daemon->plugins, "create it (an empty file is a configuration without plugins), or name another with --plugins",
+        int r = file_read(&buf, daemon->plugins,
+                          "create it (an empty file is a configuration without plugins), or name another with --plugins",
                           &report);
 
         if (report.error)

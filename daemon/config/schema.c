@@ -28,19 +28,23 @@ const struct config_key config_keys[] = {
          "The socket for cpexctl. Where only socket.path is given: control.sock beside it."},
         {"control.mode", KEY_MODE, AT(control.mode), 0, 0777, "0600", false, "Its permissions, in octal."},
 
-        {"log.level", KEY_LEVEL, AT(log_level), NO_LIMITS, "info", true, "The least that is logged: error, warning, notice, info or debug."},
+        {"log.level", KEY_LEVEL, AT(log_level), NO_LIMITS, "info", true,
+         "The least that is logged: error, warning, notice, info or debug."},
 
         {"isolation.python", KEY_PROGRAM, AT(isolation.python), NO_LIMITS, "python3", true,
          "The Python, 3.11 or newer, that a plugin runs on: a path, or a name to look up in PATH."},
-        {"isolation.workers.min", KEY_COUNT, AT(isolation.workers_min), 1, 1000, "1", true, "Workers that each plugin always has."},
-        {"isolation.workers.max", KEY_COUNT, AT(isolation.workers_max), 1, 1000, "4", true, "Workers that it gets when calls wait."},
-        {"isolation.max_concurrent", KEY_COUNT, AT(isolation.max_concurrent), 1, 10000, "8", true, "Calls in flight in one worker."},
+        {"isolation.workers.min", KEY_COUNT, AT(isolation.workers_min), 1, 1000, "1", true,
+         "Workers that each plugin always has."},
+        {"isolation.workers.max", KEY_COUNT, AT(isolation.workers_max), 1, 1000, "4", true,
+         "Workers that it gets when calls wait."},
+        {"isolation.max_concurrent", KEY_COUNT, AT(isolation.max_concurrent), 1, 10000, "8", true,
+         "Calls in flight in one worker."},
         {"isolation.queue", KEY_COUNT, AT(isolation.queue), 0, 1000000, "1024", true,
          "Calls of a plugin that may wait for a worker; one more is refused."},
         {"isolation.timeout", KEY_DURATION, AT(isolation.timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC, "30s", true,
          "How long one call of one plugin may take. Goes before plugin_timeout."},
-        {"isolation.startup_timeout", KEY_DURATION, AT(isolation.startup_timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC, "30s", true,
-         "How long a worker may take to start and to initialize its plugin."},
+        {"isolation.startup_timeout", KEY_DURATION, AT(isolation.startup_timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC,
+         "30s", true, "How long a worker may take to start and to initialize its plugin."},
         {"isolation.memory", KEY_BYTES, AT(isolation.memory_bytes), 16u << 20, UINT64_C(1) << 50, "null", true,
          "Address space of a worker, such as 512M or 2G; null: no limit."},
         {"isolation.files", KEY_COUNT, AT(isolation.files), 16, 1048576, "1024", true, "Files that a worker may have open."},
@@ -50,11 +54,13 @@ const struct config_key config_keys[] = {
          "Bytes kept for a host that does not read its answers; beyond, it is disconnected."},
         {"limits.connections", KEY_COUNT, AT(connections), 1, 100000, "1024", true, "Hosts connected at once."},
         {"limits.calls_per_connection", KEY_COUNT, AT(calls), 1, 100000, "1024", true, "Calls of one host in flight."},
+        {"startup_failures", KEY_STARTUP, AT(startup_skip), NO_LIMITS, "closed", true,
+         "closed: calls of a plugin that cannot start fail by its on_error; skip: it is left out, as CPEX does."},
         {"drain_timeout", KEY_DURATION, AT(drain_usec), 0, 86400 * USEC_PER_SEC, "10s", true,
          "How long calls in flight may still take when cpexd stops or reads its configuration anew."},
 
-        {"plugin_settings.plugin_timeout", KEY_DURATION, AT(settings.timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC, "null", true,
-         "Goes before plugin_timeout in plugins.yaml and PLUGINS_PLUGIN_TIMEOUT; null: those count."},
+        {"plugin_settings.plugin_timeout", KEY_DURATION, AT(settings.timeout_usec), USEC_PER_MSEC, 86400 * USEC_PER_SEC, "null",
+         true, "Goes before plugin_timeout in plugins.yaml and PLUGINS_PLUGIN_TIMEOUT; null: those count."},
         {"plugin_settings.execution_pool", KEY_COUNT, AT(settings.execution_pool), 1, 100000, "null", true,
          "How many plugins of the concurrent phase run at once in one call; null: as plugins.yaml says."},
         {"plugin_settings.fail_on_plugin_error", KEY_BOOL, AT(settings.fail_on_plugin_error), NO_LIMITS, "null", true,
@@ -118,7 +124,10 @@ static void read_level(struct reader *reader, const struct at *at, const struct 
                 *target = (enum log_level)level;
 }
 
-static void read_key(struct reader *reader, const struct at *at, const struct node *node, const struct config_key *key, void *target) {
+static const char *const startup_names[] = {"closed", "skip"};
+
+static void read_key(struct reader *reader, const struct at *at, const struct node *node, const struct config_key *key,
+                     void *target) {
         bool flag;
 
         if (node->type == NODE_NULL && str_eq(key->initial, "null")) {
@@ -143,6 +152,9 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
         case KEY_BOOL:
                 if (value_bool(reader, at, node, &flag))
                         *(int *)target = flag;
+                break;
+        case KEY_STARTUP:
+                (void)value_choice(reader, at, node, startup_names, ELEMENTS(startup_names), target);
                 break;
         case KEY_HOOK_POLICY:
                 schema_read_hook_policy(reader, at, node, target);
@@ -241,7 +253,8 @@ static void read_pair(struct reader *reader, const struct at *at, const struct p
                 complain_unknown(reader, at, pair->key, prefix);
 }
 
-void schema_read(struct reader *reader, const struct at *at, const struct node *map, const char *prefix, void *object, size_t offset) {
+void schema_read(struct reader *reader, const struct at *at, const struct node *map, const char *prefix, void *object,
+                 size_t offset) {
         if (map->type == NODE_NULL)
                 return;
         if (map->type != NODE_MAP) {
@@ -253,7 +266,8 @@ void schema_read(struct reader *reader, const struct at *at, const struct node *
 }
 
 void schema_settle_workers(struct reader *reader, const struct at *at, const struct node *isolation, struct isolation *values) {
-        const struct node *workers = node_get(isolation, "workers"), *min = node_get(workers, "min"), *max = node_get(workers, "max");
+        const struct node *workers = node_get(isolation, "workers"), *min = node_get(workers, "min"),
+                          *max = node_get(workers, "max");
         struct at here = {.up = at, .key = "workers"};
 
         if (values->workers_min <= values->workers_max)
@@ -269,7 +283,8 @@ void schema_settle_workers(struct reader *reader, const struct at *at, const str
 
 /* ---- Defaults and the sample ---- */
 
-void schema_read_text(struct reader *reader, const struct at *at, const char *name, const char *text, void *object, size_t offset) {
+void schema_read_text(struct reader *reader, const struct at *at, const char *name, const char *text, void *object,
+                      size_t offset) {
         CLEANUP_TREE struct tree *tree = NULL;
         struct node node = {.type = NODE_NULL};
         int r = tree_parse(&tree, text, strlen(text), &reader->report);
@@ -318,7 +333,8 @@ void config_describe(FILE *file) {
         const char *before = "";
 
         fputs("# Settings of cpexd. Every key stands here with its default; remove the # before a key, and before those that it\n"
-              "# lies in, to change it. Paths are relative to the folder of this file. Times: 30, 0.5, 500ms, 5s, 2m; sizes: 512M, 1G.\n"
+              "# lies in, to change it. Paths are relative to the folder of this file. Times: 30, 0.5, 500ms, 5s, 2m; sizes: "
+              "512M, 1G.\n"
               "# Plugins are configured in plugins.yaml; each entry there may hold its own `isolation:`.\n",
               file);
         for (size_t i = 0; i < n_config_keys; before = config_keys[i++].name)

@@ -19,6 +19,7 @@ enum key_type {
         KEY_BYTES,
         KEY_DURATION,
         KEY_BOOL,
+        KEY_STARTUP,
         KEY_HOOK_POLICY,
         KEY_HOOK_POLICIES,
 };

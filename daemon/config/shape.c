@@ -13,23 +13,22 @@
 #define K SHAPE_KEPT
 
 static const struct shape_field client_tls_fields[] = {
-        {"certfile", SHAPE_TEXT, N, 0, NULL},         {"keyfile", SHAPE_TEXT, N, 0, NULL},
-        {"ca_bundle", SHAPE_TEXT, N, 0, NULL},        {"keyfile_password", SHAPE_TEXT, N, 0, NULL},
-        {"verify", SHAPE_BOOL, 0, 0, NULL},           {"check_hostname", SHAPE_BOOL, 0, 0, NULL},
+        {"certfile", SHAPE_TEXT, N, 0, NULL},  {"keyfile", SHAPE_TEXT, N, 0, NULL},
+        {"ca_bundle", SHAPE_TEXT, N, 0, NULL}, {"keyfile_password", SHAPE_TEXT, N, 0, NULL},
+        {"verify", SHAPE_BOOL, 0, 0, NULL},    {"check_hostname", SHAPE_BOOL, 0, 0, NULL},
 };
 static const struct shape client_tls = SHAPE(client_tls_fields);
 
 static const struct shape_field grpc_tls_fields[] = {
-        {"certfile", SHAPE_TEXT, N, 0, NULL},  {"keyfile", SHAPE_TEXT, N, 0, NULL},
-        {"ca_bundle", SHAPE_TEXT, N, 0, NULL}, {"keyfile_password", SHAPE_TEXT, N, 0, NULL},
-        {"verify", SHAPE_BOOL, 0, 0, NULL},
+        {"certfile", SHAPE_TEXT, N, 0, NULL},         {"keyfile", SHAPE_TEXT, N, 0, NULL}, {"ca_bundle", SHAPE_TEXT, N, 0, NULL},
+        {"keyfile_password", SHAPE_TEXT, N, 0, NULL}, {"verify", SHAPE_BOOL, 0, 0, NULL},
 };
 static const struct shape grpc_tls = SHAPE(grpc_tls_fields);
 
 static const struct shape_field server_tls_fields[] = {
-        {"certfile", SHAPE_TEXT, N, 0, NULL},       {"keyfile", SHAPE_TEXT, N, 0, NULL},
-        {"ca_bundle", SHAPE_TEXT, N, 0, NULL},      {"keyfile_password", SHAPE_TEXT, N, 0, NULL},
-        {"ssl_cert_reqs", SHAPE_INT, 0, 0, NULL},   {"client_auth", SHAPE_TEXT, 0, 0, NULL},
+        {"certfile", SHAPE_TEXT, N, 0, NULL},     {"keyfile", SHAPE_TEXT, N, 0, NULL},
+        {"ca_bundle", SHAPE_TEXT, N, 0, NULL},    {"keyfile_password", SHAPE_TEXT, N, 0, NULL},
+        {"ssl_cert_reqs", SHAPE_INT, 0, 0, NULL}, {"client_auth", SHAPE_TEXT, 0, 0, NULL},
 };
 static const struct shape server_tls = SHAPE(server_tls_fields);
 
@@ -75,8 +74,8 @@ static const struct shape_field unix_server_fields[] = {
 };
 static const struct shape unix_server = SHAPE(unix_server_fields);
 
-#define TEMPLATE_FIELDS(name_)                                                                                                    \
-        {name_, SHAPE_TEXT, R, 0, NULL}, {"fields", SHAPE_TEXTS, N, 0, NULL}, {"result", SHAPE_BOOL, 0, 0, NULL},                 \
+#define TEMPLATE_FIELDS(name_)                                                                                    \
+        {name_, SHAPE_TEXT, R, 0, NULL}, {"fields", SHAPE_TEXTS, N, 0, NULL}, {"result", SHAPE_BOOL, 0, 0, NULL}, \
                 {"context", SHAPE_TEXTS, N, 0, NULL}, {"extensions", SHAPE_MAP, N, 0, NULL},
 
 static const struct shape_field tool_template_fields[] = {TEMPLATE_FIELDS("tool_name")};

@@ -362,7 +362,8 @@ static int on_alias(struct builder *builder, const yaml_event_t *event) {
         builder->alias_nodes += anchor->node->weight;
         builder->alias_bytes += anchor->node->weight_bytes;
         if (builder->alias_nodes > TREE_ALIAS_NODES_MAX || builder->alias_bytes > TREE_ALIAS_BYTES_MAX)
-                return refuse(builder, place, "the aliases of this file stand for more than %u values or %u bytes; write it without",
+                return refuse(builder, place,
+                              "the aliases of this file stand for more than %u values or %u bytes; write it without",
                               TREE_ALIAS_NODES_MAX, TREE_ALIAS_BYTES_MAX);
         if (builder->depth + anchor->node->height > TREE_DEPTH_MAX)
                 return refuse(builder, place, "nested deeper than %d levels", TREE_DEPTH_MAX);
@@ -427,7 +428,8 @@ static int on_event(struct builder *builder, const yaml_event_t *event) {
         switch (event->type) {
         case YAML_DOCUMENT_START_EVENT:
                 if (builder->documents++ > 0)
-                        return refuse(builder, place_of(builder, &event->start_mark), "a second document begins here; the file may hold one");
+                        return refuse(builder, place_of(builder, &event->start_mark),
+                                      "a second document begins here; the file may hold one");
                 return 0;
         case YAML_ALIAS_EVENT:
                 return on_alias(builder, event);
@@ -451,10 +453,11 @@ static int refuse_syntax(struct builder *builder, const yaml_parser_t *parser) {
         if (parser->error == YAML_MEMORY_ERROR)
                 return -ENOMEM;
         if (parser->error == YAML_READER_ERROR) /* comes without a mark, for the reader is ahead of the parser */
-                return refuse(builder, template_origin(builder->template, template_place(builder->template, parser->problem_offset)),
+                return refuse(builder,
+                              template_origin(builder->template, template_place(builder->template, parser->problem_offset)),
                               "not YAML: %s", problem);
-        return refuse(builder, place_of(builder, &parser->problem_mark), "not YAML: %s%s%s", parser->context ? parser->context : "",
-                      parser->context ? ": " : "", problem);
+        return refuse(builder, place_of(builder, &parser->problem_mark), "not YAML: %s%s%s",
+                      parser->context ? parser->context : "", parser->context ? ": " : "", problem);
 }
 
 static int build(struct builder *builder) {

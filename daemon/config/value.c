@@ -38,7 +38,8 @@ bool value_text(struct reader *reader, const struct at *at, const struct node *n
         char *copy;
 
         if (node->type != NODE_STR)
-                return value_refuse(reader, at, node, node->text && node->type != NODE_NULL ? "a text (put it in quotes)" : "a text");
+                return value_refuse(reader, at, node,
+                                    node->text && node->type != NODE_NULL ? "a text (put it in quotes)" : "a text");
         if (memchr(node->text, '\0', node->text_len))
                 return value_refuse(reader, at, node, "a text without NUL characters");
         copy = strdup(node->text);
@@ -62,7 +63,8 @@ static bool text_is_int(const char *text, size_t len, int64_t *ret) {
         if (i < len && (text[i] == '-' || text[i] == '+'))
                 digits[n++] = text[i++];
         for (; i < len && text[i] != '.'; i++) {
-                if (text[i] == '_' && i > 0 && isdigit((unsigned char)text[i - 1]) && i + 1 < len && isdigit((unsigned char)text[i + 1]))
+                if (text[i] == '_' && i > 0 && isdigit((unsigned char)text[i - 1]) && i + 1 < len &&
+                    isdigit((unsigned char)text[i + 1]))
                         continue;
                 if (!isdigit((unsigned char)text[i]) || n + 1 >= sizeof(digits))
                         return false;
@@ -94,8 +96,8 @@ bool value_int(struct reader *reader, const struct at *at, const struct node *no
         }
         if (node->type == NODE_STR && text_is_int(node->text, node->text_len, ret))
                 return true;
-        return value_refuse(reader, at, node, node->type == NODE_INT || node->type == NODE_BIGINT ? "a whole number of 64 bits"
-                                                                                                : "a whole number");
+        return value_refuse(reader, at, node,
+                            node->type == NODE_INT || node->type == NODE_BIGINT ? "a whole number of 64 bits" : "a whole number");
 }
 
 bool value_bool(struct reader *reader, const struct at *at, const struct node *node, bool *ret) {
@@ -164,7 +166,8 @@ bool value_texts(struct reader *reader, const struct at *at, const struct node *
         return true;
 }
 
-bool value_choice(struct reader *reader, const struct at *at, const struct node *node, const char *const *names, size_t n, int *ret) {
+bool value_choice(struct reader *reader, const struct at *at, const struct node *node, const char *const *names, size_t n,
+                  int *ret) {
         CLEANUP_BUF struct buf buf = {0};
         CLEANUP_FREE char *text = NULL;
         const char *meant;
@@ -227,8 +230,9 @@ struct unit {
 };
 
 static const struct unit byte_units[] = {{"G", 1u << 30}, {"M", 1u << 20}, {"K", 1u << 10}, {"", 1}};
-static const struct unit time_units[] = {{"h", 3600 * USEC_PER_SEC}, {"m", 60 * USEC_PER_SEC}, {"s", USEC_PER_SEC},
-                                         {"ms", USEC_PER_MSEC},       {"us", 1},               {"", USEC_PER_SEC}};
+static const struct unit time_units[] = {
+        {"h", 3600 * USEC_PER_SEC}, {"m", 60 * USEC_PER_SEC}, {"s", USEC_PER_SEC}, {"ms", USEC_PER_MSEC}, {"us", 1},
+        {"", USEC_PER_SEC}};
 
 /* "1.5s": a plain decimal number, then a unit. */
 static bool text_is_amount(const struct node *node, const struct unit *units, size_t n, uint64_t *ret) {

@@ -22,6 +22,16 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
 
 /* ---- Selection ---- */
 
+/* Return: whether CPEX would have this plugin registered for the hook: it started, and has the method. */
+static bool is_registered(const struct plugin *plugin, const struct hook *hook) {
+        size_t n = pool_registered_hooks(plugin->pool);
+
+        for (size_t i = 0; i < n && pool_state(plugin->pool) != POOL_FAILED; i++)
+                if (str_eq(plugin->entry->hooks.items[i], hook->name))
+                        return true;
+        return false;
+}
+
 static bool is_selected(const struct plugin *plugin, const struct request *in) {
         if (in->plugin.len > 0 && !mp_eq_str(in->plugin, plugin->entry->name))
                 return false;
@@ -30,16 +40,22 @@ static bool is_selected(const struct plugin *plugin, const struct request *in) {
 
 static void select_turns(struct invocation *invocation) {
         const struct hook *hook = invocation->hook;
+        bool skip = invocation->generation->daemon->startup_skip, anybody = false;
 
         for (size_t i = 0; hook && i < hook->phase_start[PHASE_MAX_]; i++) {
                 struct turn *turn = &invocation->turns[invocation->n_turns];
 
+                if (skip && !is_registered(hook->plugins[i], hook))
+                        continue;
+                anybody = true;
                 if (!is_selected(hook->plugins[i], &invocation->in))
                         continue;
                 turn->invocation = invocation;
                 turn->plugin = hook->plugins[i];
                 invocation->n_turns++;
         }
+        if (!anybody)
+                invocation->hook = NULL;
 }
 
 static enum phase turn_phase(const struct turn *turn) {
@@ -207,8 +223,8 @@ bool invocation_start(struct invocation **ret, struct generation *generation, st
         }
         invocation->on_done = on_done;
         invocation->data = data;
-        check_size(invocation);
         select_turns(invocation);
+        check_size(invocation);
         *ret = invocation;
         advance(invocation);
         return true;

@@ -112,12 +112,15 @@ const char *request_parse(struct mp params, struct request *ret) {
         static const uint8_t nil[] = {0xc0};
         struct request request = {.payload = {nil, sizeof(nil)}};
         const char *wrong = read_fields(params, request_fields, ELEMENTS(request_fields), &request);
+        struct mp payload;
         struct mp_cur cur;
 
         if (wrong)
                 return wrong;
         if (request.hook.len == 0)
                 return "hook: is required";
+        if (!mp_map_get(params, "payload", &payload))
+                return "payload: is required; nil is an empty one";
         cur = mp_cur(request.hook);
         (void)mp_read_str(&cur, &request.hook);
         if (request.context.len == 0)

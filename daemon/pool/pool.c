@@ -33,6 +33,7 @@ struct pool {
         enum pool_state state;
         bool settled_told, closing, closed_told, disabled;
         char *error, *missing_hook;
+        size_t n_registered; /* hooks of the entry before the first missing one */
 
         struct venv_job *job;
         char *python, *fingerprint; /* NULL: the venv is not there yet */
@@ -233,6 +234,9 @@ static void note_missing_hooks(struct pool *pool, struct mp answer) {
                 log_write(LOG_LEVEL_WARNING, &scope, "%s", sentence ? sentence : "a hook has no usable method");
                 if (!pool->missing_hook)
                         pool->missing_hook = TAKE(sentence);
+                for (size_t i = 0; i < pool->n_registered; i++)
+                        if (mp_eq_str(hook, pool->entry->hooks.items[i]))
+                                pool->n_registered = i;
         }
 }
 
@@ -461,6 +465,7 @@ int pool_new(struct pool **ret, struct event_base *base, const struct plugin_ent
         pool->settled = settled;
         pool->settled_data = data;
         pool->backoff_usec = BACKOFF_MIN_USEC;
+        pool->n_registered = entry->hooks.n;
         TAILQ_INIT(&pool->waiting);
         pool->workers = calloc(entry->isolation.workers_max, sizeof(*pool->workers));
         pool->work = event_new(base, -1, 0, on_work, pool);
@@ -533,6 +538,10 @@ const char *pool_error(const struct pool *pool) {
 
 const char *pool_missing_hook(const struct pool *pool) {
         return pool->missing_hook;
+}
+
+size_t pool_registered_hooks(const struct pool *pool) {
+        return pool->n_registered;
 }
 
 const char *pool_python(const struct pool *pool) {

@@ -56,6 +56,9 @@ const char *pool_error(const struct pool *pool); /* why it failed; NULL: it has 
 /* Why one of the plugin's hooks has no usable method, as CPEX words it; NULL: all have. */
 const char *pool_missing_hook(const struct pool *pool);
 
+/* Return: how many of the entry's hooks CPEX would have registered: those before the first without a usable method. */
+size_t pool_registered_hooks(const struct pool *pool);
+
 /* The venv's interpreter and fingerprint; NULL while there is none. */
 const char *pool_python(const struct pool *pool);
 const char *pool_fingerprint(const struct pool *pool);

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+static char *format_line(const char *format, va_list args) PRINTF_LIKE(1, 0);
 static char *format_line(const char *format, va_list args) {
         char *text;
 

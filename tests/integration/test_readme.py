@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -47,6 +48,7 @@ def test_commands(tmp_path):
 def test_plugins_yaml_example_is_valid(tmp_path):
     (example,) = blocks("yaml")
     (tmp_path / "plugins.yaml").write_text(example)
+    shutil.copytree(ROOT / "conf" / "plugins", tmp_path / "plugins")
     (tmp_path / "cpexd.yaml").write_text("plugins: plugins.yaml\n")
     done = subprocess.run([BUILD / "cpexd", "-c", tmp_path / "cpexd.yaml", "--check"], capture_output=True, text=True)
     said = done.stdout + done.stderr

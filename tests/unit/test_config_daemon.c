@@ -85,8 +85,9 @@ static void test_ordinary_users_have_folders_of_their_own(void **state) {
         assert_string_equal(f.config->socket.path, "/run/user/7/cpexd/cpexd.sock");
         assert_string_equal(f.config->cache_dir, "/home/test/.cache/cpexd");
         assert_int_equal(without.result, -EINVAL);
-        assert_string_equal(without.diags.items[0].text,
-                            "/etc/x/c.yaml: socket.path: no default, for XDG_RUNTIME_DIR is not set; set it, or give socket.path");
+        assert_string_equal(
+                without.diags.items[0].text,
+                "/etc/x/c.yaml: socket.path: no default, for XDG_RUNTIME_DIR is not set; set it, or give socket.path");
 }
 
 static void test_paths(void **state) {
@@ -144,21 +145,29 @@ static void assert_taken(const char *text) {
 static void test_ranges_are_exact(void **state) {
         (void)state;
         assert_taken("isolation: {workers: {min: 1, max: 1000}, max_concurrent: 10000, queue: 0}");
-        assert_refused("isolation: {workers: {min: 0}}", "/etc/x/c.yaml:1:28: isolation.workers.min: expected 1 to 1000, found 0");
-        assert_refused("isolation: {workers: {max: 1001}}", "/etc/x/c.yaml:1:28: isolation.workers.max: expected 1 to 1000, found 1001");
+        assert_refused("isolation: {workers: {min: 0}}",
+                       "/etc/x/c.yaml:1:28: isolation.workers.min: expected 1 to 1000, found 0");
+        assert_refused("isolation: {workers: {max: 1001}}",
+                       "/etc/x/c.yaml:1:28: isolation.workers.max: expected 1 to 1000, found 1001");
         assert_taken("limits: {frame_bytes: 1G, output_bytes: 4096}");
-        assert_refused("limits: {frame_bytes: 1073741825}", "/etc/x/c.yaml:1:23: limits.frame_bytes: expected 4K to 1G, found 1073741825");
+        assert_refused("limits: {frame_bytes: 1073741825}",
+                       "/etc/x/c.yaml:1:23: limits.frame_bytes: expected 4K to 1G, found 1073741825");
         assert_refused("limits: {frame_bytes: 4095}", "/etc/x/c.yaml:1:23: limits.frame_bytes: expected 4K to 1G, found 4095");
         assert_taken("drain_timeout: 0");
         assert_taken("isolation: {timeout: 0.001}");
-        assert_refused("isolation: {timeout: 0.0009}", "/etc/x/c.yaml:1:22: isolation.timeout: expected 1ms to 24h, found 0.0009");
-        assert_refused("isolation: {timeout: -1}", "/etc/x/c.yaml:1:22: isolation.timeout: expected a time such as 30 (seconds), 0.5, 500ms, "
-                                                   "5s or 2m, found -1");
-        assert_refused("socket: {mode: 660}", "/etc/x/c.yaml:1:16: socket.mode: expected an octal mode with a leading zero, such as 0660, "
-                                              "found 660");
-        assert_refused("socket: {mode: 01000}", "/etc/x/c.yaml:1:16: socket.mode: expected an octal mode from 0 to 0777, found 01000");
-        assert_refused("log: {level: warn}", "/etc/x/c.yaml:1:14: log.level: unknown value \"warn\"; allowed: error, warning, notice, info, "
-                                             "debug");
+        assert_refused("isolation: {timeout: 0.0009}",
+                       "/etc/x/c.yaml:1:22: isolation.timeout: expected 1ms to 24h, found 0.0009");
+        assert_refused("isolation: {timeout: -1}",
+                       "/etc/x/c.yaml:1:22: isolation.timeout: expected a time such as 30 (seconds), 0.5, 500ms, "
+                       "5s or 2m, found -1");
+        assert_refused("socket: {mode: 660}",
+                       "/etc/x/c.yaml:1:16: socket.mode: expected an octal mode with a leading zero, such as 0660, "
+                       "found 660");
+        assert_refused("socket: {mode: 01000}",
+                       "/etc/x/c.yaml:1:16: socket.mode: expected an octal mode from 0 to 0777, found 01000");
+        assert_refused("log: {level: warn}",
+                       "/etc/x/c.yaml:1:14: log.level: unknown value \"warn\"; allowed: error, warning, notice, info, "
+                       "debug");
         assert_refused("- a", "/etc/x/c.yaml:1:1: expected a map, found a list");
         assert_refused("limits: 5", "/etc/x/c.yaml:1:9: limits: expected a map, found 5");
         assert_taken("limits:\nsocket:\n");
@@ -183,7 +192,8 @@ static void test_unknown_keys_are_warnings(void **state) {
         assert_int_equal(f.result, 0);
         assert_int_equal(f.diags.n, 3);
         assert_string_equal(f.diags.items[0].text, "/etc/x/c.yaml:1:1: unknown key \"sokcet\"; did you mean \"socket\"?");
-        assert_string_equal(f.diags.items[1].text, "/etc/x/c.yaml:2:23: isolation.workers: unknown key \"mim\"; did you mean \"min\"?");
+        assert_string_equal(f.diags.items[1].text,
+                            "/etc/x/c.yaml:2:23: isolation.workers: unknown key \"mim\"; did you mean \"min\"?");
         assert_string_equal(f.diags.items[2].text, "/etc/x/c.yaml:3:1: unknown key 7; it is ignored");
 }
 
@@ -199,8 +209,9 @@ static void test_files_that_are_not_there(void **state) {
         assert_null(daemon);
         assert_null(plugins);
         assert_int_equal(diags.n, 2);
-        assert_string_equal(diags.items[0].text, "/nonexistent/cpexd.yaml: cannot be read: No such file or directory; create it, or start "
-                                                 "without -c for the defaults");
+        assert_string_equal(diags.items[0].text,
+                            "/nonexistent/cpexd.yaml: cannot be read: No such file or directory; create it, or start "
+                            "without -c for the defaults");
         assert_string_equal(diags.items[1].text,
                             "/nonexistent/plugins.yaml: cannot be read: No such file or directory; create it (an empty file is a "
                             "configuration without plugins), or name another with --plugins");

@@ -11,7 +11,7 @@
 
 #include "config/load.h"
 
-static long left = -1; /* allocations that still succeed; negative: all */
+static long left = -1;        /* allocations that still succeed; negative: all */
 static bool failed, for_good; /* after the first failure: all that follow fail too */
 
 static bool fails(void) {
@@ -57,16 +57,18 @@ char *__wrap_strndup(const char *text, size_t len) {
         return fails() ? NULL : __real_strndup(text, len);
 }
 
-static const char daemon_text[] = "plugins: p.yaml\nproject_root: /\nlog: {level: debug}\nisolation: {python: ./x, memory: 1G, timeout: '5s'}\n"
-                                  "unknown: {{ env.HOME | default('x') }}\n"
-                                  "plugin_settings: {hook_policies: {a: [x, y], b: {writable_fields: [z]}}}\n";
+static const char daemon_text[] =
+        "plugins: p.yaml\nproject_root: /\nlog: {level: debug}\nisolation: {python: ./x, memory: 1G, timeout: '5s'}\n"
+        "unknown: {{ env.HOME | default('x') }}\n"
+        "plugin_settings: {hook_policies: {a: [x, y], b: {writable_fields: [z]}}}\n";
 
-static const char plugins_text[] = "base: &base {class_name: etc.b.C, script_path: /etc, requirements_file: passwd, big: 99999999999999999999}\n"
-                                   "plugins:\n"
-                                   "  - {name: a, kind: isolated_venv, hooks: [x, y], tags: [t], config: {<<: *base, big: !!binary aGk=}}\n"
-                                   "  - {name: a, kind: isolated_venv, version: '1', description: d, config: *base, isolation: {python: q}}\n"
-                                   "  - {name: b, kind: isolated_venv, config: *base, capabilities: [read_agent], conditions: [{tools: [t]}]}\n"
-                                   "plugin_dirs: [etc, var]\nplugin_settings: {plugin_timeout: 1.5, hook_policies: {c: [x]}}\n";
+static const char plugins_text[] =
+        "base: &base {class_name: etc.b.C, script_path: /etc, requirements_file: passwd, big: 99999999999999999999}\n"
+        "plugins:\n"
+        "  - {name: a, kind: isolated_venv, hooks: [x, y], tags: [t], config: {<<: *base, big: !!binary aGk=}}\n"
+        "  - {name: a, kind: isolated_venv, version: '1', description: d, config: *base, isolation: {python: q}}\n"
+        "  - {name: b, kind: isolated_venv, config: *base, capabilities: [read_agent], conditions: [{tools: [t]}]}\n"
+        "plugin_dirs: [etc, var]\nplugin_settings: {plugin_timeout: 1.5, hook_policies: {c: [x]}}\n";
 
 static int load(const char *plugins) {
         struct config_overrides overrides = {.socket = "/run/x/s"};

@@ -40,9 +40,11 @@ static void make(const char *path, bool folder) {
 }
 
 static int set_up(void **state) {
-        static const char *const folders[] = {"plugins", "plugins/seed", "plugins/seed/seed", "plugins/flat", "plugins/both", "plugins/file"};
-        static const char *const files[] = {"plugins/seed/requirements.txt", "plugins/seed/seed/plugin.py", "plugins/flat/plugin.py",
-                                            "plugins/both/plugin.py",        "plugins/both/both.py",        "plugins/file/single.py"};
+        static const char *const folders[] = {"plugins",      "plugins/seed", "plugins/seed/seed",
+                                              "plugins/flat", "plugins/both", "plugins/file"};
+        static const char *const files[] = {"plugins/seed/requirements.txt", "plugins/seed/seed/plugin.py",
+                                            "plugins/flat/plugin.py",        "plugins/both/plugin.py",
+                                            "plugins/both/both.py",          "plugins/file/single.py"};
 
         (void)state;
         if (!mkdtemp(root))
@@ -68,7 +70,8 @@ static struct fixture parse_with(const char *cpexd_yaml, const char *text) {
         struct config_overrides overrides = {.plugins = path, .socket = "/run/a", .control = "/run/b"};
 
         setenv("HOME", "/home/test", 1);
-        assert_int_equal(daemon_config_parse(&fixture.daemon, NULL, cpexd_yaml, strlen(cpexd_yaml), &overrides, &fixture.diags), 0);
+        assert_int_equal(daemon_config_parse(&fixture.daemon, NULL, cpexd_yaml, strlen(cpexd_yaml), &overrides, &fixture.diags),
+                         0);
         free(fixture.daemon->plugins_name);
         fixture.daemon->plugins_name = strdup("p.yaml");
         fixture.result = plugins_config_parse(&fixture.config, fixture.daemon, text, strlen(text), &fixture.diags);
@@ -178,7 +181,8 @@ static void test_every_mistake_in_one_run(void **state) {
         assert_null(f.config);
         ASSERT_DIAGS(
                 &f, "p.yaml:2:11: plugins[0].name: expected a text (put it in quotes), found 5",
-                "p.yaml:4:11: plugins[0].mode: unknown value \"transfrom\"; did you mean \"transform\"? allowed: sequential, transform, "
+                "p.yaml:4:11: plugins[0].mode: unknown value \"transfrom\"; did you mean \"transform\"? allowed: sequential, "
+                "transform, "
                 "audit, concurrent, fire_and_forget, disabled",
                 "p.yaml:5:5: plugins[0]: unknown key \"hoks\"; did you mean \"hooks\"?",
                 "p.yaml:6:15: plugins[0].priority: expected a whole number, found 1.5",
@@ -189,7 +193,8 @@ static void test_every_mistake_in_one_run(void **state) {
                 "append_delegation, append_labels, read_agent, read_claims, read_delegation, read_headers, read_labels, "
                 "read_permissions, read_roles, read_subject, read_teams, write_headers",
                 "p.yaml:10:32: plugins[0].isolation.workers: min (5) is more than max (2)",
-                "p.yaml:10:53: plugins[0].isolation.timeout: expected a time such as 30 (seconds), 0.5, 500ms, 5s or 2m, found \"5 "
+                "p.yaml:10:53: plugins[0].isolation.timeout: expected a time such as 30 (seconds), 0.5, 500ms, 5s or 2m, found "
+                "\"5 "
                 "minutes\"",
                 "p.yaml:10:72: plugins[0].isolation.memory: expected 16M to 1048576G, found \"1M\"",
                 "p.yaml:11:26: plugins[0].config.class_name: \"a..b\" is not of the form package.module.Class",
@@ -254,7 +259,8 @@ static void test_names_that_stand_twice(void **state) {
 static void assert_layout(const char *config, const char *script_path) {
         char yaml[512];
 
-        (void)snprintf(yaml, sizeof(yaml), "plugin_dirs: [plugins]\nplugins: [{name: a, kind: isolated_venv, config: %s}]", config);
+        (void)snprintf(yaml, sizeof(yaml), "plugin_dirs: [plugins]\nplugins: [{name: a, kind: isolated_venv, config: %s}]",
+                       config);
         PARSE(f, yaml);
         assert_int_equal(f.result, 0);
         assert_path(f.config->plugins[0].script_path, script_path);
@@ -274,32 +280,39 @@ static void test_layouts(void **state) {
 }
 
 static void test_layouts_that_are_none(void **state) {
-        PARSE(f, "plugins:\n"
-                 "  - {name: a, kind: isolated_venv, config: {class_name: a.B}}\n"
-                 "  - {name: b, kind: isolated_venv, config: {class_name: a.B, script_path: plugins/../../x}}\n"
-                 "  - {name: c, kind: isolated_venv, config: {class_name: 1.B, script_path: plugins}}\n"
-                 "  - {name: d, kind: isolated_venv}\n"
-                 "  - {name: e, kind: isolated_venv, config: {class_name: a.B, script_path: plugins, requirements_file: no.txt}}\n");
+        PARSE(f,
+              "plugins:\n"
+              "  - {name: a, kind: isolated_venv, config: {class_name: a.B}}\n"
+              "  - {name: b, kind: isolated_venv, config: {class_name: a.B, script_path: plugins/../../x}}\n"
+              "  - {name: c, kind: isolated_venv, config: {class_name: 1.B, script_path: plugins}}\n"
+              "  - {name: d, kind: isolated_venv}\n"
+              "  - {name: e, kind: isolated_venv, config: {class_name: a.B, script_path: plugins, requirements_file: no.txt}}\n");
         char message[256];
 
         (void)state;
         (void)snprintf(message, sizeof(message),
-                       "p.yaml:6:103: plugins[4] \"e\": config.requirements_file: there is no file %s/plugins/no.txt; the plugin gets no "
+                       "p.yaml:6:103: plugins[4] \"e\": config.requirements_file: there is no file %s/plugins/no.txt; the plugin "
+                       "gets no "
                        "requirements",
                        root);
-        ASSERT_DIAGS(&f, "p.yaml:2:44: plugins[0] \"a\": config: script_path is missing; give the plugin's folder, or the folder of all plugins as plugin_dirs",
-                     "p.yaml:3:75: plugins[1] \"b\": config.script_path: \"plugins/../../x\" leaves the project root; plugins lie inside it",
-                     "p.yaml:4:57: plugins[2] \"c\": config.class_name: \"1.B\" is not of the form package.module.Class",
-                     "p.yaml:5:5: plugins[3] \"d\": config.class_name is missing; give the plugin's class as package.module.Class",
-                     message);
+        ASSERT_DIAGS(
+                &f,
+                "p.yaml:2:44: plugins[0] \"a\": config: script_path is missing; give the plugin's folder, or the folder of all "
+                "plugins as plugin_dirs",
+                "p.yaml:3:75: plugins[1] \"b\": config.script_path: \"plugins/../../x\" leaves the project root; plugins lie "
+                "inside it",
+                "p.yaml:4:57: plugins[2] \"c\": config.class_name: \"1.B\" is not of the form package.module.Class",
+                "p.yaml:5:5: plugins[3] \"d\": config.class_name is missing; give the plugin's class as package.module.Class",
+                message);
 }
 
 static void test_isolation_of_an_entry(void **state) {
         CLEANUP(fixture_done)
-        struct fixture f = parse_with("isolation: {workers: {min: 2, max: 3}, memory: 1G, queue: 5}",
-                                      "plugins:\n"
-                                      "  - {name: a, kind: isolated_venv, isolation: {workers: {max: 1}, memory: null, timeout: 500ms}, " SEED "}\n"
-                                      "  - {name: b, kind: isolated_venv, isolation: {workers: {min: 9}, python: venv/bin/python}, " SEED "}\n");
+        struct fixture f = parse_with(
+                "isolation: {workers: {min: 2, max: 3}, memory: 1G, queue: 5}",
+                "plugins:\n"
+                "  - {name: a, kind: isolated_venv, isolation: {workers: {max: 1}, memory: null, timeout: 500ms}, " SEED "}\n"
+                "  - {name: b, kind: isolated_venv, isolation: {workers: {min: 9}, python: venv/bin/python}, " SEED "}\n");
         const struct isolation *a, *b;
         struct mp ignored;
 
@@ -316,15 +329,18 @@ static void test_isolation_of_an_entry(void **state) {
         assert_int_equal(b->memory_bytes, 1 << 30);
         assert_int_equal(b->queue, 5);
         assert_path(b->python, "venv/bin/python");
-        assert_false(mp_map_get((struct mp){f.config->plugins[0].entry.data, f.config->plugins[0].entry.len}, "isolation", &ignored));
+        assert_false(
+                mp_map_get((struct mp){f.config->plugins[0].entry.data, f.config->plugins[0].entry.len}, "isolation", &ignored));
 }
 
-#define SETTINGS "plugin_settings: {plugin_timeout: 5, default_hook_policy: deny, hook_policies: {a: [x], b: {writable_fields: [y]}}}\n"
+#define SETTINGS \
+        "plugin_settings: {plugin_timeout: 5, default_hook_policy: deny, hook_policies: {a: [x], b: {writable_fields: [y]}}}\n"
 #define ONE "plugins: [{name: a, kind: isolated_venv, " SEED "}]\n"
 
 static void test_settings_by_weight(void **state) {
         CLEANUP(fixture_done)
-        struct fixture ours = parse_with("plugin_settings: {plugin_timeout: 7, default_hook_policy: allow, hook_policies: {a: [z]}}", SETTINGS ONE);
+        struct fixture ours = parse_with(
+                "plugin_settings: {plugin_timeout: 7, default_hook_policy: allow, hook_policies: {a: [z]}}", SETTINGS ONE);
         CLEANUP(fixture_done)
         struct fixture direct = parse_with("isolation: {timeout: 9}", SETTINGS ONE);
 
@@ -347,7 +363,8 @@ static void test_settings_by_weight(void **state) {
         assert_true(file.config->default_deny);
         assert_true(file.config->fail_on_plugin_error);
         assert_int_equal(environment.config->plugins[0].isolation.timeout_usec, 3 * USEC_PER_SEC);
-        ASSERT_DIAGS(&bad, "environment: PLUGINS_PLUGIN_TIMEOUT: expected a time such as 30 (seconds), 0.5, 500ms, 5s or 2m, found \"soon\"");
+        ASSERT_DIAGS(&bad, "environment: PLUGINS_PLUGIN_TIMEOUT: expected a time such as 30 (seconds), 0.5, 500ms, 5s or 2m, "
+                           "found \"soon\"");
 }
 
 static void test_blocks_for_others(void **state) {
@@ -364,7 +381,8 @@ static void test_blocks_for_others(void **state) {
         (void)state;
         assert_int_equal(f.result, 0);
         assert_int_equal(f.config->plugins[0].capabilities.n, 0);
-        ASSERT_DIAGS(&f, "p.yaml:5:19: plugins[0] \"a\": capabilities: CPEX ignores capabilities that are no list, so the plugin has none; write "
+        ASSERT_DIAGS(&f, "p.yaml:5:19: plugins[0] \"a\": capabilities: CPEX ignores capabilities that are no list, so the plugin "
+                         "has none; write "
                          "them in brackets: [read_headers]");
 }
 

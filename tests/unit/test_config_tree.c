@@ -81,7 +81,8 @@ static void test_integers_as_pyyaml(void **state) {
 }
 
 static void test_other_scalars_as_pyyaml(void **state) {
-        static const char *const texts[] = {"08", "0o10", "1e3", "1:60", "y", "nULL", "0:30", "'7'", "\"no\"", "!!str 7", "2001-12-14"};
+        static const char *const texts[] = {"08",   "0o10", "1e3",    "1:60",    "y",         "nULL",
+                                            "0:30", "'7'",  "\"no\"", "!!str 7", "2001-12-14"};
         static const char *const floats[] = {"1.", ".5", "1.5e+3", "-.inf", ".NaN", "1:30.5", "!!float 1"};
         static const char *const bools[] = {"yes", "No", "ON", "off", "true", "False"};
         static const char *const nulls[] = {"~", "null", "Null", "NULL", "!!null ''"};
@@ -209,15 +210,21 @@ static void test_merge_keys(void **state) {
 }
 
 static void test_duplicate_keys(void **state) {
-        PARSE(f, "a: 1\nb: 2\na: 3\n");
+        PARSE(f, "a: 1\nb: 2\na: 3\na: 4\n");
 
         (void)state;
-        assert_int_equal(get(&f, "a")->magnitude, 3);
+        assert_int_equal(get(&f, "a")->magnitude, 4);
         assert_int_equal(tree_root(f.tree)->n_pairs, 2);
         assert_true(node_is(tree_root(f.tree)->pairs[0].key, "a"));
-        assert_int_equal(f.diags.n, 1);
+        assert_int_equal(f.diags.n, 2);
         assert_int_equal(f.diags.items[0].severity, DIAG_WARNING);
-        assert_string_equal(f.diags.items[0].text, "f:3:1: the key \"a\" stands here for the second time; the first, in line 1, does not count");
+        assert_string_equal(f.diags.items[0].text,
+                            "f:3:1: the key \"a\" stands here once more; what it has in line 1 does not count");
+        assert_string_equal(f.diags.items[1].text,
+                            "f:4:1: the key \"a\" stands here once more; what it has in line 3 does not count");
+        PARSE(merged, "x: &x {a: 1}\ny: {<<: *x, a: 2, <<: *x}");
+        assert_int_equal(node_get(get(&merged, "y"), "a")->magnitude, 2);
+        assert_int_equal(merged.diags.n, 0);
 }
 
 static void test_depth_is_exact(void **state) {
@@ -231,7 +238,8 @@ static void test_depth_is_exact(void **state) {
         memset(text, '[', TREE_DEPTH_MAX + 1);
         assert_refused(text, "f:1:33: nested deeper than 32 levels");
         /* through an alias */
-        assert_refused("- &a [[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]\n- [[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]\n- [[[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]]\n",
+        assert_refused("- &a [[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]\n- [[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]\n- "
+                       "[[[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]]\n",
                        "f:3:19: nested deeper than 32 levels");
 }
 
@@ -252,7 +260,8 @@ static void test_aliases_are_counted(void **state) {
         buf_append_str(&buf, "*a]");
         free(text);
         text = buf_take_str(&buf);
-        assert_refused(text, "f:2:30005: the aliases of this file stand for more than 10000 values or 1048576 bytes; write it without");
+        assert_refused(text,
+                       "f:2:30005: the aliases of this file stand for more than 10000 values or 1048576 bytes; write it without");
         free(text);
         assert_refused("&a [1, *a]", "f:1:8: the alias *a lies inside what it names");
         assert_refused("[*a]", "f:1:2: the alias *a names an anchor that does not stand before it");
