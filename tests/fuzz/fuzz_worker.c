@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A worker in the hands of its plugin, which writes anything on the socket. There is no process: posix_spawn() and base/child.h
+ * are replaced below, and the worker's end of the socket is ours.
+ *
+ * Input: the calls given (bits 0-3; bits 4-7: with no time at all), after which piece one is withdrawn (bits 0-4) and the worker
+ * is told to stop (bits 5-7), the size of the pieces, and the worker's bytes. Each call gets exactly one outcome, unless it is withdrawn, and before the one on_exit.
+ */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+
+#include "base/child.h"
+#include "fuzz.h"
+#include "pool/worker.h"
+
+struct child {
+        child_callback on_exit;
+        void *data;
+        bool killed;
+};
+
+static struct child process;
+static int peer;
+
+int posix_spawn(pid_t *restrict ret, const char *restrict path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *restrict attributes, char *const argv[restrict], char *const environment[restrict]) {
+        (void)path, (void)actions, (void)attributes, (void)argv, (void)environment;
+        *ret = INT32_MAX;
+        return 0;
+}
+
+int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int new_fd) {
+        (void)actions;
+        if (new_fd == 3)
+                peer = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        return 0;
+}
+
+int child_watch(struct child **ret, struct event_base *base, pid_t pid, child_callback on_exit, void *data) {
+        (void)base, (void)pid;
+        process = (struct child){.on_exit = on_exit, .data = data};
+        *ret = &process;
+        return 0;
+}
+
+pid_t child_pid(const struct child *child) {
+        return child ? INT32_MAX : 0;
+}
+
+void child_kill_group(struct child *child) {
+        child->killed = true;
+}
+
+struct child *child_free(struct child *child) {
+        (void)child;
+        return NULL;
+}
+
+static struct {
+        struct step steps[4];
+        unsigned waiting; /* a bit for each step without an outcome */
+        unsigned calls;   /* as the input has it */
+        bool exited;
+} owner;
+
+static void on_done(struct step *step, const struct step_outcome *outcome) {
+        unsigned bit = 1u << (step - owner.steps);
+
+        CHECK((owner.waiting & bit) && step->place == STEP_NOWHERE && !owner.exited);
+        owner.waiting &= ~bit;
+        if (outcome->cause == STEP_ANSWERED)
+                CHECK(mp_is_value(outcome->answer) && mp_peek(&(struct mp_cur){outcome->answer.data, outcome->answer.data + outcome->answer.len}) == MP_MAP);
+        else if (outcome->cause == STEP_RAISED)
+                CHECK(mp_is_value(outcome->error));
+        else
+                CHECK(outcome->message);
+}
+
+static void give(void *data, struct worker *worker) {
+        static uint8_t params[] = {0x80};
+
+        (void)data;
+        for (unsigned i = 0; i < ELEMENTS(owner.steps); i++) {
+                if (!(owner.calls & (1u << i)) || !worker_accepts(worker))
+                        continue;
+                owner.calls &= ~(1u << i);
+                owner.waiting |= 1u << i;
+                owner.steps[i] = (struct step){
+                        .params = {.data = params, .len = sizeof(params)},
+                        .timeout_usec = owner.calls & (16u << i) ? 0 : 60 * USEC_PER_SEC,
+                        .deadline_usec = USEC_INFINITY,
+                        .on_done = on_done,
+                };
+                CHECK(worker_give(worker, &owner.steps[i]) == 0);
+        }
+}
+
+static void on_ready(void *data, struct worker *worker, struct mp answer) {
+        CHECK(mp_is_value(answer));
+        give(data, worker);
+}
+
+static void on_exit_(void *data, struct worker *worker, const char *reason) {
+        (void)data, (void)worker;
+        CHECK(!owner.exited && owner.waiting == 0 && reason);
+        owner.exited = true;
+}
+
+static void withdraw(struct worker *worker) {
+        for (unsigned i = 0; i < ELEMENTS(owner.steps); i++)
+                if (owner.waiting & (1u << i)) {
+                        worker_withdraw(worker, &owner.steps[i]);
+                        owner.waiting &= ~(1u << i);
+                        return;
+                }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
+        static const struct worker_handler handler = {.on_ready = on_ready, .on_idle = give, .on_exit = on_exit_};
+        static const struct worker_spec spec = {.plugin = "fuzz", .init = {(const uint8_t[]){0x80}, 1}, .startup_timeout_usec = USEC_PER_SEC, .frame_bytes = 512};
+        static struct event_base *base;
+        struct worker *worker;
+        size_t piece;
+
+        if (len < 3)
+                return 0;
+        log_init(LOG_LEVEL_ERROR);
+        base = base ? base : event_base_new();
+        memset(&owner, 0, sizeof(owner));
+        owner.calls = data[0];
+        piece = MAX((size_t)data[2], len / 32 + 1);
+        CHECK(worker_start(&worker, base, &spec, &handler, NULL) == 0);
+        for (size_t at = 3, n = 0; at < len && !process.killed; at += piece, n++) {
+                (void)send(peer, data + at, MIN(piece, len - at), MSG_NOSIGNAL | MSG_DONTWAIT);
+                (void)event_base_loop(base, EVLOOP_NONBLOCK);
+                if (n == (data[1] & 31))
+                        withdraw(worker);
+                if (n == data[1] >> 5)
+                        worker_stop(worker);
+        }
+        (void)close(peer);
+        (void)event_base_loop(base, EVLOOP_NONBLOCK);
+        process.on_exit(process.data, process.killed ? SIGKILL : 0);
+        CHECK(owner.exited);
+        (void)worker_free(worker);
+        return 0;
+}
