@@ -166,12 +166,14 @@ static void stop(struct cpexd *cpexd) {
         struct timeval after = usec_to_timeval(limit);
 
         cpexd->stopping = true;
+        service_drain(cpexd->service);
         notify_stopping();
         notify_status("stopping");
         log_notice("stopping");
         listener_stop(cpexd->host_listener);
         listener_stop(cpexd->control_listener);
         (void)event_add(cpexd->stop_timer, &after);
+        control_stop(cpexd->control);
         hosts_stop(cpexd->hosts, newest->daemon->drain_usec, on_hosts_idle, cpexd);
 }
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adds up the results that a test run left in a folder and prints the line `N passed, N failed, N skipped`.
 
-*.junit.xml are pytest's reports; *.meson.json are meson's testlog.json, in which a test is a cmocka program that says how
-many of its own tests passed. Each *.good is a part that counts as one test, each *.broken is a part that ended before it could report. Exits with 1 if anything failed or
-nothing passed.
+*.count end with such a line themselves; *.junit.xml are pytest's reports; *.meson.json are meson's testlog.json, in which a test is a
+cmocka program that says how many of its own tests passed. Each *.good is a part that counts as one test, each *.broken one that ended
+before it could report. Exits with 1 if anything failed or nothing passed.
 """
 
 import json
@@ -42,10 +42,16 @@ def of_meson(path):
     return passed, failed, skipped
 
 
+def of_count(path):
+    found = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", path.read_text(), re.MULTILINE)
+    return tuple(int(n or 0) for n in found[-1]) if found else (0, 0, 0)
+
+
 def main(folder):
     folder = pathlib.Path(folder)
     counts = [of_pytest(path) for path in folder.glob("*.junit.xml")]
     counts += [of_meson(path) for path in folder.glob("*.meson.json")]
+    counts += [of_count(path) for path in folder.glob("*.count")]
     counts += [(0, 1, 0) for path in folder.glob("*.broken")]
     counts += [(1, 0, 0) for path in folder.glob("*.good")]
     passed, failed, skipped = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)

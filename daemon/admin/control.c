@@ -12,6 +12,7 @@
 #include "wire/conn.h"
 
 #define CONNECTIONS_MAX 64
+#define PENDING_MAX 16 /* requests of one administrator that wait for their answer */
 #define FRAME_BYTES ((size_t)1 << 20)
 #define OUTPUT_BYTES ((size_t)64 << 20)
 
@@ -31,6 +32,7 @@ struct admin {
         struct control *control;
         struct conn *conn;
         TAILQ_HEAD(, pending) pending;
+        unsigned n_pending;
 };
 
 struct control {
@@ -39,17 +41,19 @@ struct control {
         const struct hosts *hosts;
         TAILQ_HEAD(, admin) admins;
         unsigned n_admins;
+        bool building; /* one venv.build at a time: each may use all cores */
 };
 
 /* ---- Later answers ---- */
 
 static struct pending *pending_new(struct admin *admin, uint32_t msgid) {
-        struct pending *pending = calloc(1, sizeof(*pending));
+        struct pending *pending = admin->n_pending < PENDING_MAX ? calloc(1, sizeof(*pending)) : NULL;
 
         if (!pending) {
-                rpc_put_protocol_error(conn_output(admin->conn), msgid, "limit", "out of memory");
+                rpc_put_protocol_error(conn_output(admin->conn), msgid, "limit", "too many requests of this connection are open");
                 return NULL;
         }
+        admin->n_pending++;
         pending->admin = admin;
         pending->msgid = msgid;
         TAILQ_INSERT_TAIL(&admin->pending, pending, link);
@@ -58,8 +62,11 @@ static struct pending *pending_new(struct admin *admin, uint32_t msgid) {
 
 static void pending_free(struct pending *pending) {
         service_forget(pending->admin->control->service, &pending->waiter);
+        if (pending->build)
+                pending->admin->control->building = false;
         pending->build = venv_build_free(pending->build);
         TAILQ_REMOVE(&pending->admin->pending, pending, link);
+        pending->admin->n_pending--;
         free(pending);
 }
 
@@ -128,21 +135,47 @@ static void on_built(void *data, const struct buf *results) {
         conn_flush(conn);
 }
 
+/* Return: false when the request is answered with an error. */
+static bool get_plugin(struct admin *admin, const struct rpc_msg *msg, char **ret) {
+        struct buf *out = conn_output(admin->conn);
+        CLEANUP_FREE char *plugin = NULL;
+        struct mp value;
+
+        if (!mp_map_get(msg->params, "plugin", &value) || mp_is_nil(value))
+                return true;
+        plugin = mp_dup_str(value);
+        if (!plugin) {
+                rpc_put_protocol_error(out, msg->id, "bad_request", "plugin: must be a string");
+                return false;
+        }
+        if (!generation_plugin(service_newest(admin->control->service), plugin)) {
+                rpc_put_protocol_error(out, msg->id, "unknown_plugin", "no plugin is called \"%.128s\"", plugin);
+                return false;
+        }
+        *ret = TAKE(plugin);
+        return true;
+}
+
 static void method_venv_build(struct admin *admin, const struct rpc_msg *msg) {
-        struct generation *generation = service_newest(admin->control->service);
-        struct mp value = {0};
-        CLEANUP_FREE char *plugin = mp_map_get(msg->params, "plugin", &value) ? mp_dup_str(value) : NULL;
+        struct control *control = admin->control;
+        CLEANUP_FREE char *plugin = NULL;
         struct pending *pending;
 
-        if (plugin && !generation_plugin(generation, plugin)) {
-                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "unknown_plugin", "no plugin is called \"%s\"", plugin);
+        if (!get_plugin(admin, msg, &plugin))
+                return;
+        if (control->building) {
+                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "limit", "venvs are being built already; wait for that to end");
                 return;
         }
         pending = pending_new(admin, msg->id);
-        if (pending && venv_build_start(&pending->build, admin->control->base, generation, plugin, on_built, pending) < 0) {
+        if (!pending)
+                return;
+        if (venv_build_start(&pending->build, control->base, service_newest(control->service), plugin, on_built, pending) < 0) {
                 rpc_put_protocol_error(conn_output(admin->conn), msg->id, "limit", "out of memory");
                 pending_free(pending);
+                return;
         }
+        control->building = true;
 }
 
 static void method_venv_list(struct admin *admin, const struct rpc_msg *msg) {
@@ -238,15 +271,15 @@ static void on_request(struct admin *admin, const struct rpc_msg *msg) {
 static void on_message(void *data, const struct rpc_msg *msg) {
         struct admin *admin = data;
 
-        if (msg->kind == RPC_REQUEST && service_newest(admin->control->service))
+        if (msg->kind == RPC_REQUEST && service_state(admin->control->service) != SERVICE_STOPPING)
                 on_request(admin, msg);
         else if (msg->kind == RPC_REQUEST)
                 rpc_put_protocol_error(conn_output(admin->conn), msg->id, "stopping", "the daemon is stopping");
         conn_flush(admin->conn);
 }
 
-static void on_close(void *data, const char *reason) {
-        if (reason)
+static void on_close(void *data, enum conn_end end, const char *reason) {
+        if (end != CONN_CLOSED)
                 log_warning("control socket: an administrator was disconnected: %s", reason);
         admin_free(data);
 }
@@ -283,6 +316,19 @@ int control_new(struct control **ret, struct event_base *base, struct service *s
         TAILQ_INIT(&control->admins);
         *ret = control;
         return 0;
+}
+
+void control_stop(struct control *control) {
+        struct pending *pending;
+        struct admin *admin;
+
+        TAILQ_FOREACH(admin, &control->admins, link) {
+                while ((pending = TAILQ_FIRST(&admin->pending))) {
+                        rpc_put_protocol_error(conn_output(admin->conn), pending->msgid, "stopping", "the daemon is stopping");
+                        pending_free(pending);
+                }
+                conn_flush(admin->conn);
+        }
 }
 
 struct control *control_free(struct control *control) {

@@ -16,4 +16,7 @@ int control_new(struct control **ret, struct event_base *base, struct service *s
 /* A connection of the listener. Takes over `fd`. */
 void control_accept(struct control *control, int fd);
 
+/* Ends what administrators wait for: the daemon is stopping. */
+void control_stop(struct control *control);
+
 struct control *control_free(struct control *control);

@@ -2,7 +2,7 @@
 
 /*
  * At most two generations are alive on purpose: `current` and, during a start or a reload, `next`. Those that were replaced drain by
- * themselves and are only counted (`n_retired`), so that a stop can wait for them.
+ * themselves; they are kept in a list so that a stop can wait for them, and the end of the process can end them.
  *
  * A reload has one exit, end_reload(), on every path: it tells systemd READY=1 and each waiter the result.
  */
@@ -18,10 +18,10 @@ struct service {
         void *data;
 
         struct generation *current, *next;
-        unsigned n_retired;
+        TAILQ_HEAD(, generation) retired;
         uint64_t last_number;
         bool reloading, again, stopping;
-        TAILQ_HEAD(, reload_waiter) waiters, later_waiters;
+        TAILQ_HEAD(waiter_list, reload_waiter) waiters, later_waiters;
         struct event *run_again;
         usec_t started_usec;
 };
@@ -52,7 +52,7 @@ static int start_next(struct service *service, struct diags *diags) {
 }
 
 static void retire(struct service *service, struct generation *generation) {
-        service->n_retired++;
+        TAILQ_INSERT_TAIL(&service->retired, generation, link);
         generation_retire(generation);
 }
 
@@ -60,7 +60,8 @@ static void on_gone(void *data, struct generation *generation) {
         struct service *service = data;
 
         log_debug("generation %llu has ended", (unsigned long long)generation->number);
-        if (--service->n_retired == 0 && service->stopping)
+        TAILQ_REMOVE(&service->retired, generation, link);
+        if (TAILQ_EMPTY(&service->retired) && service->stopping)
                 service->handler->on_gone(service->data);
 }
 
@@ -75,9 +76,12 @@ static void end_reload(struct service *service, const struct reload_result *resu
         notify_ready();
         while ((waiter = TAILQ_FIRST(&service->waiters))) {
                 TAILQ_REMOVE(&service->waiters, waiter, link);
+                waiter->waits = WAITS_NOT;
                 waiter->on_done(waiter, result);
         }
         TAILQ_CONCAT(&service->waiters, &service->later_waiters, link);
+        TAILQ_FOREACH(waiter, &service->waiters, link)
+        waiter->waits = WAITS_NOW;
         if (service->again)
                 event_active(service->run_again, EV_TIMEOUT, 0);
 }
@@ -209,28 +213,19 @@ static void on_run_again(evutil_socket_t fd, short what, void *data) {
 void service_reload(struct service *service, struct reload_waiter *waiter) {
         bool busy = service->reloading || !service->current;
 
-        if (waiter && busy)
-                TAILQ_INSERT_TAIL(&service->later_waiters, waiter, link);
-        else if (waiter)
-                TAILQ_INSERT_TAIL(&service->waiters, waiter, link);
+        if (waiter) {
+                waiter->waits = busy ? WAITS_FOR_NEXT : WAITS_NOW;
+                TAILQ_INSERT_TAIL(busy ? &service->later_waiters : &service->waiters, waiter, link);
+        }
         service->again = true;
         if (!busy)
                 event_active(service->run_again, EV_TIMEOUT, 0);
 }
 
 void service_forget(struct service *service, struct reload_waiter *waiter) {
-        struct reload_waiter *other;
-
-        TAILQ_FOREACH(other, &service->waiters, link)
-        if (other == waiter) {
-                TAILQ_REMOVE(&service->waiters, waiter, link);
-                return;
-        }
-        TAILQ_FOREACH(other, &service->later_waiters, link)
-        if (other == waiter) {
-                TAILQ_REMOVE(&service->later_waiters, waiter, link);
-                return;
-        }
+        if (waiter->waits != WAITS_NOT)
+                TAILQ_REMOVE(waiter->waits == WAITS_NOW ? &service->waiters : &service->later_waiters, waiter, link);
+        waiter->waits = WAITS_NOT;
 }
 
 /* ---- Life ---- */
@@ -248,6 +243,7 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
         service->handler = handler;
         service->data = data;
         service->started_usec = clock_now_usec();
+        TAILQ_INIT(&service->retired);
         TAILQ_INIT(&service->waiters);
         TAILQ_INIT(&service->later_waiters);
         service->run_again = event_new(base, -1, 0, on_run_again, service);
@@ -263,22 +259,31 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
         return 0;
 }
 
+void service_drain(struct service *service) {
+        service->stopping = true;
+}
+
 void service_stop(struct service *service) {
         struct generation *current = TAKE(service->current), *next = TAKE(service->next);
 
         service->stopping = true;
-        service->n_retired++; /* so that on_gone waits for both */
         if (current)
                 retire(service, current);
         if (next)
                 retire(service, next);
-        if (--service->n_retired == 0)
+        if (TAILQ_EMPTY(&service->retired))
                 service->handler->on_gone(service->data);
 }
 
 struct service *service_free(struct service *service) {
+        struct generation *generation;
+
         if (!service)
                 return NULL;
+        while ((generation = TAILQ_FIRST(&service->retired))) {
+                TAILQ_REMOVE(&service->retired, generation, link);
+                (void)generation_destroy(generation);
+        }
         (void)generation_destroy(service->next);
         (void)generation_destroy(service->current);
         if (service->run_again)

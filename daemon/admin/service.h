@@ -40,6 +40,7 @@ struct reload_result {
 
 struct reload_waiter {
         TAILQ_ENTRY(reload_waiter) link;
+        enum { WAITS_NOT, WAITS_NOW, WAITS_FOR_NEXT } waits; /* the service's */
         void (*on_done)(struct reload_waiter *waiter, const struct reload_result *result);
 };
 
@@ -51,6 +52,9 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
 /* `waiter` (NULL: nobody) hears the result once, from the loop, unless it is forgotten before. */
 void service_reload(struct service *service, struct reload_waiter *waiter);
 void service_forget(struct service *service, struct reload_waiter *waiter);
+
+/* The stop begins: no reload starts or ends any more. */
+void service_drain(struct service *service);
 
 /* Lets the plugins end. No host may call any more. */
 void service_stop(struct service *service);

@@ -12,8 +12,10 @@
 
 #include "base/child.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -122,4 +124,58 @@ struct child *child_free(struct child *child) {
         else
                 child->on_exit = NULL;
         return NULL;
+}
+
+int child_spawn(struct child **ret, struct event_base *base, const struct child_spec *spec, child_callback on_exit, void *data) {
+        short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | (spec->group ? POSIX_SPAWN_SETPGROUP : 0);
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attributes;
+        sigset_t none, all;
+        pid_t pid;
+        int r;
+
+        if (posix_spawn_file_actions_init(&actions) != 0)
+                return -ENOMEM;
+        if (posix_spawnattr_init(&attributes) != 0) {
+                (void)posix_spawn_file_actions_destroy(&actions);
+                return -ENOMEM;
+        }
+        (void)sigemptyset(&none);
+        (void)sigfillset(&all);
+        r = posix_spawnattr_setsigmask(&attributes, &none);
+        r = r ? r : posix_spawnattr_setsigdefault(&attributes, &all);
+        r = r ? r : posix_spawnattr_setpgroup(&attributes, 0);
+        r = r ? r : posix_spawnattr_setflags(&attributes, flags);
+        r = r ? r : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->output, STDOUT_FILENO);
+        r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->error, STDERR_FILENO);
+        if (spec->extra >= 0)
+                r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->extra, STDERR_FILENO + 1);
+        r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + (spec->extra >= 0 ? 2 : 1));
+        r = r ? r : posix_spawn(&pid, spec->argv[0], &actions, &attributes, (char *const *)spec->argv, environ);
+        (void)posix_spawnattr_destroy(&attributes);
+        (void)posix_spawn_file_actions_destroy(&actions);
+        if (r != 0)
+                return -r;
+        r = child_watch(ret, base, pid, on_exit, data);
+        if (r < 0) {
+                (void)kill(pid, SIGKILL);
+                (void)waitpid(pid, NULL, 0);
+        }
+        return r;
+}
+
+int child_pipe(int *ret_read, int *ret_write) {
+        CLEANUP_FD int read_fd = -1, write_fd = -1;
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -errno;
+        read_fd = fds[0];
+        write_fd = fds[1];
+        if (fcntl(read_fd, F_SETFL, O_NONBLOCK) < 0)
+                return -errno;
+        *ret_read = TAKE_FD(read_fd);
+        *ret_write = TAKE_FD(write_fd);
+        return 0;
 }

@@ -19,6 +19,19 @@ struct child;
 /* Called once, from the loop, when the child has ended and is reaped; `wait_status` as from waitpid(2). May free the child. */
 typedef void (*child_callback)(void *data, int wait_status);
 
+struct child_spec {
+        const char *const *argv; /* [0]: the program's path; NULL-terminated */
+        int output, error;       /* become its descriptors 1 and 2; 0 is /dev/null */
+        int extra;               /* becomes its descriptor 3; -1: none. Nothing else is inherited. */
+        bool group;              /* it leads a process group of its own */
+};
+
+/* Starts a program, with all signals unblocked and at their defaults, and watches it. Return: 0 or a negative errno. */
+int child_spawn(struct child **ret, struct event_base *base, const struct child_spec *spec, child_callback on_exit, void *data);
+
+/* A pipe from a child, whose reading end does not block. Return: 0 or a negative errno. */
+int child_pipe(int *ret_read, int *ret_write);
+
 /* Takes charge of `pid`, a child of this process that nobody else waits for. Return: 0 or a negative errno; on failure the
  * child is still the caller's. */
 int child_watch(struct child **ret, struct event_base *base, pid_t pid, child_callback on_exit, void *data);

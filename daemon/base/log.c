@@ -2,12 +2,14 @@
 
 /*
  * A line is put together in one buffer on the stack and written with one write(2), so that lines of several processes on one
- * descriptor do not mix.
+ * descriptor do not mix. A line for which a pipe has no room is counted and not waited for, since whoever reads the log must not be
+ * able to stop the daemon; the next line that gets through tells how many were lost.
  */
 
 #include "base/log.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -101,7 +103,15 @@ static size_t add_escaped(char *line, size_t at, const char *text) {
         return at;
 }
 
+/* Return: whether a line can be written without waiting: for a pipe, poll(2) says so when PIPE_BUF bytes fit. */
+static bool has_room(void) {
+        struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+        return poll(&fd, 1, 0) != 0;
+}
+
 void log_write(enum log_level level, const struct log_scope *scope, const char *format, ...) {
+        static unsigned long lost;
         char line[LINE_MAX_BYTES], message[LINE_MAX_BYTES];
         int saved = errno;
         va_list args;
@@ -109,10 +119,18 @@ void log_write(enum log_level level, const struct log_scope *scope, const char *
 
         if (level > log_level)
                 return;
+        if (!has_room()) {
+                lost++;
+                errno = saved;
+                return;
+        }
         va_start(args, format);
         (void)vsnprintf(message, sizeof(message), format, args);
         va_end(args);
         at = add_prefix(line, level, scope);
+        if (lost > 0)
+                at = add(line, at, "[%lu lines before this one were lost] ", lost);
+        lost = 0;
         at = add_escaped(line, at, message);
         line[at++] = '\n';
         (void)!write(STDERR_FILENO, line, at);

@@ -18,6 +18,7 @@
 #include <sys/un.h>
 
 #define BACKLOG 511 /* as nginx; the kernel cuts it to net.core.somaxconn */
+#define LOCK_ATTEMPTS 5
 #define PAUSE_USEC (100 * USEC_PER_MSEC)
 
 struct listener {
@@ -45,18 +46,27 @@ static int make_folder(const char *path) {
         return mkdir(folder, 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-/* Return: 0 with the lock, -EADDRINUSE when another process has it, or removed the file under us as it ended. */
-static int take_lock(struct listener *listener) {
+/* Return: 0 with the lock, -EADDRINUSE when another process has it, -EAGAIN when one removed the file under us as it ended. */
+static int try_lock(struct listener *listener) {
+        CLEANUP_FD int fd = open(listener->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         struct stat ours, theirs;
 
-        listener->lock_fd = open(listener->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (listener->lock_fd < 0)
+        if (fd < 0)
                 return -errno;
-        if (flock(listener->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-        if (fstat(listener->lock_fd, &ours) < 0 || stat(listener->lock_path, &theirs) < 0 || ours.st_ino != theirs.st_ino)
-                return -EADDRINUSE;
+        if (fstat(fd, &ours) < 0 || stat(listener->lock_path, &theirs) < 0 || ours.st_ino != theirs.st_ino)
+                return -EAGAIN;
+        listener->lock_fd = TAKE_FD(fd);
         return 0;
+}
+
+static int take_lock(struct listener *listener) {
+        int r = -EAGAIN;
+
+        for (int i = 0; i < LOCK_ATTEMPTS && r == -EAGAIN; i++)
+                r = try_lock(listener);
+        return r == -EAGAIN ? -EADDRINUSE : r;
 }
 
 /* Removes a socket file that nobody listens on. */

@@ -14,11 +14,14 @@
 
 #include "wire/conn.h"
 
+#define FRAMES_IN_FLIGHT 4 /* the most that one host may have in memory, in longest messages */
+
 struct call {
         TAILQ_ENTRY(call) link;
         struct session *session;
         struct invocation *invocation;
         uint32_t msgid;
+        size_t bytes; /* of its parameters */
 };
 
 struct session {
@@ -27,6 +30,7 @@ struct session {
         struct conn *conn;
         TAILQ_HEAD(, call) calls;
         unsigned n_calls;
+        size_t bytes, bytes_max; /* of the calls in flight; at the maximum no more is read */
         pid_t pid; /* of the peer when it connected; for the log */
         uid_t uid;
 };
@@ -36,7 +40,7 @@ struct hosts {
         struct generation *const *current;
         TAILQ_HEAD(, session) sessions;
         struct hosts_counts counts;
-        bool stopping;
+        bool stopping, drained;
         struct event *idle_check, *drain_timer;
         void (*idle)(void *data);
         void *data;
@@ -50,6 +54,9 @@ static void call_free(struct call *call) {
         (void)invocation_free(call->invocation);
         TAILQ_REMOVE(&session->calls, call, link);
         session->n_calls--;
+        session->bytes -= call->bytes;
+        if (session->bytes < session->bytes_max)
+                conn_resume(session->conn);
         session->hosts->counts.calls_active--;
         free(call);
         if (session->hosts->stopping && session->hosts->counts.calls_active == 0)
@@ -72,8 +79,8 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         size_t before = out->len;
 
         invocation_put_response(invocation, out, call->msgid);
-        /* An answer beyond what this host may be owed is an error of its call, not the end of its session. */
-        if (buf_error(out) == -EMSGSIZE && before < out->limit / 2) {
+        /* An answer that does not fit beside those that wait is an error of its call, as long as the error fits. */
+        if (buf_error(out) == -EMSGSIZE) {
                 out->len = before;
                 out->error = 0;
                 rpc_put_limit_error(out, call->msgid, "the answer is too long for what waits to be read", "output", before,
@@ -109,8 +116,12 @@ static void on_invoke(struct session *session, struct generation *generation, co
                 free(call);
                 return;
         }
+        call->bytes = msg->params.len;
         TAILQ_INSERT_TAIL(&session->calls, call, link);
         session->n_calls++;
+        session->bytes += call->bytes;
+        if (session->bytes >= session->bytes_max)
+                conn_pause(session->conn);
         hosts->counts.calls_active++;
 }
 
@@ -185,8 +196,8 @@ static void on_message(void *data, const struct rpc_msg *msg) {
         conn_flush(session->conn);
 }
 
-static void on_close(void *data, const char *reason) {
-        end_session(data, reason);
+static void on_close(void *data, enum conn_end end, const char *reason) {
+        end_session(data, end == CONN_CLOSED ? NULL : reason);
 }
 
 static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close};
@@ -214,6 +225,7 @@ void hosts_accept(struct hosts *hosts, int fd) {
                 return;
         }
         session->hosts = hosts;
+        session->bytes_max = FRAMES_IN_FLIGHT * limits.frame_bytes;
         session->pid = peer.pid;
         session->uid = peer.uid;
         TAILQ_INIT(&session->calls);
@@ -238,7 +250,7 @@ static void on_idle_check(evutil_socket_t fd, short what, void *data) {
         if (hosts->counts.calls_active > 0)
                 return;
         TAILQ_FOREACH(session, &hosts->sessions, link)
-        if (conn_pending(session->conn) > 0) {
+        if (conn_pending(session->conn) > 0 && !hosts->drained) {
                 (void)event_add(hosts->idle_check, &soon);
                 return;
         }
@@ -250,6 +262,7 @@ static void on_idle_check(evutil_socket_t fd, short what, void *data) {
         }
 }
 
+/* The time is over: for calls, and for hosts that do not read their answers. */
 static void on_drain_timer(evutil_socket_t fd, short what, void *data) {
         struct hosts *hosts = data;
         struct session *session;
@@ -257,11 +270,13 @@ static void on_drain_timer(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
+        hosts->drained = true;
         TAILQ_FOREACH(session, &hosts->sessions, link) {
                 while ((call = TAILQ_FIRST(&session->calls)))
                         call_abandon(call, "stopping", "the daemon stopped before the call ended (drain_timeout)");
                 conn_flush(session->conn);
         }
+        event_active(hosts->idle_check, EV_TIMEOUT, 0);
 }
 
 int hosts_new(struct hosts **ret, struct event_base *base, struct generation *const *current) {

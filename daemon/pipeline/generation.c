@@ -212,7 +212,7 @@ struct generation *generation_ref(struct generation *generation) {
 }
 
 void generation_unref(struct generation *generation) {
-        if (--generation->refs == 0)
+        if (--generation->refs == 0 && !generation->destroying)
                 close_pools(generation);
 }
 
@@ -224,6 +224,7 @@ void generation_retire(struct generation *generation) {
 struct generation *generation_destroy(struct generation *generation) {
         if (!generation)
                 return NULL;
+        generation->destroying = true; /* the last background calls may give up their references below */
         for (size_t i = 0; i < generation->n_plugins; i++)
                 (void)pool_free(generation->plugins[i].pool);
         for (size_t i = 0; i < generation->n_hooks; i++)

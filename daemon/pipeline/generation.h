@@ -39,13 +39,15 @@ struct generation {
         struct hook *hooks;
         size_t n_hooks;
 
+        TAILQ_ENTRY(generation) link; /* the maker's */
+
         /* Its own. */
         struct event_base *base;
         struct event *later;
         struct pool_layout layout;
         size_t n_unsettled, n_open;
         unsigned refs;
-        bool retired;
+        bool retired, destroying;
         void (*settled)(void *data, struct generation *generation);
         void (*gone)(void *data, struct generation *generation);
         void *data;

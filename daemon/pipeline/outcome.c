@@ -207,15 +207,26 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
         invocation->ending = ENDING_ERROR;
 }
 
-/* The caller's payload does not validate: not the plugin's failure, so on_error has no say (CPEX refuses it before any plugin). */
-static void conclude_bad_payload(struct turn *turn, struct mp error) {
+/* What the caller sent is at fault, not the plugin: on_error has no say. Its payload does not validate (CPEX refuses it before any
+ * plugin), or its bytes cannot be read at all. */
+static void conclude_bad_request(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
 
-        mp_put_str(error_key(invocation, "type"), "ValidationError");
+        mp_put_raw(error_key(invocation, "type"), get(error, "type"));
+        mp_put_raw(error_key(invocation, "code"), get(error, "code"));
         mp_put_raw(error_key(invocation, "message"), get(error, "message"));
         mp_put_raw(error_key(invocation, "errors"), get(error, "errors"));
         mp_put_nil(error_key(invocation, "plugin_name"));
         invocation->ending = ENDING_ERROR;
+}
+
+/* Return: whether the worker says so. A payload that an earlier plugin made is that plugin's doing. */
+static bool is_bad_request(const struct turn *turn, struct mp error) {
+        struct mp type = get(error, "type");
+
+        if (mp_eq_str(type, "ProtocolError"))
+                return mp_eq_str(get(error, "code"), "bad_request");
+        return mp_eq_str(type, "ValidationError") && mp_eq_str(get(error, "stage"), "request") && !turn->invocation->payload_changed;
 }
 
 /* ---- Denials ---- */
@@ -387,7 +398,7 @@ static bool apply_fields(struct invocation *invocation, const struct hook_policy
 }
 
 static bool same_type(struct mp a, struct mp b) {
-        return (mp_is_nil(a) && mp_is_nil(b)) || (a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+        return (mp_is_nil(a) && mp_is_nil(b)) || mp_same_str(a, b);
 }
 
 /* Return: whether the payload is another one now. */
@@ -460,7 +471,7 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
 static void keep_context(struct turn *turn, struct mp document) {
         struct mp_cur cur = mp_cur(document);
 
-        if (document.len > 0 && mp_peek(&cur) == MP_MAP)
+        if (document.len > 0 && mp_peek(&cur) == MP_MAP && mp_depth(document) <= REQUEST_DEPTH_MAX)
                 buf_set(&turn->context, document);
 }
 
@@ -482,9 +493,8 @@ static void conclude_raised(struct turn *turn, const struct step_outcome *outcom
         merge_shared(turn, get_map(outcome->error, "state"), get_map(outcome->error, "global_metadata"));
         if (mp_eq_str(type, "PluginViolationError"))
                 conclude_raised_violation(turn, outcome->error);
-        else if (mp_eq_str(type, "ValidationError") && mp_eq_str(get(outcome->error, "stage"), "request") &&
-                 !turn->invocation->payload_changed)
-                conclude_bad_payload(turn, outcome->error);
+        else if (is_bad_request(turn, outcome->error))
+                conclude_bad_request(turn, outcome->error);
         else if (mp_eq_str(cause, step_cause_name(STEP_TIMEOUT))) /* any TimeoutError of the plugin's own, as CPEX has it */
                 conclude_failure(turn, &(struct step_outcome){.cause = STEP_TIMEOUT});
         else if (mp_eq_str(cause, step_cause_name(STEP_OVERSIZE)))

@@ -8,21 +8,12 @@
 #include "pipeline/extensions.h"
 #include "pipeline/turn.h"
 
-/* The plugin's entry in the caller's table [1, request_id, {name: {…}}]. The table comes from the host, so nothing in it is
- * trusted; one that is of another request, or none at all, has no entries. Return: the map, empty where there is none. */
+/* The plugin's entry in the caller's table. Return: the map, empty where there is none. */
 static struct mp own_context(const struct turn *turn) {
-        const struct request *in = &turn->invocation->in;
-        struct mp_cur cur = mp_cur(in->contexts);
-        struct mp request_id, table, entry = {0};
-        uint64_t version;
-        uint32_t n;
+        struct mp entry;
+        struct mp_cur cur;
 
-        if (in->contexts.len == 0 || !mp_is_value(in->contexts) || !mp_read_array(&cur, &n) || n != 3 || !mp_read_uint(&cur, &version) ||
-            version != 1 || !mp_read_any(&cur, &request_id) || !mp_read_any(&cur, &table))
-                return (struct mp){0};
-        if (request_id.len != in->request_id.len || memcmp(request_id.data, in->request_id.data, request_id.len) != 0)
-                return (struct mp){0};
-        if (!mp_map_get(table, turn->plugin->entry->name, &entry))
+        if (!mp_map_get(turn->invocation->in.table, turn->plugin->entry->name, &entry))
                 return (struct mp){0};
         cur = mp_cur(entry);
         return mp_peek(&cur) == MP_MAP ? entry : (struct mp){0};

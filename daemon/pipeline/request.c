@@ -7,7 +7,7 @@
 
 #include "pipeline/request.h"
 
-enum want { WANT_STR, WANT_DOCUMENT, WANT_BIN, WANT_MAP, WANT_BOOL, WANT_UINT, WANT_INT, WANT_USER };
+enum want { WANT_STR, WANT_DOCUMENT, WANT_MAP, WANT_BOOL, WANT_POSITIVE, WANT_INT, WANT_USER };
 
 struct field {
         const char *key;
@@ -39,16 +39,15 @@ static bool take(const struct field *field, struct mp value, void *object) {
                 return type == MP_STR;
         case WANT_DOCUMENT:
                 return read_document(&cur, to);
-        case WANT_BIN:
-                return mp_read_bin(&cur, to);
         case WANT_MAP:
-                if (type == MP_MAP)
-                        *(struct mp *)to = value;
-                return type == MP_MAP;
+                if (type != MP_MAP || mp_depth(value) > REQUEST_DEPTH_MAX)
+                        return false;
+                *(struct mp *)to = value;
+                return true;
         case WANT_BOOL:
                 return mp_read_bool(&cur, to);
-        case WANT_UINT:
-                return mp_read_uint(&cur, to);
+        case WANT_POSITIVE:
+                return mp_read_uint(&cur, to) && *(uint64_t *)to > 0;
         case WANT_INT:
                 if (!mp_read_int(&cur, &i))
                         return false;
@@ -62,7 +61,7 @@ static bool take(const struct field *field, struct mp value, void *object) {
         return false;
 }
 
-/* Fills `object` from `map` by `fields`; nil is as good as absent. Return: NULL or what is wrong. */
+/* Fills `object` from `map` by `fields`. Return: NULL or what is wrong. */
 static const char *read_fields(struct mp map, const struct field *fields, size_t n_fields, void *object) {
         struct mp_cur cur = mp_cur(map);
         uint64_t seen = 0;
@@ -78,7 +77,8 @@ static const char *read_fields(struct mp map, const struct field *fields, size_t
                         if (seen & (1ull << i))
                                 return "a key is given twice";
                         seen |= 1ull << i;
-                        if (!mp_is_nil(value) && !take(&fields[i], value, object))
+                        /* nil is as good as absent, but not where it could be taken for a yes. */
+                        if ((!mp_is_nil(value) || fields[i].want == WANT_BOOL) && !take(&fields[i], value, object))
                                 return fields[i].wrong;
                         break;
                 }
@@ -89,10 +89,10 @@ static const char *read_fields(struct mp map, const struct field *fields, size_t
 static const struct field request_fields[] = {
         REQUEST("payload", WANT_DOCUMENT, payload, "payload: must be a bin that holds exactly one msgpack value"),
         REQUEST("payload_type", WANT_STR, payload_type, "payload_type: must be a string"),
-        REQUEST("context", WANT_MAP, context, "context: must be a map"),
-        REQUEST("contexts", WANT_BIN, contexts, "contexts: must be the bin that the last answer returned, or nil"),
-        REQUEST("extensions", WANT_MAP, extensions, "extensions: must be a map"),
-        REQUEST("timeout_ms", WANT_UINT, timeout_ms, "timeout_ms: must be a positive integer"),
+        REQUEST("context", WANT_MAP, context, "context: must be a map, nested at most 100 deep"),
+        REQUEST("contexts", WANT_DOCUMENT, contexts, "contexts: must be the bin that the last answer returned, or nil"),
+        REQUEST("extensions", WANT_MAP, extensions, "extensions: must be a map, nested at most 100 deep"),
+        REQUEST("timeout_ms", WANT_POSITIVE, timeout_ms, "timeout_ms: must be a positive integer"),
         REQUEST("plugin", WANT_STR, plugin, "plugin: must be a string"),
         REQUEST("violations_as_exceptions", WANT_BOOL, violations_as_exceptions, "violations_as_exceptions: must be a boolean"),
         REQUEST("hook", WANT_STR, hook, "hook: must be a string"),
@@ -104,9 +104,27 @@ static const struct field context_fields[] = {
         REQUEST("tenant_id", WANT_STR, tenant_id, "context.tenant_id: must be a string"),
         REQUEST("server_id", WANT_STR, server_id, "context.server_id: must be a string"),
         REQUEST("content_type", WANT_STR, content_type, "context.content_type: must be a string"),
-        REQUEST("state", WANT_MAP, state, "context.state: must be a map"),
-        REQUEST("metadata", WANT_MAP, metadata, "context.metadata: must be a map"),
+        REQUEST("state", WANT_MAP, state, "context.state: must be a map, nested at most 100 deep"),
+        REQUEST("metadata", WANT_MAP, metadata, "context.metadata: must be a map, nested at most 100 deep"),
 };
+
+/* The table [1, request_id, {name: {…}}] of the last answer. One of another request counts for nothing. Return: NULL or what is wrong. */
+static const char *read_contexts(struct request *request) {
+        static const char wrong[] = "contexts: must be the bin that the last answer returned, or nil";
+        struct mp_cur cur = mp_cur(request->contexts);
+        struct mp request_id, table;
+        uint64_t version;
+        uint32_t n;
+
+        if (request->contexts.len == 0)
+                return NULL;
+        if (!mp_read_array(&cur, &n) || n != 3 || !mp_read_uint(&cur, &version) || version != 1 || mp_peek(&cur) != MP_STR ||
+            !mp_read_any(&cur, &request_id) || mp_peek(&cur) != MP_MAP || !mp_read_any(&cur, &table))
+                return wrong;
+        if (mp_same_str(request_id, request->request_id))
+                request->table = table;
+        return NULL;
+}
 
 const char *request_parse(struct mp params, struct request *ret) {
         static const uint8_t nil[] = {0xc0};
@@ -130,6 +148,9 @@ const char *request_parse(struct mp params, struct request *ret) {
                 return wrong;
         if (request.request_id.len == 0)
                 return "context.request_id: is required";
+        wrong = read_contexts(&request);
+        if (wrong)
+                return wrong;
         *ret = request;
         return NULL;
 }
@@ -139,14 +160,14 @@ static const struct field answer_fields[] = {
         ANSWER("continue_processing", WANT_BOOL, continue_processing, "continue_processing is no boolean"),
         ANSWER("modified_payload", WANT_DOCUMENT, modified_payload, "modified_payload is not a bin that holds one msgpack value"),
         ANSWER("payload_type", WANT_STR, payload_type, "payload_type is no string"),
-        ANSWER("violation", WANT_MAP, violation, "violation is no map"),
-        ANSWER("metadata", WANT_MAP, metadata, "metadata is no map"),
+        ANSWER("violation", WANT_MAP, violation, "violation is no map, or nested too deep"),
+        ANSWER("metadata", WANT_MAP, metadata, "metadata is no map, or nested too deep"),
         ANSWER("retry_delay_ms", WANT_INT, retry_delay_ms, "retry_delay_ms is no integer"),
-        ANSWER("modified_extensions", WANT_MAP, modified_extensions, "modified_extensions is no map"),
+        ANSWER("modified_extensions", WANT_MAP, modified_extensions, "modified_extensions is no map, or nested too deep"),
         ANSWER("contexts", WANT_DOCUMENT, contexts, "contexts is not a bin that holds one msgpack value"),
-        ANSWER("state", WANT_MAP, state, "state is no map"),
-        ANSWER("global_metadata", WANT_MAP, global_metadata, "global_metadata is no map"),
-        ANSWER("denial_metadata", WANT_MAP, denial_metadata, "denial_metadata is no map"),
+        ANSWER("state", WANT_MAP, state, "state is no map, or nested too deep"),
+        ANSWER("global_metadata", WANT_MAP, global_metadata, "global_metadata is no map, or nested too deep"),
+        ANSWER("denial_metadata", WANT_MAP, denial_metadata, "denial_metadata is no map, or nested too deep"),
 };
 
 const char *answer_parse(struct mp result, struct answer *ret) {

@@ -3,9 +3,14 @@
 
 /*
  * The parameters of a host's `invoke` and a worker's answer to one, taken apart in place and checked for types.
+ *
+ * What is passed on sits deeper in the next message than in this one, so it may be nested only REQUEST_DEPTH_MAX deep: a value that
+ * comes in can always go out again.
  */
 
 #include "wire/mp.h"
+
+#define REQUEST_DEPTH_MAX 100
 
 /* docs/protocol.md, invoke. All slices; empty where a parameter is absent or nil. */
 struct request {
@@ -16,6 +21,7 @@ struct request {
         struct mp request_id, user, tenant_id, server_id, content_type; /* values of the context */
         struct mp state, metadata;                                      /* maps */
         struct mp contexts;                                             /* content of the bin */
+        struct mp table; /* of the contexts, if they are of this request: map from plugin to {"state", "metadata"} */
         struct mp extensions;                                           /* map */
         struct mp plugin;                                               /* str */
         uint64_t timeout_ms;                                            /* 0: none */

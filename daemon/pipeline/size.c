@@ -39,22 +39,21 @@ static uint64_t str_len(struct mp text, bool quoted) {
         return n;
 }
 
-/* Python's repr of a float: the shortest text that reads back the same, with ".0" or an exponent. */
+/* Python's repr of a float: the shortest text that reads back the same, with ".0" or an exponent. Between 1e15 and 1e16 printf would
+ * write an exponent and Python does not. */
 static uint64_t float_len(double value) {
         char text[40];
-        int digits;
 
         if (isnan(value) || isinf(value))
-                return (uint64_t)(isinf(value) && value < 0 ? 4 : 3);
-        for (digits = 1; digits <= 17; digits++) {
-                (void)snprintf(text, sizeof(text), "%.*e", digits - 1, value);
+                return isinf(value) && value < 0 ? 4 : 3;
+        if (fabs(value) >= 1e15 && fabs(value) < 1e16)
+                return (uint64_t)snprintf(text, sizeof(text), "%.1f", value);
+        for (int digits = 15; digits <= 17; digits++) {
+                (void)snprintf(text, sizeof(text), "%.*g", digits, value);
                 if (strtod(text, NULL) == value)
                         break;
         }
-        if (value != 0 && (fabs(value) >= 1e16 || fabs(value) < 1e-4))
-                return strlen(text);
-        (void)snprintf(text, sizeof(text), "%.*f", MAX(1, digits - 1 - (value == 0 ? 0 : (int)floor(log10(fabs(value))))), value);
-        return strlen(text);
+        return strlen(text) + (strpbrk(text, ".e") ? 0 : 2);
 }
 
 static uint64_t int_len(const struct mp_cur *cur) {

@@ -114,13 +114,13 @@ void pool_withdraw(struct step *step) {
 }
 
 /* Return: the worker with room that has the fewest calls, NULL if all are full. */
-static struct worker *pick_worker(const struct pool *pool) {
+static struct worker *pick_worker(const struct pool *pool, const struct step *step) {
         struct worker *best = NULL;
 
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
                 struct worker *worker = pool->workers[i];
 
-                if (!worker || !worker_accepts(worker) || worker_calls_active(worker) >= pool->entry->isolation.max_concurrent)
+                if (!worker || !worker_accepts(worker, step->params.len) || worker_calls_active(worker) >= pool->entry->isolation.max_concurrent)
                         continue;
                 if (!best || worker_calls_active(worker) < worker_calls_active(best))
                         best = worker;
@@ -136,7 +136,7 @@ void pool_submit(struct pool *pool, struct step *step) {
         step->pool = pool;
         pool->n_calls++;
         /* The way of nearly every call. Whatever is in the way is dealt with on the next turn of the loop, by pool_work(). */
-        if (pool->n_waiting == 0 && !pool->closing && (worker = pick_worker(pool)) && worker_give(worker, step) == 0)
+        if (pool->n_waiting == 0 && !pool->closing && (worker = pick_worker(pool, step)) && worker_give(worker, step) == 0)
                 return;
 
         if (step->deadline_usec != USEC_INFINITY)
@@ -199,19 +199,21 @@ static void pause_starting(struct pool *pool, usec_t pause) {
         (void)event_add(pool->retry, &after);
 }
 
-/* An attempt to start a worker failed. */
+/* An attempt to start a worker failed. Of several that fail together the first counts. */
 static void fail(struct pool *pool, const char *reason) {
         struct log_scope scope = {.plugin = pool->entry->name};
         bool serves = count(pool, WORKER_READY) > 0;
 
         if (pool->closing)
                 return;
-        free(pool->error);
-        pool->error = strdup(reason);
-        log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
-                  (double)pool->backoff_usec / (double)USEC_PER_SEC);
-        pause_starting(pool, pool->backoff_usec);
-        pool->backoff_usec = MIN(pool->backoff_usec * 2, BACKOFF_MAX_USEC);
+        if (!event_pending(pool->retry, EV_TIMEOUT, NULL)) {
+                free(pool->error);
+                pool->error = strdup(reason);
+                log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
+                          (double)pool->backoff_usec / (double)USEC_PER_SEC);
+                pause_starting(pool, pool->backoff_usec);
+                pool->backoff_usec = MIN(pool->backoff_usec * 2, BACKOFF_MAX_USEC);
+        }
         settle(pool, serves ? POOL_READY : POOL_FAILED);
         schedule(pool);
 }
@@ -266,28 +268,38 @@ static void on_worker_ready(void *data, struct worker *worker, struct mp answer)
 static void on_worker_idle(void *data, struct worker *worker) {
         struct pool *pool = data;
 
-        if (pool->closing && worker_calls_open(worker) == 0)
+        if ((pool->closing || worker_is_spent(worker)) && worker_calls_open(worker) == 0)
                 worker_stop(worker);
         else if (pool->n_waiting > 0)
                 pool_work(pool);
 }
 
+/* A venv that somebody has removed is asked for again. */
+static void forget_lost_venv(struct pool *pool) {
+        if (!pool->python || access(pool->python, X_OK) == 0)
+                return;
+        free(TAKE(pool->python));
+        free(TAKE(pool->fingerprint));
+        pool->spec.python = NULL;
+}
+
 static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
         struct pool *pool = data;
         struct log_scope scope = {pool->entry->name, worker_pid(worker)};
-        usec_t lived = clock_now_usec() - worker_started_usec(worker);
+        usec_t ready = worker_ready_usec(worker);
 
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
                 if (pool->workers[i] == worker)
                         pool->workers[i] = NULL;
         if (pool->closing || worker_was_stopped(worker)) {
                 log_write(LOG_LEVEL_DEBUG, &scope, "%s", reason);
-        } else if (worker_was_ready(worker)) {
+        } else if (ready > 0) {
                 log_write(LOG_LEVEL_WARNING, &scope, "%s; it will be replaced", reason);
                 pool->n_restarts++;
-                if (lived < QUICK_DEATH_USEC)
+                if (clock_now_usec() - ready < QUICK_DEATH_USEC)
                         pause_starting(pool, BACKOFF_MIN_USEC);
         } else {
+                forget_lost_venv(pool);
                 fail(pool, reason);
         }
         (void)worker_free(worker);
@@ -300,7 +312,8 @@ static const struct worker_handler worker_handler = {
         .on_exit = on_worker_exit,
 };
 
-static void start_worker(struct pool *pool) {
+/* Return: whether one is starting. */
+static bool start_worker(struct pool *pool) {
         char reason[128];
         unsigned i = 0;
         int r;
@@ -308,24 +321,26 @@ static void start_worker(struct pool *pool) {
         while (i < pool->entry->isolation.workers_max && pool->workers[i])
                 i++;
         if (i == pool->entry->isolation.workers_max)
-                return;
+                return false;
         r = worker_start(&pool->workers[i], pool->base, &pool->spec, &worker_handler, pool);
         if (r < 0) {
                 (void)snprintf(reason, sizeof(reason), "no process can be started: %s", strerror(-r));
                 fail(pool, reason);
         }
+        return r == 0;
 }
 
 /* Keeps `min` workers, and one more at a time while calls wait that no worker has room for. */
 static void start_what_is_needed(struct pool *pool) {
         unsigned starting = count(pool, WORKER_STARTING), ready = count(pool, WORKER_READY);
 
-        if (!pool->python || event_pending(pool->retry, EV_TIMEOUT, NULL))
+        if (pool->closing || !pool->python || event_pending(pool->retry, EV_TIMEOUT, NULL))
                 return;
         for (; starting + ready < pool->entry->isolation.workers_min; starting++)
-                start_worker(pool);
+                if (!start_worker(pool))
+                        return;
         if (pool->n_waiting > 0 && starting == 0 && ready < pool->entry->isolation.workers_max)
-                start_worker(pool);
+                (void)start_worker(pool);
 }
 
 /* Stops one worker at a time, the one that has been idle longest. */
@@ -342,7 +357,7 @@ static void on_idle(evutil_socket_t fd, short what, void *data) {
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
                 struct worker *worker = pool->workers[i];
 
-                if (worker && worker_accepts(worker) && worker_calls_active(worker) == 0 &&
+                if (worker && worker_accepts(worker, 0) && worker_calls_active(worker) == 0 &&
                     (!idlest || worker_last_given_usec(worker) < worker_last_given_usec(idlest)))
                         idlest = worker;
         }
@@ -364,13 +379,14 @@ static void work_on_closing(struct pool *pool) {
 
 static void pool_work(struct pool *pool) {
         struct worker *worker;
+        struct step *step;
 
         if (pool->closing) {
                 work_on_closing(pool);
                 return;
         }
-        while (pool->n_waiting > 0 && (worker = pick_worker(pool)))
-                give(pool, worker, TAILQ_FIRST(&pool->waiting));
+        while ((step = TAILQ_FIRST(&pool->waiting)) && (worker = pick_worker(pool, step)))
+                give(pool, worker, step);
         if (pool->state == POOL_FAILED && count(pool, WORKER_READY) == 0)
                 refuse_waiting(pool, STEP_START_FAILED, pool->error ? pool->error : "it cannot start");
         refuse_beyond_queue(pool);
@@ -509,6 +525,8 @@ void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
 struct pool *pool_free(struct pool *pool) {
         if (!pool)
                 return NULL;
+        pool->closing = true;
+        refuse_waiting(pool, STEP_STOPPED, "the daemon is stopping");
         for (unsigned i = 0; pool->workers && i < pool->entry->isolation.workers_max; i++)
                 (void)worker_free(pool->workers[i]);
         free(pool->workers);

@@ -47,7 +47,7 @@ void pool_withdraw(struct step *step);
  * `closed` from the loop. The owner then frees the pool. */
 void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data);
 
-/* Kills what still runs. Return: NULL. */
+/* Kills what still runs; steps that are still here get STEP_STOPPED. Return: NULL. */
 struct pool *pool_free(struct pool *pool);
 
 enum pool_state pool_state(const struct pool *pool);

@@ -13,9 +13,7 @@
 
 #include "pool/worker.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -27,7 +25,8 @@
 #define CANCEL_GRACE_USEC (200 * USEC_PER_MSEC)
 #define EXIT_GRACE_USEC (100 * USEC_PER_MSEC)
 #define STOP_GRACE_USEC (3 * USEC_PER_SEC)
-#define OUTPUT_BYTES ((size_t)256 << 20) /* what waits in memory for a worker that does not read, all calls together */
+#define OUTPUT_BYTES ((size_t)64 << 20) /* what may wait in memory for a worker that does not read; a single call may be longer */
+#define CONTROL_BYTES 65536              /* on top: for cancel, shutdown and the like */
 #define REASON_BYTES 256
 
 #define ID_INIT 0
@@ -39,6 +38,7 @@ struct worker_call {
         struct worker *worker;
         struct step *step; /* NULL: given up */
         uint32_t id;
+        bool in_grace; /* its time is over */
         struct event timer;
 };
 
@@ -49,12 +49,12 @@ struct worker {
         void *data;
 
         enum worker_state state;
-        bool was_ready, was_stopped;
+        bool was_stopped;
         struct child *child;
         struct conn *conn;
         struct lines *output;
         struct event *timer; /* of starting and stopping */
-        usec_t started_usec, last_given_usec;
+        usec_t started_usec, ready_usec, last_given_usec;
 
         TAILQ_HEAD(, worker_call) calls;
         unsigned n_calls, n_given_up;
@@ -139,20 +139,24 @@ static void send_cancel(struct worker_call *call) {
         conn_flush(call->worker->conn);
 }
 
+/* A call's time is over, then its grace. A call that was withdrawn has until its time is over: the plugin may be busy with it in earnest, and
+ * the worker has other calls. */
 static void on_call_timer(evutil_socket_t fd, short what, void *data) {
         struct worker_call *call = data;
-        struct worker *worker = call->worker;
         struct timeval grace = usec_to_timeval(CANCEL_GRACE_USEC);
         struct step *step;
 
         (void)fd;
         (void)what;
-        if (!call->step) {
-                worker_kill(worker, "it was killed because a call did not end in time and did not yield to cancellation");
+        if (call->in_grace) {
+                worker_kill(call->worker, "it was killed because a call did not end in time and did not yield to cancellation");
                 return;
         }
-        send_cancel(call);
+        call->in_grace = true;
         (void)event_add(&call->timer, &grace);
+        if (!call->step)
+                return;
+        send_cancel(call);
         step = call_give_up(call);
         step->on_done(step, &(struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"});
 }
@@ -188,6 +192,7 @@ int worker_give(struct worker *worker, struct step *step) {
         rpc_put_request(out, call->id, "invoke");
         mp_put_raw(out, (struct mp){step->params.data, step->params.len});
         conn_flush(worker->conn);
+        buf_done(&step->params);
         return 0;
 }
 
@@ -219,7 +224,7 @@ static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
         if (mp_is_nil(msg->error)) {
                 (void)event_del(worker->timer);
                 worker->state = WORKER_READY;
-                worker->was_ready = true;
+                worker->ready_usec = clock_now_usec();
                 worker->handler->on_ready(worker->data, worker, msg->result);
                 return;
         }
@@ -284,11 +289,11 @@ static void on_message(void *data, const struct rpc_msg *msg) {
                 worker_log(worker, WARNING, "an answer to no call in flight (id %u) was dropped; further ones are only counted", msg->id);
 }
 
-static void on_close(void *data, const char *reason) {
+static void on_close(void *data, enum conn_end end, const char *reason) {
         struct worker *worker = data;
 
         worker->conn = conn_free(worker->conn);
-        if (reason && strstr(reason, "peer has gone") == NULL)
+        if (end == CONN_BROKEN)
                 worker_kill(worker, "it was killed: %s", reason);
         else if (worker->state != WORKER_STOPPING)
                 arm(worker, EXIT_GRACE_USEC); /* the status of a process that ends says more than its closed socket */
@@ -307,26 +312,31 @@ static void describe_exit(int status, char *text, size_t size) {
                 (void)snprintf(text, size, "it exited with status %d", WEXITSTATUS(status));
 }
 
-static void on_child_exit(void *data, int status) {
-        struct worker *worker = data;
-        char message[REASON_BYTES + 64];
+/* Ends all calls; those that were not given up get this outcome. */
+static void end_calls(struct worker *worker, enum step_cause cause, const char *message) {
         struct worker_call *call;
 
-        if (worker->reason[0] == 0)
-                describe_exit(status, worker->reason, sizeof(worker->reason));
-        (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
-        lines_drain(worker->output);
-        if (worker->timer)
-                (void)event_del(worker->timer);
-        worker->conn = conn_free(worker->conn);
-        worker->state = WORKER_STOPPING; /* nobody is to give it anything from inside the callbacks */
         while ((call = TAILQ_FIRST(&worker->calls))) {
                 struct step *step = call->step ? call_give_up(call) : NULL;
 
                 call_remove(call);
                 if (step)
-                        step->on_done(step, &(struct step_outcome){.cause = STEP_CRASHED, .message = message});
+                        step->on_done(step, &(struct step_outcome){.cause = cause, .message = message});
         }
+}
+
+static void on_child_exit(void *data, int status) {
+        struct worker *worker = data;
+        char message[REASON_BYTES + 64];
+
+        if (worker->reason[0] == 0)
+                describe_exit(status, worker->reason, sizeof(worker->reason));
+        (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
+        lines_drain(worker->output);
+        (void)event_del(worker->timer);
+        worker->conn = conn_free(worker->conn);
+        worker->state = WORKER_STOPPING; /* nobody is to give it anything from inside the callbacks */
+        end_calls(worker, STEP_CRASHED, message);
         worker->handler->on_exit(worker->data, worker, worker->reason);
 }
 
@@ -344,16 +354,16 @@ static void on_timer(evutil_socket_t fd, short what, void *data) {
                 worker_kill(worker, "it was killed because it did not stop in time");
 }
 
+static const struct conn_handler conn_handler = {.on_message = on_message, .on_close = on_close};
+
 /* argv of the launcher (worker-shim/README.md). */
-static int spawn(const struct worker_spec *spec, int socket_fd, int output_fd, pid_t *ret_pid) {
+static int spawn(struct worker *worker, int socket_fd, int output_fd) {
+        const struct worker_spec *spec = worker->spec;
         char parent[16], memory[32], files[32];
-        const char *argv[24] = {spec->launcher, "--python", spec->python, "--shim", spec->shim_dir, "--ext", spec->ext_dir,
+        const char *argv[20] = {spec->launcher, "--python", spec->python, "--shim", spec->shim_dir, "--ext", spec->ext_dir,
                                 "--sdk", spec->sdk_dir, "--name", spec->plugin, "--parent", parent};
+        const struct child_spec child = {.argv = argv, .output = output_fd, .error = output_fd, .extra = socket_fd};
         size_t n = 13;
-        posix_spawn_file_actions_t actions;
-        posix_spawnattr_t attributes;
-        sigset_t none, all;
-        int r;
 
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
         if (spec->memory_bytes) {
@@ -366,36 +376,31 @@ static int spawn(const struct worker_spec *spec, int socket_fd, int output_fd, p
                 argv[n++] = "--rlimit-nofile";
                 argv[n++] = files;
         }
-        if (posix_spawn_file_actions_init(&actions) != 0)
-                return -ENOMEM;
-        if (posix_spawnattr_init(&attributes) != 0) {
-                (void)posix_spawn_file_actions_destroy(&actions);
-                return -ENOMEM;
-        }
-        (void)sigemptyset(&none);
-        (void)sigfillset(&all);
-        r = posix_spawnattr_setsigmask(&attributes, &none);
-        r = r ? r : posix_spawnattr_setsigdefault(&attributes, &all);
-        r = r ? r : posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-        r = r ? r : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-        r = r ? r : posix_spawn_file_actions_adddup2(&actions, output_fd, STDOUT_FILENO);
-        r = r ? r : posix_spawn_file_actions_adddup2(&actions, output_fd, STDERR_FILENO);
-        r = r ? r : posix_spawn_file_actions_adddup2(&actions, socket_fd, 3);
-        r = r ? r : posix_spawn(ret_pid, spec->launcher, &actions, &attributes, (char *const *)argv, environ);
-        (void)posix_spawnattr_destroy(&attributes);
-        (void)posix_spawn_file_actions_destroy(&actions);
-        return -r;
+        return child_spawn(&worker->child, worker->base, &child, on_child_exit, worker);
 }
 
-static const struct conn_handler conn_handler = {.on_message = on_message, .on_close = on_close};
+static int connect_to(struct worker *worker) {
+        const struct conn_limits limits = {
+                .frame_bytes = worker->spec->frame_bytes,
+                .output_bytes = OUTPUT_BYTES + worker->spec->frame_bytes + CONTROL_BYTES,
+        };
+        CLEANUP_FD int ours = -1, theirs = -1, output_read = -1, output_write = -1;
+        int pair[2], r;
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        ours = pair[0];
+        theirs = pair[1];
+        r = child_pipe(&output_read, &output_write);
+        r = r ? r : conn_new(&worker->conn, worker->base, TAKE_FD(ours), &limits, &conn_handler, worker);
+        r = r ? r : lines_new(&worker->output, worker->base, TAKE_FD(output_read), on_output, worker);
+        return r ? r : spawn(worker, theirs, output_write);
+}
 
 int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec, const struct worker_handler *handler,
                  void *data) {
-        const struct conn_limits limits = {.frame_bytes = spec->frame_bytes, .output_bytes = OUTPUT_BYTES};
-        CLEANUP_FD int ours = -1, theirs = -1, output_read = -1, output_write = -1;
         struct worker *worker = calloc(1, sizeof(*worker));
-        int pair[2], r;
-        pid_t pid;
+        int r;
 
         if (!worker)
                 return -ENOMEM;
@@ -406,46 +411,18 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
         worker->next_id = ID_FIRST_CALL;
         worker->started_usec = worker->last_given_usec = clock_now_usec();
         TAILQ_INIT(&worker->calls);
-
-        r = -ENOMEM;
         worker->timer = evtimer_new(base, on_timer, worker);
-        if (!worker->timer)
-                goto fail;
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-                r = -errno;
-                goto fail;
-        }
-        ours = pair[0];
-        theirs = pair[1];
-        if (pipe2(pair, O_CLOEXEC) < 0) {
-                r = -errno;
-                goto fail;
-        }
-        output_read = pair[0];
-        output_write = pair[1];
-        if (fcntl(output_read, F_SETFL, O_NONBLOCK) < 0 || (r = spawn(spec, theirs, output_write, &pid)) < 0)
-                goto fail;
-        r = child_watch(&worker->child, base, pid, on_child_exit, worker);
+        r = worker->timer ? connect_to(worker) : -ENOMEM;
         if (r < 0) {
-                (void)kill(pid, SIGKILL);
-                (void)waitpid(pid, NULL, 0);
-                goto fail;
+                (void)worker_free(worker);
+                return r;
         }
-        r = conn_new(&worker->conn, base, TAKE_FD(ours), &limits, &conn_handler, worker);
-        if (r < 0)
-                goto fail;
-        r = lines_new(&worker->output, base, TAKE_FD(output_read), on_output, worker);
-        if (r < 0)
-                goto fail;
         rpc_put_request(conn_output(worker->conn), ID_INIT, "init");
         mp_put_raw(conn_output(worker->conn), spec->init);
         conn_flush(worker->conn);
         arm(worker, spec->startup_timeout_usec);
         *ret = worker;
         return 0;
-fail:
-        (void)worker_free(worker);
-        return r;
 }
 
 void worker_stop(struct worker *worker) {
@@ -469,15 +446,10 @@ void worker_stop(struct worker *worker) {
 }
 
 struct worker *worker_free(struct worker *worker) {
-        struct worker_call *call;
-
         if (!worker)
                 return NULL;
-        while ((call = TAILQ_FIRST(&worker->calls))) {
-                if (call->step)
-                        (void)call_give_up(call);
-                call_remove(call);
-        }
+        worker->state = WORKER_STOPPING;
+        end_calls(worker, STEP_STOPPED, "the daemon is stopping");
         worker->child = child_free(worker->child);
         worker->conn = conn_free(worker->conn);
         worker->output = lines_free(worker->output);
@@ -515,15 +487,23 @@ usec_t worker_last_given_usec(const struct worker *worker) {
         return worker->last_given_usec;
 }
 
-bool worker_was_ready(const struct worker *worker) {
-        return worker->was_ready;
+usec_t worker_ready_usec(const struct worker *worker) {
+        return worker->ready_usec;
 }
 
 bool worker_was_stopped(const struct worker *worker) {
         return worker->was_stopped;
 }
 
-bool worker_accepts(const struct worker *worker) {
-        return worker->state == WORKER_READY && worker->conn && worker->n_given_up == 0 && worker->next_id < UINT32_MAX &&
-               worker->reason[0] == 0;
+bool worker_accepts(const struct worker *worker, size_t len) {
+        size_t pending;
+
+        if (worker->state != WORKER_READY || !worker->conn || worker->n_given_up > 0 || worker->reason[0] || worker_is_spent(worker))
+                return false;
+        pending = conn_pending(worker->conn);
+        return pending == 0 || pending + len <= OUTPUT_BYTES;
+}
+
+bool worker_is_spent(const struct worker *worker) {
+        return worker->next_id == UINT32_MAX;
 }

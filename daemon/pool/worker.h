@@ -45,7 +45,8 @@ struct worker_handler {
 int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec, const struct worker_handler *handler,
                  void *data);
 
-/* Hands a step over. Only for a READY worker. Return: 0, or -EMSGSIZE when the message would be too long for a frame. */
+/* Hands a step over, whose parameters are then gone. Only for a worker that accepts it. Return: 0, -EMSGSIZE when the message would be
+ * too long for a frame, or -ENOMEM. */
 int worker_give(struct worker *worker, struct step *step);
 
 /* Takes a step back whose caller has lost interest: the plugin is cancelled, its answer dropped. */
@@ -54,7 +55,7 @@ void worker_withdraw(struct worker *worker, struct step *step);
 /* Lets the plugin shut down, kills it if it does not end in time. */
 void worker_stop(struct worker *worker);
 
-/* Kills the process (its whole group) if it lives. Steps in flight are left without an outcome. Return: NULL. */
+/* Kills the process (its whole group) if it lives. Steps in flight get STEP_STOPPED. Return: NULL. */
 struct worker *worker_free(struct worker *worker);
 
 enum worker_state worker_state(const struct worker *worker);
@@ -63,10 +64,14 @@ unsigned worker_calls_active(const struct worker *worker); /* with those that we
 unsigned worker_calls_open(const struct worker *worker);   /* without them */
 uint64_t worker_calls_total(const struct worker *worker);
 usec_t worker_started_usec(const struct worker *worker);
+usec_t worker_ready_usec(const struct worker *worker); /* 0: never */
 usec_t worker_last_given_usec(const struct worker *worker); /* of its last call; if none, when it started */
 
-bool worker_was_ready(const struct worker *worker);   /* ever */
 bool worker_was_stopped(const struct worker *worker); /* by worker_stop() */
 
-/* Return: whether a call may be given now: READY, not about to be replaced, and not in the hands of a call that was given up. */
-bool worker_accepts(const struct worker *worker);
+/* Return: whether a call with parameters of `len` bytes may be given now: the worker is READY, holds on to no call that was given
+ * up, and reads what it is sent. */
+bool worker_accepts(const struct worker *worker, size_t len);
+
+/* Return: whether it has used up its ids of calls: it is to be stopped when it has none in flight. */
+bool worker_is_spent(const struct worker *worker);

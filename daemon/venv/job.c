@@ -9,9 +9,6 @@
 
 #include "venv/job.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/wait.h>
 
@@ -85,61 +82,20 @@ static void on_exit_status(void *data, int status) {
         job->callback(job->data, &result); /* may free the job */
 }
 
-static int spawn(const struct venv_spec *spec, int output_fd, int log_fd, pid_t *ret_pid) {
-        posix_spawn_file_actions_t actions;
-        posix_spawnattr_t attributes;
-        const char *argv[16];
-        sigset_t none, all;
+static int spawn(struct venv_job *job, struct event_base *base, const struct venv_spec *spec, int output_fd, int log_fd) {
         char parent[16];
-        size_t n = 0;
-        int r;
+        const char *const argv[] = {spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python",
+                                    spec->python, spec->requirements ? "--requirements" : NULL, spec->requirements, NULL};
+        const struct child_spec child = {.argv = argv, .output = output_fd, .error = log_fd, .extra = -1, .group = true};
 
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
-        for (const char *const *arg =
-                     (const char *const[]){spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python",
-                                           spec->python, spec->requirements ? "--requirements" : NULL, spec->requirements, NULL};
-             *arg; arg++)
-                argv[n++] = *arg;
-        argv[n] = NULL;
-
-        if (posix_spawn_file_actions_init(&actions) != 0)
-                return -ENOMEM;
-        if (posix_spawnattr_init(&attributes) != 0) {
-                (void)posix_spawn_file_actions_destroy(&actions);
-                return -ENOMEM;
-        }
-        (void)sigemptyset(&none);
-        (void)sigfillset(&all);
-        r = posix_spawnattr_setsigmask(&attributes, &none);
-        r = r ? r : posix_spawnattr_setsigdefault(&attributes, &all);
-        r = r ? r : posix_spawnattr_setpgroup(&attributes, 0);
-        r = r ? r : posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-        r = r ? r : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-        r = r ? r : posix_spawn_file_actions_adddup2(&actions, output_fd, STDOUT_FILENO);
-        r = r ? r : posix_spawn_file_actions_adddup2(&actions, log_fd, STDERR_FILENO);
-        r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-        r = r ? r : posix_spawn(ret_pid, spec->builder, &actions, &attributes, (char *const *)argv, environ);
-        (void)posix_spawnattr_destroy(&attributes);
-        (void)posix_spawn_file_actions_destroy(&actions);
-        return -r;
-}
-
-/* A pipe whose reading end does not block. */
-static int open_pipe(int *ret_read, int *ret_write) {
-        int fds[2];
-
-        if (pipe2(fds, O_CLOEXEC) < 0)
-                return -errno;
-        *ret_read = fds[0];
-        *ret_write = fds[1];
-        return fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+        return child_spawn(&job->child, base, &child, on_exit_status, job);
 }
 
 int venv_job_start(struct venv_job **ret, struct event_base *base, const struct venv_spec *spec, venv_callback callback,
                    void *data) {
         CLEANUP_FD int output_read = -1, output_write = -1, log_read = -1, log_write_fd = -1;
         struct venv_job *job = calloc(1, sizeof(*job));
-        pid_t pid;
         int r;
 
         if (!job)
@@ -147,18 +103,11 @@ int venv_job_start(struct venv_job **ret, struct event_base *base, const struct 
         job->callback = callback;
         job->data = data;
         job->plugin = spec->plugin ? strdup(spec->plugin) : NULL;
-        r = open_pipe(&output_read, &output_write);
-        r = r ? r : open_pipe(&log_read, &log_write_fd);
+        r = child_pipe(&output_read, &output_write);
+        r = r ? r : child_pipe(&log_read, &log_write_fd);
         r = r ? r : lines_new(&job->output, base, TAKE_FD(output_read), on_output, job);
         r = r ? r : lines_new(&job->log, base, TAKE_FD(log_read), on_log, job);
-        r = r ? r : spawn(spec, output_write, log_write_fd, &pid);
-        if (r == 0) {
-                r = child_watch(&job->child, base, pid, on_exit_status, job);
-                if (r < 0) {
-                        (void)kill(pid, SIGKILL);
-                        (void)waitpid(pid, NULL, 0);
-                }
-        }
+        r = r ? r : spawn(job, base, spec, output_write, log_write_fd);
         if (r < 0) {
                 (void)venv_job_free(job);
                 return r;

@@ -21,7 +21,7 @@
 
 struct conn {
         int fd;
-        struct event *readable, *writable, *close_later;
+        struct event *readable, *writable, *more, *close_later;
         struct conn_limits limits;
         const struct conn_handler *handler;
         void *data;
@@ -32,19 +32,23 @@ struct conn {
         struct buf out;
         size_t out_pos; /* bytes of `out` already written */
 
+        enum conn_end end;
         const char *reason; /* why it is closing */
         bool closing, paused;
+        bool left_over; /* messages have arrived that wait for the next turn */
         bool busy; /* inside handle_input() */
         bool dead; /* freed while busy */
 };
 
-static void conn_fail(struct conn *conn, const char *reason) {
+static void conn_fail(struct conn *conn, enum conn_end end, const char *reason) {
         if (conn->closing)
                 return;
         conn->closing = true;
+        conn->end = end;
         conn->reason = reason;
         (void)event_del(conn->readable);
         (void)event_del(conn->writable);
+        (void)event_del(conn->more);
         event_active(conn->close_later, EV_TIMEOUT, 0);
 }
 
@@ -53,7 +57,7 @@ static void on_close_later(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
-        conn->handler->on_close(conn->data, conn->reason);
+        conn->handler->on_close(conn->data, conn->end, conn->reason);
 }
 
 static const char *scan_complaint(enum mp_scan_status status) {
@@ -67,8 +71,10 @@ static const char *scan_complaint(enum mp_scan_status status) {
         }
 }
 
-/* Drops what was handled, and the memory of a large message that is gone. */
+/* Drops what was handled, when that is most of it, and the memory of a large message that is gone. */
 static void input_compact(struct conn *conn) {
+        if (conn->in_pos <= conn->in.len / 2 && conn->in.len > 0)
+                return;
         buf_consume(&conn->in, conn->in_pos);
         conn->in_pos = 0;
         if (conn->in.len == 0 && conn->in.cap > KEEP_BYTES)
@@ -81,12 +87,20 @@ static void conn_destroy(struct conn *conn) {
         free(conn);
 }
 
+/* A timer and not an event made active: libevent runs all active events, new ones too, before it looks at descriptors and timers
+ * again. */
+static void handle_later(struct conn *conn) {
+        conn->left_over = true;
+        (void)event_add(conn->more, &(struct timeval){0});
+}
+
 /* Handles the messages that have arrived whole. Return: false when the connection was freed. */
 static bool handle_input(struct conn *conn) {
         struct rpc_msg msg;
         int n = 0;
 
         conn->busy = true;
+        conn->left_over = false;
         while (!conn->dead && !conn->closing && !conn->paused && conn->in_pos < conn->in.len) {
                 const uint8_t *data = conn->in.data + conn->in_pos;
                 enum mp_scan_status status = mp_scan(&conn->scan, data, conn->in.len - conn->in_pos, conn->limits.frame_bytes);
@@ -95,21 +109,21 @@ static bool handle_input(struct conn *conn) {
                 if (status == MP_SCAN_MORE)
                         break;
                 if (status != MP_SCAN_DONE) {
-                        conn_fail(conn, scan_complaint(status));
+                        conn_fail(conn, CONN_BROKEN, scan_complaint(status));
                         break;
                 }
-                if (n++ == MESSAGES_A_TURN) { /* the rest on the next turn; the scan stays at its end */
-                        event_active(conn->readable, EV_READ, 0);
+                if (n++ == MESSAGES_A_TURN) { /* the scan stays at the end of the message */
+                        handle_later(conn);
                         break;
                 }
                 wrong = rpc_parse((struct mp){data, conn->scan.pos}, &msg);
                 if (wrong) {
-                        conn_fail(conn, wrong);
+                        conn_fail(conn, CONN_BROKEN, wrong);
                         break;
                 }
                 conn->in_pos += conn->scan.pos;
                 conn->scan.pos = 0;
-                conn->scan.depth = 0;
+                conn->scan.depth = conn->scan.deepest = 0;
                 conn->handler->on_message(conn->data, &msg);
         }
         conn->busy = false;
@@ -121,33 +135,43 @@ static bool handle_input(struct conn *conn) {
         return true;
 }
 
+static void on_more(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        (void)what;
+        (void)handle_input(data);
+}
+
+/* How much to ask for. A message under way says how much is still to come: all of it at once, but no more than has come already. */
+static size_t read_size(const struct conn *conn) {
+        size_t want = MIN((size_t)READ_CHUNK, conn->limits.frame_bytes + 1), have = conn->in.len - conn->in_pos;
+
+        return conn->scan.pos > have ? MAX(want, MIN(conn->scan.pos - have, have)) : want;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *data) {
         struct conn *conn = data;
-        size_t want = MIN((size_t)READ_CHUNK, conn->limits.frame_bytes + 1);
+        size_t want = read_size(conn);
         uint8_t *end;
         ssize_t n;
 
         (void)what;
-        if (conn->closing || !handle_input(conn))
+        if (conn->closing || conn->left_over)
                 return;
-        if (conn->closing || conn->paused)
-                return;
-        /* A message under way says how much is still to come: read all of it at once, but no more than has arrived already. */
-        if (conn->scan.pos > conn->in.len)
-                want = MAX(want, MIN(conn->scan.pos - conn->in.len, conn->in.len));
         end = buf_reserve(&conn->in, want);
         if (!end) {
-                conn_fail(conn, "out of memory");
+                conn_fail(conn, CONN_BROKEN, "out of memory");
                 return;
         }
         n = recv(fd, end, want, MSG_DONTWAIT);
         if (n < 0) {
                 if (errno != EAGAIN && errno != EINTR)
-                        conn_fail(conn, errno == ECONNRESET ? "the peer has gone" : "reading failed");
+                        conn_fail(conn, CONN_LOST, "the peer has gone");
                 return;
         }
         if (n == 0) {
-                conn_fail(conn, conn->in.len > 0 ? "the peer has gone in the middle of a message" : NULL);
+                bool whole = conn->in.len == conn->in_pos;
+
+                conn_fail(conn, whole ? CONN_CLOSED : CONN_LOST, whole ? "the peer has closed" : "the peer has gone in the middle of a message");
                 return;
         }
         conn->in.len += (size_t)n;
@@ -158,8 +182,8 @@ void conn_flush(struct conn *conn) {
         if (conn->closing)
                 return;
         if (buf_error(&conn->out)) {
-                conn_fail(conn, buf_error(&conn->out) == -ENOMEM ? "out of memory"
-                                                                 : "the peer does not read its answers (limits.output_bytes)");
+                conn_fail(conn, CONN_BROKEN,
+                          buf_error(&conn->out) == -ENOMEM ? "out of memory" : "the peer does not read its answers (limits.output_bytes)");
                 return;
         }
         while (conn->out_pos < conn->out.len) {
@@ -171,7 +195,7 @@ void conn_flush(struct conn *conn) {
                 if (n < 0 && errno == EAGAIN)
                         break;
                 if (n < 0) {
-                        conn_fail(conn, "the peer has gone");
+                        conn_fail(conn, CONN_LOST, "the peer has gone");
                         return;
                 }
                 conn->out_pos += (size_t)n;
@@ -211,8 +235,9 @@ int conn_new(struct conn **ret, struct event_base *base, int fd, const struct co
         conn->out.limit = limits->output_bytes;
         conn->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, conn);
         conn->writable = event_new(base, fd, EV_WRITE, on_writable, conn);
+        conn->more = evtimer_new(base, on_more, conn);
         conn->close_later = event_new(base, -1, 0, on_close_later, conn);
-        if (!conn->readable || !conn->writable || !conn->close_later || event_add(conn->readable, NULL) < 0)
+        if (!conn->readable || !conn->writable || !conn->more || !conn->close_later || event_add(conn->readable, NULL) < 0)
                 return -ENOMEM;
         *ret = TAKE(conn);
         return 0;
@@ -225,9 +250,11 @@ struct conn *conn_free(struct conn *conn) {
                 event_free(conn->readable);
         if (conn->writable)
                 event_free(conn->writable);
+        if (conn->more)
+                event_free(conn->more);
         if (conn->close_later)
                 event_free(conn->close_later);
-        conn->readable = conn->writable = conn->close_later = NULL;
+        conn->readable = conn->writable = conn->more = conn->close_later = NULL;
         conn->fd = fd_close(conn->fd);
         if (conn->busy)
                 conn->dead = true;
@@ -249,6 +276,7 @@ void conn_pause(struct conn *conn) {
                 return;
         conn->paused = true;
         (void)event_del(conn->readable);
+        (void)event_del(conn->more);
 }
 
 void conn_resume(struct conn *conn) {
@@ -256,13 +284,9 @@ void conn_resume(struct conn *conn) {
                 return;
         conn->paused = false;
         (void)event_add(conn->readable, NULL);
-        event_active(conn->readable, EV_READ, 0); /* messages may be waiting in our buffer */
+        handle_later(conn); /* messages may be waiting in our buffer */
 }
 
 size_t conn_pending(const struct conn *conn) {
         return conn->out.len - conn->out_pos;
-}
-
-int conn_fd(const struct conn *conn) {
-        return conn->fd;
 }

@@ -8,9 +8,9 @@
  * valid until that callback returns. It writes at once what the socket takes and keeps the rest, up to a limit. It reads one
  * message at a time and never more than `limits.frame_bytes` ahead, so a peer cannot make it hold more.
  *
- * When the peer is gone, breaks the protocol or lets the output grow beyond its limit, `on_close` is called exactly once, from the loop,
- * with a sentence (NULL: the peer closed in an orderly way, between messages); the owner then calls conn_free(). No callback is
- * called after conn_free(), which may be called from inside any of them.
+ * A peer that sends without end gets its share of each turn of the loop and no more. When the peer is gone, breaks the protocol or lets
+ * the output grow beyond its limit, `on_close` is called exactly once, from the loop; the owner then calls conn_free(). No
+ * callback is called after conn_free(), which may be called from inside any of them.
  */
 
 #include <event2/event.h>
@@ -24,9 +24,15 @@ struct conn_limits {
         size_t output_bytes; /* most bytes kept for a peer that does not read */
 };
 
+enum conn_end {
+        CONN_CLOSED, /* by the peer, between messages */
+        CONN_LOST,   /* the peer is gone, in the middle of a message or of an answer */
+        CONN_BROKEN, /* by us: the protocol or a limit was not kept, or memory is short */
+};
+
 struct conn_handler {
         void (*on_message)(void *data, const struct rpc_msg *msg);
-        void (*on_close)(void *data, const char *reason);
+        void (*on_close)(void *data, enum conn_end end, const char *reason); /* `reason`: a sentence */
 };
 
 /* Takes over `fd` in any case. Return: 0 or -ENOMEM. */
@@ -50,4 +56,3 @@ void conn_resume(struct conn *conn);
 
 /* Return: bytes that wait to be written. */
 size_t conn_pending(const struct conn *conn);
-int conn_fd(const struct conn *conn);

@@ -28,15 +28,28 @@ struct table {
         uint32_t small_slots[2 * SMALL];
 };
 
-static uint64_t hash(const uint8_t *bytes, size_t len) {
+/* What is compared of a key: of a str its content, for there are several ways to encode the same one. */
+static struct mp key_content(struct mp key) {
+        struct mp_cur cur = mp_cur(key);
+        struct mp text;
+
+        return mp_read_str(&cur, &text) ? text : key;
+}
+
+static bool same_key(struct mp a, struct mp b) {
+        return mp_same_str(a, b) || (a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+}
+
+static uint64_t hash(struct mp key) {
+        struct mp content = key_content(key);
         static uint64_t seed;
         uint64_t h;
 
         while (seed == 0 && getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
                 ;
         h = seed;
-        for (size_t i = 0; i < len; i++) {
-                h = (h ^ bytes[i]) * 0x9e3779b97f4a7c15ull;
+        for (size_t i = 0; i < content.len; i++) {
+                h = (h ^ content.data[i]) * 0x9e3779b97f4a7c15ull;
                 h ^= h >> 29;
         }
         return h;
@@ -67,13 +80,13 @@ static void table_done(struct table *table) {
 
 /* Return: the slot that has the key or is free for it. */
 static uint32_t *table_find(const struct table *table, struct mp key) {
-        for (size_t i = hash(key.data, key.len) & table->mask;; i = (i + 1) & table->mask) {
+        for (size_t i = hash(key) & table->mask;; i = (i + 1) & table->mask) {
                 const struct pair *pair;
 
                 if (table->slots[i] == 0)
                         return &table->slots[i];
                 pair = &table->pairs[table->slots[i] - 1];
-                if (pair->value - pair->key == key.len && memcmp(table->map.data + pair->key, key.data, key.len) == 0)
+                if (same_key((struct mp){table->map.data + pair->key, pair->value - pair->key}, key))
                         return &table->slots[i];
         }
 }

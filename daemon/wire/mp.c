@@ -108,6 +108,7 @@ enum mp_scan_status mp_scan(struct mp_scan *scan, const uint8_t *data, size_t le
                         if (scan->depth == MP_DEPTH_MAX)
                                 return MP_SCAN_DEEP;
                         scan->left[scan->depth++] = n;
+                        scan->deepest = MAX(scan->deepest, scan->depth);
                         continue;
                 }
                 if (scan_close(scan))
@@ -119,6 +120,15 @@ bool mp_is_value(struct mp value) {
         struct mp_scan scan = {0};
 
         return mp_scan(&scan, value.data, value.len, value.len) == MP_SCAN_DONE && scan.pos == value.len;
+}
+
+unsigned mp_depth(struct mp value) {
+        struct mp_scan scan;
+
+        scan.pos = 0;
+        scan.depth = scan.deepest = 0;
+        (void)mp_scan(&scan, value.data, value.len, value.len);
+        return scan.deepest;
 }
 
 static bool cur_head(const struct mp_cur *cur, struct head *head) {
@@ -258,7 +268,7 @@ bool mp_read_any(struct mp_cur *cur, struct mp *ret) {
         size_t len = (size_t)(cur->end - cur->at);
 
         scan.pos = 0;
-        scan.depth = 0;
+        scan.depth = scan.deepest = 0;
         if (mp_scan(&scan, cur->at, len, len) != MP_SCAN_DONE)
                 return false;
         *ret = (struct mp){cur->at, scan.pos};
@@ -295,6 +305,14 @@ bool mp_eq_str(struct mp value, const char *string) {
         struct mp text;
 
         return mp_read_str(&cur, &text) && text.len == strlen(string) && memcmp(text.data, string, text.len) == 0;
+}
+
+bool mp_same_str(struct mp a, struct mp b) {
+        struct mp_cur cur_a = mp_cur(a), cur_b = mp_cur(b);
+        struct mp text_a, text_b;
+
+        return mp_read_str(&cur_a, &text_a) && mp_read_str(&cur_b, &text_b) && text_a.len == text_b.len &&
+               memcmp(text_a.data, text_b.data, text_a.len) == 0;
 }
 
 char *mp_dup_str(struct mp value) {

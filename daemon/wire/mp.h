@@ -37,7 +37,7 @@ enum mp_scan_status {
 /* A walk that can be taken up again where the bytes ended. Zeroed memory is a walk at its beginning. */
 struct mp_scan {
         size_t pos;
-        unsigned depth;
+        unsigned depth, deepest;
         uint64_t left[MP_DEPTH_MAX]; /* values still to come on each level */
 };
 
@@ -47,6 +47,9 @@ enum mp_scan_status mp_scan(struct mp_scan *scan, const uint8_t *data, size_t le
 
 /* Return: whether `value` is exactly one well-formed value. */
 bool mp_is_value(struct mp value);
+
+/* Return: how deep arrays and maps are nested in a value that a scan has accepted. */
+unsigned mp_depth(struct mp value);
 
 /* ---- Reading a value that a scan has accepted ---- */
 
@@ -82,7 +85,10 @@ bool mp_read_any(struct mp_cur *cur, struct mp *ret);
 bool mp_map_get(struct mp map, const char *key, struct mp *ret);
 
 bool mp_is_nil(struct mp value);
-bool mp_eq_str(struct mp text, const char *string);
+bool mp_eq_str(struct mp value, const char *string);
+
+/* Return: whether both are str with the same content, however encoded. */
+bool mp_same_str(struct mp a, struct mp b);
 
 /* Return: the str `value` as a new C string, NULL when it is no str, has a NUL inside or memory is short. */
 char *mp_dup_str(struct mp value);

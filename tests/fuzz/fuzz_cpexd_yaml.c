@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         (void)setenv("X", "{min: 2, max: 3} # ", 1);
         r = daemon_config_parse(&config, "/etc/fuzz/cpexd.yaml", (const char *)data, len, &overrides, &diags);
         if (r == 0) {
-                CHECK(config->plugins && config->plugins_name && config->cache_dir && config->socket.path && config->control.path);
+                CHECK(config->plugins && config->plugins_name && config->cache_dir && config->socket.path &&
+                      config->control.path);
                 CHECK(config->isolation.workers_min >= 1 && config->isolation.workers_min <= config->isolation.workers_max);
                 CHECK(config->frame_bytes >= 4096 && config->calls >= 1 && config->connections >= 1);
         }

@@ -4,8 +4,8 @@
  * A host that writes anything, in pieces of any size. Whatever the pieces, the daemon must see the messages that one look
  * at all of the bytes finds, and then exactly one end.
  *
- * Input: the size of the pieces, what the owner of the connection does (bit 0: pauses after each message, bit 1: frees it at message
- * number bits 2…), and the host's bytes.
+ * Input: the size of the pieces, what the owner of the connection does (bit 0: pauses after each message, bit 1: frees it at
+ * message number bits 2…), and the host's bytes.
  */
 
 #include <sys/socket.h>
@@ -37,11 +37,11 @@ static void on_message(void *data, const struct rpc_msg *msg) {
                 conn_pause(owner->conn);
 }
 
-static void on_close(void *data, const char *reason) {
+static void on_close(void *data, enum conn_end end, const char *reason) {
         struct owner *owner = data;
 
-        CHECK(!owner->freed && owner->closes++ == 0);
-        owner->orderly = reason == NULL;
+        CHECK(!owner->freed && owner->closes++ == 0 && reason);
+        owner->orderly = end == CONN_CLOSED;
         owner->conn = conn_free(owner->conn);
 }
 
@@ -53,7 +53,8 @@ static unsigned count_messages(const uint8_t *data, size_t len, bool *ret_whole)
         for (*ret_whole = true; len > 0; n++) {
                 struct mp_scan scan = {0};
 
-                *ret_whole = mp_scan(&scan, data, len, FRAME_BYTES) == MP_SCAN_DONE && !rpc_parse((struct mp){data, scan.pos}, &msg);
+                *ret_whole =
+                        mp_scan(&scan, data, len, FRAME_BYTES) == MP_SCAN_DONE && !rpc_parse((struct mp){data, scan.pos}, &msg);
                 if (!*ret_whole)
                         break;
                 data += scan.pos;

@@ -8,7 +8,8 @@
 #include "yaml.h"
 
 static struct daemon_config *daemon_config(void) {
-        const struct config_overrides overrides = {.plugins = SOURCE_ROOT "/conf/plugins.yaml", .socket = "/run/a", .control = "/run/b"};
+        const struct config_overrides overrides = {
+                .plugins = SOURCE_ROOT "/conf/plugins.yaml", .socket = "/run/a", .control = "/run/b"};
         struct daemon_config *config = NULL;
         struct diags diags = {0};
 

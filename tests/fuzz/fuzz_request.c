@@ -10,7 +10,8 @@
 #include "pipeline/size.h"
 #include "pipeline/turn.h"
 
-#define LIST(...) {.items = (char *[]){__VA_ARGS__}, .n = ELEMENTS(((char *[]){__VA_ARGS__}))}
+#define LIST(...) \
+        { .items = (char *[]){__VA_ARGS__}, .n = ELEMENTS(((char *[]){__VA_ARGS__})) }
 
 /* Return: the value of the last key with these bytes; empty: none. */
 static struct mp lookup(struct mp map, struct mp key) {
@@ -66,8 +67,10 @@ static void check_size(struct mp payload) {
 }
 
 static void check_request(const struct request *request) {
-        struct plugin_condition condition = {.tools = LIST("search", ""), .user_patterns = LIST("bob", ""), .content_types = LIST("text/html ; x")};
-        struct plugin_entry entry = {.name = "pii", .capabilities = LIST("read_subject", "read_labels"), .conditions = &condition, .n_conditions = 1};
+        struct plugin_condition condition = {
+                .tools = LIST("search", ""), .user_patterns = LIST("bob", ""), .content_types = LIST("text/html ; x")};
+        struct plugin_entry entry = {
+                .name = "pii", .capabilities = LIST("read_subject", "read_labels"), .conditions = &condition, .n_conditions = 1};
         struct plugin plugin = {.entry = &entry};
         CLEANUP_FREE struct invocation *invocation = calloc(1, sizeof(*invocation) + sizeof(struct turn));
         CLEANUP_BUF struct buf params = {0}, filtered = {0};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * One value of anything, with a limit. A scan says the same whether the bytes come one by one or at once; of what it has accepted,
- * exactly the readers of a value's type take it and never step beyond it; a message's parts lie in the message.
+ * One value of anything, with a limit. A scan says the same whether the bytes come one by one or at once; of what it has
+ * accepted, exactly the readers of a value's type take it and never step beyond it; a message's parts lie in the message.
  */
 
 #include "fuzz.h"
@@ -20,12 +20,12 @@ static enum mp_scan_status scan(const uint8_t *data, size_t len, size_t limit, s
         return status;
 }
 
-#define TRY(bit, reader, ...)                                                                   \
-        do {                                                                                    \
-                struct mp_cur at_ = *cur;                                                       \
-                bool took_ = reader(&at_, ##__VA_ARGS__);                                       \
-                CHECK(took_ ? at_.at > cur->at && at_.at <= cur->end : at_.at == cur->at);       \
-                taken |= took_ ? 1u << (bit) : 0;                                               \
+#define TRY(bit, reader, ...)                                                             \
+        do {                                                                              \
+                struct mp_cur at_ = *cur;                                                 \
+                bool took_ = reader(&at_, ##__VA_ARGS__);                                 \
+                CHECK(took_ ? at_.at > cur->at &&at_.at <= cur->end : at_.at == cur->at); \
+                taken |= took_ ? 1u << (bit) : 0;                                         \
         } while (0)
 
 /* Return: a bit for each type whose reader takes the next value. */
@@ -84,7 +84,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         if (rpc_parse(value, &msg))
                 return 0;
         if (msg.kind == RPC_RESPONSE) {
-                CHECK(lies_in(msg.error, value) && lies_in(msg.result, value) && mp_is_value(msg.error) && mp_is_value(msg.result));
+                CHECK(lies_in(msg.error, value) && lies_in(msg.result, value) && mp_is_value(msg.error) &&
+                      mp_is_value(msg.result));
         } else {
                 CHECK(lies_in(msg.method, value) && mp_is_value(msg.params));
                 if (mp_map_get(msg.params, "payload", &found))

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A worker in the hands of its plugin, which writes anything on the socket. There is no process: posix_spawn() and base/child.h
- * are replaced below, and the worker's end of the socket is ours.
+ * A worker in the hands of its plugin, which writes anything on the socket. There is no process: base/child.h is
+ * replaced below, and the worker's end of the socket is ours.
  *
  * Input: the calls given (bits 0-3; bits 4-7: with no time at all), after which piece one is withdrawn (bits 0-4) and the worker
- * is told to stop (bits 5-7), the size of the pieces, and the worker's bytes. Each call gets exactly one outcome, unless it is withdrawn, and before the one on_exit.
+ * is told to stop (bits 5-7), the size of the pieces, and the worker's bytes. Each call gets exactly one outcome, unless it is
+ * withdrawn, and before the one on_exit.
  */
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 
 #include "base/child.h"
@@ -26,24 +26,20 @@ struct child {
 static struct child process;
 static int peer;
 
-int posix_spawn(pid_t *restrict ret, const char *restrict path, const posix_spawn_file_actions_t *actions,
-                const posix_spawnattr_t *restrict attributes, char *const argv[restrict], char *const environment[restrict]) {
-        (void)path, (void)actions, (void)attributes, (void)argv, (void)environment;
-        *ret = INT32_MAX;
-        return 0;
-}
-
-int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int new_fd) {
-        (void)actions;
-        if (new_fd == 3)
-                peer = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        return 0;
-}
-
-int child_watch(struct child **ret, struct event_base *base, pid_t pid, child_callback on_exit, void *data) {
-        (void)base, (void)pid;
+int child_spawn(struct child **ret, struct event_base *base, const struct child_spec *spec, child_callback on_exit, void *data) {
+        (void)base;
+        peer = fcntl(spec->extra, F_DUPFD_CLOEXEC, 0);
         process = (struct child){.on_exit = on_exit, .data = data};
         *ret = &process;
+        return 0;
+}
+
+int child_pipe(int *ret_read, int *ret_write) {
+        int fds[2];
+
+        CHECK(pipe2(fds, O_CLOEXEC | O_NONBLOCK) == 0);
+        *ret_read = fds[0];
+        *ret_write = fds[1];
         return 0;
 }
 
@@ -73,7 +69,8 @@ static void on_done(struct step *step, const struct step_outcome *outcome) {
         CHECK((owner.waiting & bit) && step->place == STEP_NOWHERE && !owner.exited);
         owner.waiting &= ~bit;
         if (outcome->cause == STEP_ANSWERED)
-                CHECK(mp_is_value(outcome->answer) && mp_peek(&(struct mp_cur){outcome->answer.data, outcome->answer.data + outcome->answer.len}) == MP_MAP);
+                CHECK(mp_is_value(outcome->answer) &&
+                      mp_peek(&(struct mp_cur){outcome->answer.data, outcome->answer.data + outcome->answer.len}) == MP_MAP);
         else if (outcome->cause == STEP_RAISED)
                 CHECK(mp_is_value(outcome->error));
         else
@@ -81,20 +78,18 @@ static void on_done(struct step *step, const struct step_outcome *outcome) {
 }
 
 static void give(void *data, struct worker *worker) {
-        static uint8_t params[] = {0x80};
-
         (void)data;
         for (unsigned i = 0; i < ELEMENTS(owner.steps); i++) {
-                if (!(owner.calls & (1u << i)) || !worker_accepts(worker))
+                if (!(owner.calls & (1u << i)) || !worker_accepts(worker, 0))
                         continue;
                 owner.calls &= ~(1u << i);
                 owner.waiting |= 1u << i;
                 owner.steps[i] = (struct step){
-                        .params = {.data = params, .len = sizeof(params)},
                         .timeout_usec = owner.calls & (16u << i) ? 0 : 60 * USEC_PER_SEC,
                         .deadline_usec = USEC_INFINITY,
                         .on_done = on_done,
                 };
+                mp_put_map(&owner.steps[i].params, 0);
                 CHECK(worker_give(worker, &owner.steps[i]) == 0);
         }
 }
@@ -121,7 +116,14 @@ static void withdraw(struct worker *worker) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         static const struct worker_handler handler = {.on_ready = on_ready, .on_idle = give, .on_exit = on_exit_};
-        static const struct worker_spec spec = {.plugin = "fuzz", .init = {(const uint8_t[]){0x80}, 1}, .startup_timeout_usec = USEC_PER_SEC, .frame_bytes = 512};
+        static const uint8_t empty_map[] = {0x80};
+        static const struct worker_spec spec = {
+                .plugin = "fuzz",
+                .launcher = "",
+                .init = {empty_map, sizeof(empty_map)},
+                .startup_timeout_usec = USEC_PER_SEC,
+                .frame_bytes = 512,
+        };
         static struct event_base *base;
         struct worker *worker;
         size_t piece;

@@ -18,7 +18,7 @@ static inline void check_reading(int r, const void *config, struct diags *diags,
         for (size_t i = 0; i < diags->n; i++) {
                 CHECK(diags->items[i].line <= lines + 1);
                 for (const char *c = diags->items[i].text; *c; c++)
-                        CHECK((unsigned char)*c >= ' ');
+                        CHECK((unsigned char)*c >= ' ' && *c != 0x7f);
         }
         diags_done(diags);
 }

@@ -10,7 +10,7 @@ import time
 import pytest
 from daemon import ROOT, all_pids, eventually
 
-pytestmark = pytest.mark.newcomer
+pytestmark = [pytest.mark.newcomer, pytest.mark.xdist_group("newcomer")]  # one at a time in build/
 
 
 def processes():

@@ -10,7 +10,7 @@ import sys
 import pytest
 from daemon import BUILD, ROOT
 
-pytestmark = pytest.mark.newcomer
+pytestmark = [pytest.mark.newcomer, pytest.mark.xdist_group("newcomer")]  # one at a time in build/
 
 README = (ROOT / "README.md").read_text()
 

@@ -28,11 +28,11 @@ static void on_message(void *data, const struct rpc_msg *msg) {
                 f->conn = conn_free(f->conn);
 }
 
-static void on_close(void *data, const char *reason) {
+static void on_close(void *data, enum conn_end end, const char *reason) {
         struct fixture *f = data;
 
         f->closes++;
-        (void)snprintf(f->reason, sizeof(f->reason), "%s", reason ? reason : "orderly");
+        (void)snprintf(f->reason, sizeof(f->reason), "%s", end == CONN_CLOSED ? "orderly" : reason);
         f->conn = conn_free(f->conn);
 }
 
@@ -184,6 +184,24 @@ static void test_paused_messages_come_after_resume(void **state) {
         assert_int_equal(f->messages, 1);
 }
 
+/* One peer with thousands of messages leaves the loop to the others between its turns. */
+static void test_flood_leaves_turns_to_others(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        struct fixture *f = *state;
+
+        for (uint32_t i = 0; i < 2000; i++) {
+                rpc_put_notification(&buf, "x");
+                mp_put_map(&buf, 0);
+        }
+        assert_int_equal(write(f->peer, buf.data, buf.len), (ssize_t)buf.len);
+        while (f->messages < 2000) {
+                unsigned before = f->messages;
+
+                assert_int_equal(event_base_loop(f->base, EVLOOP_ONCE), 0);
+                assert_true(f->messages - before <= 2 * 64);
+        }
+}
+
 static void test_peer_that_does_not_read_is_cut_off(void **state) {
         struct fixture *f = *state;
         char block[1000] = {0};
@@ -209,6 +227,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_end_in_the_middle, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_freed_in_its_own_callback, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_paused_messages_come_after_resume, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_flood_leaves_turns_to_others, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_peer_that_does_not_read_is_cut_off, set_up, tear_down),
         };
 

@@ -180,7 +180,7 @@ class _Worker:
         if self._plugin is None:
             return _errors.protocol_error("not_ready", "the plugin is not initialized"), None
         name = params.get("hook")
-        return _errors.protocol_error("bad_request", self._missing.get(name) or f"the plugin serves no hook {name!r}"), None
+        return _errors.protocol_error("unknown_hook", self._missing.get(name) or f"the plugin serves no hook {name!r}"), None
 
     async def _shutdown(self, params):
         if self._plugin is not None:
