@@ -20,6 +20,26 @@ void diags_done(struct diags *diags) {
         *diags = (struct diags){0};
 }
 
+/* Appends `text`, shortened and with control characters made visible. */
+static void put_shown(struct buf *buf, const char *text, size_t len) {
+        size_t shown = MIN(len, (size_t)QUOTED_MAX);
+
+        while (shown < len && shown > 0 && ((unsigned char)text[shown] & 0xc0) == 0x80)
+                shown--; /* not inside a character */
+        for (size_t i = 0; i < shown; i++) {
+                unsigned char c = (unsigned char)text[i];
+
+                if (c < 0x20 || c == 0x7f)
+                        buf_printf(buf, "\\x%02x", c);
+                else if (c == '"' || c == '\\')
+                        buf_printf(buf, "\\%c", c);
+                else
+                        buf_append(buf, &c, 1);
+        }
+        if (shown < len)
+                buf_append_str(buf, "…");
+}
+
 static void put_at(struct buf *buf, const struct at *at) {
         if (!at)
                 return;
@@ -27,7 +47,7 @@ static void put_at(struct buf *buf, const struct at *at) {
         if (at->key) {
                 if (at->up)
                         buf_append_str(buf, at->up->name ? ": " : ".");
-                buf_append_str(buf, at->key);
+                put_shown(buf, at->key, strlen(at->key));
         }
         if (at->index > 0)
                 buf_printf(buf, "[%zu]", at->index - 1);
@@ -74,6 +94,9 @@ void report_add(struct report *report, enum diag_severity severity, const struct
         text = buf_take_str(&buf);
         if (!report_check(report, text != NULL))
                 return;
+        for (char *c = text; *c; c++) /* of paths and names that were not put_quoted() */
+                if ((unsigned char)*c < 0x20 || *c == 0x7f)
+                        *c = '?';
         if (report_check(report, diags_append(report->diags, severity, place, text) == 0))
                 (void)TAKE(text);
 }
@@ -135,20 +158,7 @@ const char *suggest(const char *word, const char *const *names, size_t n) {
 }
 
 void put_quoted(struct buf *buf, const char *text, size_t len) {
-        size_t shown = MIN(len, (size_t)QUOTED_MAX);
-
-        while (shown < len && shown > 0 && ((unsigned char)text[shown] & 0xc0) == 0x80)
-                shown--; /* not inside a character */
         buf_append_str(buf, "\"");
-        for (size_t i = 0; i < shown; i++) {
-                unsigned char c = (unsigned char)text[i];
-
-                if (c < 0x20 || c == 0x7f)
-                        buf_printf(buf, "\\x%02x", c);
-                else if (c == '"' || c == '\\')
-                        buf_printf(buf, "\\%c", c);
-                else
-                        buf_append(buf, &c, 1);
-        }
-        buf_append_str(buf, shown < len ? "…\"" : "\"");
+        put_shown(buf, text, len);
+        buf_append_str(buf, "\"");
 }

@@ -15,6 +15,8 @@
 
 #include "config/paths.h"
 
+#define TEXTS_MAX 1000
+
 bool value_refuse(struct reader *reader, const struct at *at, const struct node *node, const char *format, ...) {
         CLEANUP_BUF struct buf buf = {0};
         CLEANUP_FREE char *text = NULL;
@@ -148,6 +150,8 @@ bool value_texts(struct reader *reader, const struct at *at, const struct node *
 
         if (node->type != NODE_LIST)
                 return value_refuse(reader, at, node, "a list of texts");
+        if (node->n_items > TEXTS_MAX) /* finding repetitions below compares each with each */
+                return value_refuse(reader, at, node, "a list of at most 1000 texts");
         for (size_t i = 0; i < node->n_items; i++) {
                 struct at item = {.up = at->up, .key = at->key, .index = i + 1};
                 CLEANUP_FREE char *text = NULL;

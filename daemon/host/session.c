@@ -78,6 +78,7 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         struct buf *out = conn_output(session->conn);
         size_t before = out->len;
 
+        session->hosts->counts.calls_failed += invocation_failed(invocation);
         invocation_put_response(invocation, out, call->msgid);
         /* An answer that does not fit beside those that wait is an error of its call, as long as the error fits. */
         if (buf_error(out) == -EMSGSIZE) {

@@ -35,5 +35,8 @@ bool invocation_start(struct invocation **ret, struct generation *generation, st
 /* Appends the whole response message. Only from on_done. */
 void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid);
 
+/* Return: whether the response is an error. Only from on_done. */
+bool invocation_failed(const struct invocation *invocation);
+
 /* Return: NULL. */
 struct invocation *invocation_free(struct invocation *invocation);

@@ -144,10 +144,14 @@ static void put_error(const struct invocation *invocation, struct buf *buf) {
         mp_put_uint(buf, invocation->generation->number);
 }
 
+bool invocation_failed(const struct invocation *invocation) {
+        return invocation->ending == ENDING_VIOLATION || invocation->ending == ENDING_ERROR || out_of_memory(invocation);
+}
+
 void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid) {
         if (out_of_memory(invocation)) {
                 rpc_put_protocol_error(buf, msgid, "limit", "out of memory");
-        } else if (invocation->ending == ENDING_VIOLATION || invocation->ending == ENDING_ERROR) {
+        } else if (invocation_failed(invocation)) {
                 rpc_put_error(buf, msgid);
                 put_error(invocation, buf);
                 rpc_put_error_end(buf);

@@ -93,8 +93,10 @@ enum mp_scan_status mp_scan(struct mp_scan *scan, const uint8_t *data, size_t le
                 /* Nothing is open any more, and what was skipped last has arrived. */
                 if (scan->pos > 0 && scan->depth == 0)
                         return MP_SCAN_DONE;
-                if (!head_read(data + scan->pos, len - scan->pos, &head))
-                        return scan->pos >= limit ? MP_SCAN_BIG : MP_SCAN_MORE;
+                if (scan->pos >= limit)
+                        return MP_SCAN_BIG;
+                if (scan->pos == len || !head_read(data + scan->pos, len - scan->pos, &head))
+                        return MP_SCAN_MORE;
                 if (head.size == 0)
                         return MP_SCAN_BAD;
 
@@ -318,10 +320,16 @@ bool mp_same_str(struct mp a, struct mp b) {
 char *mp_dup_str(struct mp value) {
         struct mp_cur cur = mp_cur(value);
         struct mp text;
+        char *copy;
 
         if (!mp_read_str(&cur, &text) || memchr(text.data, 0, text.len))
                 return NULL;
-        return strndup((const char *)text.data, text.len);
+        copy = malloc(text.len + 1);
+        if (copy) {
+                memcpy(copy, text.data, text.len);
+                copy[text.len] = 0;
+        }
+        return copy;
 }
 
 /* ---- Writing ---- */

@@ -61,7 +61,7 @@ struct mp_cur {
 };
 
 static inline struct mp_cur mp_cur(struct mp value) {
-        return (struct mp_cur){value.data, value.data + value.len};
+        return (struct mp_cur){value.data, value.len > 0 ? value.data + value.len : value.data}; /* nothing may be NULL */
 }
 
 /* Return: the type of the next value; MP_END where there is none. Non-negative integers are MP_UINT. */
