@@ -164,7 +164,8 @@ static void method_venv_build(struct admin *admin, const struct rpc_msg *msg) {
         if (!get_plugin(admin, msg, &plugin))
                 return;
         if (control->building) {
-                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "limit", "venvs are being built already; wait for that to end");
+                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "limit",
+                                       "venvs are being built already; wait for that to end");
                 return;
         }
         pending = pending_new(admin, msg->id);

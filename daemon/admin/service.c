@@ -28,7 +28,8 @@ struct service {
 
 static void log_diags(const struct diags *diags) {
         for (size_t i = 0; i < diags->n; i++)
-                log_write(diags->items[i].severity == DIAG_ERROR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, NULL, "%s", diags->items[i].text);
+                log_write(diags->items[i].severity == DIAG_ERROR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, NULL, "%s",
+                          diags->items[i].text);
 }
 
 /* ---- Generations ---- */
@@ -81,7 +82,7 @@ static void end_reload(struct service *service, const struct reload_result *resu
         }
         TAILQ_CONCAT(&service->waiters, &service->later_waiters, link);
         TAILQ_FOREACH(waiter, &service->waiters, link)
-        waiter->waits = WAITS_NOW;
+                waiter->waits = WAITS_NOW;
         if (service->again)
                 event_active(service->run_again, EV_TIMEOUT, 0);
 }
@@ -148,7 +149,8 @@ static void swap(struct service *service) {
 
 static void serve_first(struct service *service) {
         service->current = TAKE(service->next);
-        log_notice("ready: %zu plugins, generation %llu", service->current->n_plugins, (unsigned long long)service->current->number);
+        log_notice("ready: %zu plugins, generation %llu", service->current->n_plugins,
+                   (unsigned long long)service->current->number);
         service->handler->on_ready(service->data);
         end_reload(service, &(struct reload_result){.generation = service->current->number});
 }
@@ -230,8 +232,8 @@ void service_forget(struct service *service, struct reload_waiter *waiter) {
 
 /* ---- Life ---- */
 
-int service_new(struct service **ret, struct event_base *base, const struct service_args *args, const struct service_handler *handler,
-                void *data) {
+int service_new(struct service **ret, struct event_base *base, const struct service_args *args,
+                const struct service_handler *handler, void *data) {
         CLEANUP(diags_done) struct diags diags = {0};
         struct service *service = calloc(1, sizeof(*service));
         int r;

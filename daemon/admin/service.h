@@ -46,8 +46,8 @@ struct reload_waiter {
 
 /* Loads the files and starts the first generation. Mistakes and warnings are logged.
  * Return: 0, -EINVAL when the files are refused, or another negative errno. */
-int service_new(struct service **ret, struct event_base *base, const struct service_args *args, const struct service_handler *handler,
-                void *data);
+int service_new(struct service **ret, struct event_base *base, const struct service_args *args,
+                const struct service_handler *handler, void *data);
 
 /* `waiter` (NULL: nobody) hears the result once, from the loop, unless it is forgotten before. */
 void service_reload(struct service *service, struct reload_waiter *waiter);

@@ -36,20 +36,20 @@ struct plugin_condition {
 
 /* The key `isolation` of a plugin's entry, over the defaults of cpexd.yaml. */
 struct isolation {
-        char *python;           /* a path, or a name to look up in PATH */
-        unsigned workers_min;   /* ≥ 1 */
-        unsigned workers_max;   /* ≥ workers_min */
+        char *python;            /* a path, or a name to look up in PATH */
+        unsigned workers_min;    /* ≥ 1 */
+        unsigned workers_max;    /* ≥ workers_min */
         unsigned max_concurrent; /* calls in flight in one worker, ≥ 1 */
-        unsigned queue;         /* calls that may wait for a worker */
-        usec_t timeout_usec;    /* one call of one plugin */
+        unsigned queue;          /* calls that may wait for a worker */
+        usec_t timeout_usec;     /* one call of one plugin */
         usec_t startup_timeout_usec;
-        uint64_t memory_bytes;  /* RLIMIT_AS; 0: none */
-        uint64_t files;         /* RLIMIT_NOFILE */
+        uint64_t memory_bytes; /* RLIMIT_AS; 0: none */
+        uint64_t files;        /* RLIMIT_NOFILE */
 };
 
 struct plugin_entry {
         char *name;
-        char *kind; /* as written: "isolated_venv" */
+        char *kind;                           /* as written: "isolated_venv" */
         char *version, *description, *author; /* NULL: not given */
         struct strlist hooks, tags, capabilities;
         enum plugin_mode mode;
@@ -63,9 +63,9 @@ struct plugin_entry {
         char *requirements_file; /* absolute; NULL: none (not named, or named and absent) */
         struct isolation isolation;
 
-        struct buf entry;      /* the whole entry as one msgpack map, for the plugin's PluginConfig */
+        struct buf entry;           /* the whole entry as one msgpack map, for the plugin's PluginConfig */
         struct strlist config_keys; /* of `config`, as written: for execution records */
-        unsigned line, column; /* of the entry, for messages */
+        unsigned line, column;      /* of the entry, for messages */
 };
 
 /* Fields that plugins may change on one hook (CPEX's HookPayloadPolicy). */
@@ -106,11 +106,11 @@ struct socket_config {
 };
 
 struct daemon_config {
-        char *path; /* of cpexd.yaml, absolute; NULL: none, all defaults */
-        char *plugins;       /* absolute path of plugins.yaml */
-        char *plugins_name;  /* the same as somebody wrote it, for messages */
-        char *project_root;  /* absolute; NULL: the folder of plugins.yaml */
-        char *cache_dir;     /* absolute: venvs live in cache_dir/venvs */
+        char *path;         /* of cpexd.yaml, absolute; NULL: none, all defaults */
+        char *plugins;      /* absolute path of plugins.yaml */
+        char *plugins_name; /* the same as somebody wrote it, for messages */
+        char *project_root; /* absolute; NULL: the folder of plugins.yaml */
+        char *cache_dir;    /* absolute: venvs live in cache_dir/venvs */
         struct socket_config socket, control;
         enum log_level log_level;
         struct isolation isolation; /* defaults */

@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <limits.h>
 
+#define HOOKS_MAX 1000
+
 #define AT(member) offsetof(struct daemon_config, member), sizeof(((struct daemon_config *)NULL)->member)
 #define NO_LIMITS 0, 0
 
@@ -176,6 +178,10 @@ bool schema_read_hook_policy(struct reader *reader, const struct at *at, const s
 void schema_read_policies(struct reader *reader, const struct at *at, const struct node *map, struct hook_policies *policies) {
         if (map->type != NODE_MAP) {
                 value_refuse(reader, at, map, "a map from hooks to lists of fields");
+                return;
+        }
+        if (map->n_pairs > HOOKS_MAX) { /* each is compared with those before it */
+                value_refuse(reader, at, map, "a map of at most 1000 hooks");
                 return;
         }
         for (size_t i = 0; i < map->n_pairs; i++) {

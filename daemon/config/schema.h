@@ -27,10 +27,10 @@ enum key_type {
 struct config_key {
         const char *name; /* "socket.path" */
         enum key_type type;
-        size_t offset, size;  /* in struct daemon_config */
-        uint64_t min, max;    /* of amounts */
-        const char *initial;  /* as in the file; "null": not set, and null may be given */
-        bool reloadable;      /* else it counts from the next start */
+        size_t offset, size; /* in struct daemon_config */
+        uint64_t min, max;   /* of amounts */
+        const char *initial; /* as in the file; "null": not set, and null may be given */
+        bool reloadable;     /* else it counts from the next start */
         const char *sentence;
 };
 
@@ -41,10 +41,12 @@ extern const size_t n_config_keys;
 int schema_defaults(struct daemon_config *config);
 
 /* Reads the value of one key from a text that stands in no file. `object`, `offset`: as in schema_read(). */
-void schema_read_text(struct reader *reader, const struct at *at, const char *name, const char *text, void *object, size_t offset);
+void schema_read_text(struct reader *reader, const struct at *at, const char *name, const char *text, void *object,
+                      size_t offset);
 
 /* Reads a map. `prefix`: "" for cpexd.yaml, "isolation" for a plugin's; `object` then is what lies at `offset` in a daemon_config. */
-void schema_read(struct reader *reader, const struct at *at, const struct node *map, const char *prefix, void *object, size_t offset);
+void schema_read(struct reader *reader, const struct at *at, const struct node *map, const char *prefix, void *object,
+                 size_t offset);
 
 /* isolation.workers: what was given counts; a default gives way to it. */
 void schema_settle_workers(struct reader *reader, const struct at *at, const struct node *isolation, struct isolation *values);

@@ -24,7 +24,7 @@ struct pair {
 struct node {
         enum node_type type;
         struct place place;
-        char *text;  /* scalars: as written, NUL-terminated; NODE_STR: the string */
+        char *text; /* scalars: as written, NUL-terminated; NODE_STR: the string */
         size_t text_len;
         union {
                 bool boolean;
@@ -46,8 +46,8 @@ struct node {
                         size_t n_pairs;
                 };
         };
-        bool merge;      /* the key << */
-        unsigned height; /* levels below */
+        bool merge;                  /* the key << */
+        unsigned height;             /* levels below */
         size_t weight, weight_bytes; /* nodes and text in it, aliases multiplied */
 };
 

@@ -27,7 +27,8 @@ bool value_float(struct reader *reader, const struct at *at, const struct node *
 bool value_texts(struct reader *reader, const struct at *at, const struct node *node, bool set, struct strlist *ret);
 
 /* One of `names`; complains with a suggestion and all that is allowed. */
-bool value_choice(struct reader *reader, const struct at *at, const struct node *node, const char *const *names, size_t n, int *ret);
+bool value_choice(struct reader *reader, const struct at *at, const struct node *node, const char *const *names, size_t n,
+                  int *ret);
 
 /* ---- Our own ---- */
 

@@ -167,8 +167,8 @@ static int start_listening(struct listener *listener, struct event_base *base, c
         return 0;
 }
 
-int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, listener_callback on_connection,
-                 void *data) {
+int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config,
+                 listener_callback on_connection, void *data) {
         struct listener *listener = calloc(1, sizeof(*listener));
         int r;
 

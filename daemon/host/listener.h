@@ -19,8 +19,8 @@ struct listener;
 typedef void (*listener_callback)(void *data, int fd);
 
 /* Creates the socket's folder where it is missing. Return: 0, -EADDRINUSE when another process serves it, or another negative errno. */
-int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, listener_callback on_connection,
-                 void *data);
+int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config,
+                 listener_callback on_connection, void *data);
 
 /* A new listener lets connections wait in the kernel's queue; from now on they are taken. */
 void listener_start(struct listener *listener);

@@ -31,7 +31,7 @@ struct session {
         TAILQ_HEAD(, call) calls;
         unsigned n_calls;
         size_t bytes, bytes_max; /* of the calls in flight; at the maximum no more is read */
-        pid_t pid; /* of the peer when it connected; for the log */
+        pid_t pid;               /* of the peer when it connected; for the log */
         uid_t uid;
 };
 
@@ -67,8 +67,8 @@ static struct call *find_call(struct session *session, uint32_t msgid) {
         struct call *call;
 
         TAILQ_FOREACH(call, &session->calls, link)
-        if (call->msgid == msgid)
-                return call;
+                if (call->msgid == msgid)
+                        return call;
         return NULL;
 }
 
@@ -251,10 +251,10 @@ static void on_idle_check(evutil_socket_t fd, short what, void *data) {
         if (hosts->counts.calls_active > 0)
                 return;
         TAILQ_FOREACH(session, &hosts->sessions, link)
-        if (conn_pending(session->conn) > 0 && !hosts->drained) {
-                (void)event_add(hosts->idle_check, &soon);
-                return;
-        }
+                if (conn_pending(session->conn) > 0 && !hosts->drained) {
+                        (void)event_add(hosts->idle_check, &soon);
+                        return;
+                }
         if (hosts->idle) {
                 void (*idle)(void *data) = hosts->idle;
 

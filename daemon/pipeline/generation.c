@@ -15,8 +15,12 @@
 
 enum phase phase_of(enum plugin_mode mode) {
         static const enum phase phases[PLUGIN_MODE_MAX_] = {
-                [PLUGIN_SEQUENTIAL] = PHASE_SEQUENTIAL, [PLUGIN_TRANSFORM] = PHASE_TRANSFORM, [PLUGIN_AUDIT] = PHASE_AUDIT,
-                [PLUGIN_CONCURRENT] = PHASE_CONCURRENT, [PLUGIN_FIRE_AND_FORGET] = PHASE_BACKGROUND, [PLUGIN_DISABLED] = PHASE_MAX_,
+                [PLUGIN_SEQUENTIAL] = PHASE_SEQUENTIAL,
+                [PLUGIN_TRANSFORM] = PHASE_TRANSFORM,
+                [PLUGIN_AUDIT] = PHASE_AUDIT,
+                [PLUGIN_CONCURRENT] = PHASE_CONCURRENT,
+                [PLUGIN_FIRE_AND_FORGET] = PHASE_BACKGROUND,
+                [PLUGIN_DISABLED] = PHASE_MAX_,
         };
 
         return phases[mode];
@@ -29,8 +33,8 @@ static void make_uuid(char uuid[37]) {
         (void)!getrandom(b, sizeof(b), 0);
         b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
         b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-        (void)snprintf(uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4],
-                       b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+        (void)snprintf(uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
+                       b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 /* ---- The table of hooks ---- */
@@ -176,7 +180,8 @@ static int start_plugins(struct generation *generation) {
 }
 
 int generation_new(struct generation **ret, struct event_base *base, uint64_t number, struct daemon_config *daemon,
-                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler, void *data) {
+                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler,
+                   void *data) {
         struct generation *generation = calloc(1, sizeof(*generation));
 
         if (!generation) {

@@ -62,7 +62,8 @@ struct generation_handler {
 
 /* Takes over both configurations in any case. `layout` is copied; its strings must outlive the generation. Return: 0 or -ENOMEM. */
 int generation_new(struct generation **ret, struct event_base *base, uint64_t number, struct daemon_config *daemon,
-                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler, void *data);
+                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler,
+                   void *data);
 
 struct generation *generation_ref(struct generation *generation);
 void generation_unref(struct generation *generation);

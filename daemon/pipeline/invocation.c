@@ -202,8 +202,8 @@ static struct invocation *invocation_new(struct generation *generation, const st
         return invocation;
 }
 
-bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data,
-                      struct refusal *ret_refusal) {
+bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done,
+                      void *data, struct refusal *ret_refusal) {
         struct invocation *invocation;
         struct request in;
         const char *wrong = request_parse(params, &in);

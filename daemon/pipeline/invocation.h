@@ -19,7 +19,6 @@
 
 struct invocation;
 
-
 /* Why a call is not even started; `code` as in docs/protocol.md. */
 struct refusal {
         const char *code, *message;
@@ -29,8 +28,8 @@ typedef void (*invocation_done)(void *data, struct invocation *invocation);
 
 /* Starts a call with the parameters of `invoke`, which are copied. Takes a reference on the generation.
  * Return: whether it was started; if not, *ret_refusal says why. */
-bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done, void *data,
-                      struct refusal *ret_refusal);
+bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done,
+                      void *data, struct refusal *ret_refusal);
 
 /* Appends the whole response message. Only from on_done. */
 void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid);

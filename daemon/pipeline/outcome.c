@@ -135,8 +135,8 @@ static void put_failed(struct turn *turn, const struct step_outcome *outcome, st
         mp_put_str(error_key(invocation, "plugin_name"), turn->plugin->entry->name);
         put_defaults(invocation);
         if (outcome->setting)
-                rpc_put_limit(error_key(invocation, "details"), step_cause_name(outcome->cause), outcome->value,
-                              outcome->maximum, outcome->setting);
+                rpc_put_limit(error_key(invocation, "details"), step_cause_name(outcome->cause), outcome->value, outcome->maximum,
+                              outcome->setting);
         else
                 mp_put_map(error_key(invocation, "details"), 0);
 }
@@ -153,8 +153,8 @@ static void failure_message(const struct turn *turn, const struct step_outcome *
         else
                 buf_printf(buf, "Plugin %s: %s", name, outcome->message);
         if (outcome->setting)
-                buf_printf(buf, " (%llu, at most %llu: %s)", (unsigned long long)outcome->value, (unsigned long long)outcome->maximum,
-                           outcome->setting);
+                buf_printf(buf, " (%llu, at most %llu: %s)", (unsigned long long)outcome->value,
+                           (unsigned long long)outcome->maximum, outcome->setting);
 }
 
 static void conclude_failure(struct turn *turn, const struct step_outcome *outcome) {
@@ -226,7 +226,8 @@ static bool is_bad_request(const struct turn *turn, struct mp error) {
 
         if (mp_eq_str(type, "ProtocolError"))
                 return mp_eq_str(get(error, "code"), "bad_request");
-        return mp_eq_str(type, "ValidationError") && mp_eq_str(get(error, "stage"), "request") && !turn->invocation->payload_changed;
+        return mp_eq_str(type, "ValidationError") && mp_eq_str(get(error, "stage"), "request") &&
+               !turn->invocation->payload_changed;
 }
 
 /* ---- Denials ---- */
@@ -498,7 +499,8 @@ static void conclude_raised(struct turn *turn, const struct step_outcome *outcom
         else if (mp_eq_str(cause, step_cause_name(STEP_TIMEOUT))) /* any TimeoutError of the plugin's own, as CPEX has it */
                 conclude_failure(turn, &(struct step_outcome){.cause = STEP_TIMEOUT});
         else if (mp_eq_str(cause, step_cause_name(STEP_OVERSIZE)))
-                conclude_failure(turn, &(struct step_outcome){.cause = STEP_OVERSIZE, .message = "its answer is longer than a message may be"});
+                conclude_failure(turn, &(struct step_outcome){.cause = STEP_OVERSIZE,
+                                                              .message = "its answer is longer than a message may be"});
         else
                 conclude_failure(turn, outcome);
 }

@@ -85,7 +85,8 @@ static const char *read_fields(struct mp map, const struct field *fields, size_t
         return NULL;
 }
 
-#define REQUEST(key, want, member, wrong) {key, want, offsetof(struct request, member), wrong}
+#define REQUEST(key, want, member, wrong) \
+        { key, want, offsetof(struct request, member), wrong }
 static const struct field request_fields[] = {
         REQUEST("payload", WANT_DOCUMENT, payload, "payload: must be a bin that holds exactly one msgpack value"),
         REQUEST("payload_type", WANT_STR, payload_type, "payload_type: must be a string"),
@@ -155,7 +156,8 @@ const char *request_parse(struct mp params, struct request *ret) {
         return NULL;
 }
 
-#define ANSWER(key, want, member, wrong) {key, want, offsetof(struct answer, member), wrong}
+#define ANSWER(key, want, member, wrong) \
+        { key, want, offsetof(struct answer, member), wrong }
 static const struct field answer_fields[] = {
         ANSWER("continue_processing", WANT_BOOL, continue_processing, "continue_processing is no boolean"),
         ANSWER("modified_payload", WANT_DOCUMENT, modified_payload, "modified_payload is not a bin that holds one msgpack value"),

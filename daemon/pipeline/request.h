@@ -17,14 +17,14 @@ struct request {
         struct mp hook;    /* str content */
         struct mp payload; /* content of the document */
         struct mp payload_type;
-        struct mp context; /* map; always there */
+        struct mp context;                                              /* map; always there */
         struct mp request_id, user, tenant_id, server_id, content_type; /* values of the context */
         struct mp state, metadata;                                      /* maps */
         struct mp contexts;                                             /* content of the bin */
-        struct mp table; /* of the contexts, if they are of this request: map from plugin to {"state", "metadata"} */
-        struct mp extensions;                                           /* map */
-        struct mp plugin;                                               /* str */
-        uint64_t timeout_ms;                                            /* 0: none */
+        struct mp table;      /* of the contexts, if they are of this request: map from plugin to {"state", "metadata"} */
+        struct mp extensions; /* map */
+        struct mp plugin;     /* str */
+        uint64_t timeout_ms;  /* 0: none */
         bool violations_as_exceptions;
 };
 
@@ -39,8 +39,8 @@ struct answer {
         struct mp violation;        /* map */
         struct mp metadata;         /* map */
         int64_t retry_delay_ms;
-        struct mp modified_extensions; /* map */
-        struct mp contexts;            /* content of the bin: {"state", "metadata"} */
+        struct mp modified_extensions;    /* map */
+        struct mp contexts;               /* content of the bin: {"state", "metadata"} */
         struct mp state, global_metadata; /* maps */
         struct mp denial_metadata;        /* map */
 };

@@ -43,7 +43,7 @@ struct invocation {
         usec_t deadline_usec; /* of the whole call; USEC_INFINITY: none */
 
         /* The pipeline's state as merged so far. Empty buffers: nothing yet. */
-        struct buf payload; /* the document, where somebody changed it */
+        struct buf payload;      /* the document, where somebody changed it */
         struct buf payload_type; /* the str value, likewise */
         bool payload_changed;
         struct buf state, global_metadata; /* maps */

@@ -10,55 +10,25 @@
  * counted, so nothing can be counted wrongly.
  */
 
-#include "pool/pool.h"
+#include "pool/private.h"
 
 #include <stdio.h>
 
-#include "venv/job.h"
 
 #define BACKOFF_MIN_USEC (100 * USEC_PER_MSEC)
 #define IDLE_USEC (10 * USEC_PER_SEC)
-#define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that lives shorter is not replaced without a pause */
+#define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that dies sooner after it was ready is replaced after a pause */
 #define BACKOFF_MAX_USEC (30 * USEC_PER_SEC)
-
-struct pool {
-        struct event_base *base;
-        const struct plugin_entry *entry;
-        const struct pool_layout *layout;
-        pool_settled settled;
-        void *settled_data;
-        void (*closed)(void *data, struct pool *pool);
-        void *closed_data;
-
-        enum pool_state state;
-        bool settled_told, closing, closed_told, disabled;
-        char *error, *missing_hook;
-        size_t n_registered; /* hooks of the entry before the first missing one */
-
-        struct venv_job *job;
-        char *python, *fingerprint; /* NULL: the venv is not there yet */
-        struct buf init;
-        struct worker_spec spec;
-
-        struct worker **workers; /* workers.max slots */
-        struct step_list waiting;
-        unsigned n_waiting;
-        struct event *work;  /* pool_work() on the next turn */
-        struct event *retry; /* the next attempt to start */
-        struct event *idle;  /* once a second while there are more workers than `min` */
-        usec_t backoff_usec;
-
-        uint64_t n_calls, n_errors, n_restarts;
-};
 
 static void pool_work(struct pool *pool);
 
 const char *step_cause_name(enum step_cause cause) {
         static const char *const names[STEP_CAUSE_MAX_] = {
-                [STEP_ANSWERED] = "answered",       [STEP_RAISED] = "exception",         [STEP_TIMEOUT] = "timeout",
-                [STEP_CRASHED] = "crash",           [STEP_MALFORMED] = "malformed",      [STEP_OVERSIZE] = "oversize",
-                [STEP_QUEUE_FULL] = "queue_full",   [STEP_QUEUE_TIMEOUT] = "queue_timeout", [STEP_START_FAILED] = "start_failed",
-                [STEP_STOPPED] = "stopped",
+                [STEP_ANSWERED] = "answered",         [STEP_RAISED] = "exception",
+                [STEP_TIMEOUT] = "timeout",           [STEP_CRASHED] = "crash",
+                [STEP_MALFORMED] = "malformed",       [STEP_OVERSIZE] = "oversize",
+                [STEP_QUEUE_FULL] = "queue_full",     [STEP_QUEUE_TIMEOUT] = "queue_timeout",
+                [STEP_START_FAILED] = "start_failed", [STEP_STOPPED] = "stopped",
         };
 
         return names[cause];
@@ -120,7 +90,8 @@ static struct worker *pick_worker(const struct pool *pool, const struct step *st
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
                 struct worker *worker = pool->workers[i];
 
-                if (!worker || !worker_accepts(worker, step->params.len) || worker_calls_active(worker) >= pool->entry->isolation.max_concurrent)
+                if (!worker || !worker_accepts(worker, step->params.len) ||
+                    worker_calls_active(worker) >= pool->entry->isolation.max_concurrent)
                         continue;
                 if (!best || worker_calls_active(worker) < worker_calls_active(best))
                         best = worker;
@@ -487,7 +458,8 @@ int pool_new(struct pool **ret, struct event_base *base, const struct plugin_ent
         pool->work = event_new(base, -1, 0, on_work, pool);
         pool->retry = evtimer_new(base, on_retry, pool);
         pool->idle = evtimer_new(base, on_idle, pool);
-        if (!pool->workers || !pool->work || !pool->retry || !pool->idle || put_init(&pool->init, entry, layout, generation) < 0) {
+        if (!pool->workers || !pool->work || !pool->retry || !pool->idle ||
+            put_init(&pool->init, entry, layout, generation) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
@@ -584,64 +556,4 @@ void pool_disable(struct pool *pool) {
 
 bool pool_is_disabled(const struct pool *pool) {
         return pool->disabled;
-}
-
-static const char *status_name(const struct pool *pool) {
-        if (pool->disabled)
-                return "disabled";
-        return pool->state == POOL_STARTING ? "starting" : pool->state == POOL_READY ? "ready" : "failed";
-}
-
-static void put_worker_status(const struct worker *worker, struct buf *buf) {
-        mp_put_map(buf, 5);
-        mp_put_str(buf, "pid");
-        mp_put_int(buf, worker_pid(worker));
-        mp_put_str(buf, "state");
-        mp_put_str(buf, worker_state_name(worker_state(worker)));
-        mp_put_str(buf, "calls_active");
-        mp_put_uint(buf, worker_calls_active(worker));
-        mp_put_str(buf, "calls_total");
-        mp_put_uint(buf, worker_calls_total(worker));
-        mp_put_str(buf, "started_usec_ago");
-        mp_put_uint(buf, clock_now_usec() - worker_started_usec(worker));
-}
-
-void pool_put_status(const struct pool *pool, struct buf *buf) {
-        size_t workers, n = 0;
-
-        mp_put_map(buf, 13);
-        mp_put_str(buf, "name");
-        mp_put_str(buf, pool->entry->name);
-        mp_put_str(buf, "status");
-        mp_put_str(buf, status_name(pool));
-        mp_put_str(buf, "mode");
-        mp_put_str(buf, plugin_mode_name(pool->entry->mode));
-        mp_put_str(buf, "priority");
-        mp_put_int(buf, pool->entry->priority);
-        mp_put_str(buf, "hooks");
-        mp_put_array(buf, pool->entry->hooks.n);
-        for (size_t i = 0; i < pool->entry->hooks.n; i++)
-                mp_put_str(buf, pool->entry->hooks.items[i]);
-        mp_put_str(buf, "fingerprint");
-        mp_put_str(buf, pool->fingerprint);
-        mp_put_str(buf, "python");
-        mp_put_str(buf, pool->python);
-        mp_put_str(buf, "error");
-        mp_put_str(buf, pool->error);
-        mp_put_str(buf, "queue");
-        mp_put_uint(buf, pool->n_waiting);
-        mp_put_str(buf, "calls_total");
-        mp_put_uint(buf, pool->n_calls);
-        mp_put_str(buf, "errors_total");
-        mp_put_uint(buf, pool->n_errors);
-        mp_put_str(buf, "restarts");
-        mp_put_uint(buf, pool->n_restarts);
-        mp_put_str(buf, "workers");
-        workers = mp_array_begin(buf);
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
-                if (pool->workers[i]) {
-                        put_worker_status(pool->workers[i], buf);
-                        n++;
-                }
-        mp_array_end(buf, workers, n);
 }

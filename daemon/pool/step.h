@@ -45,8 +45,8 @@ struct worker;
 struct worker_call;
 
 struct step {
-        struct buf params;   /* the map of parameters of the worker's `invoke` */
-        usec_t timeout_usec; /* for waiting, and again for running; the caller's budget cuts both */
+        struct buf params;    /* the map of parameters of the worker's `invoke` */
+        usec_t timeout_usec;  /* for waiting, and again for running; the caller's budget cuts both */
         usec_t deadline_usec; /* of the whole call, absolute; USEC_INFINITY: none */
         void (*on_done)(struct step *step, const struct step_outcome *outcome);
         struct pool *pool; /* where it was submitted */

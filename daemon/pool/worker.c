@@ -26,7 +26,7 @@
 #define EXIT_GRACE_USEC (100 * USEC_PER_MSEC)
 #define STOP_GRACE_USEC (3 * USEC_PER_SEC)
 #define OUTPUT_BYTES ((size_t)64 << 20) /* what may wait in memory for a worker that does not read; a single call may be longer */
-#define CONTROL_BYTES 65536              /* on top: for cancel, shutdown and the like */
+#define CONTROL_BYTES 65536             /* on top: for cancel, shutdown and the like */
 #define REASON_BYTES 256
 
 #define ID_INIT 0
@@ -67,10 +67,10 @@ static struct log_scope scope(const struct worker *worker) {
         return (struct log_scope){worker->spec->plugin, worker_pid(worker)};
 }
 
-#define worker_log(worker, level, ...)                               \
-        do {                                                         \
-                struct log_scope scope_ = scope(worker);             \
-                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);  \
+#define worker_log(worker, level, ...)                              \
+        do {                                                        \
+                struct log_scope scope_ = scope(worker);            \
+                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__); \
         } while (0)
 
 const char *worker_state_name(enum worker_state state) {
@@ -208,8 +208,8 @@ static struct worker_call *find_call(struct worker *worker, uint32_t id) {
         struct worker_call *call;
 
         TAILQ_FOREACH(call, &worker->calls, link)
-        if (call->id == id)
-                return call;
+                if (call->id == id)
+                        return call;
         return NULL;
 }
 
@@ -286,7 +286,8 @@ static void on_message(void *data, const struct rpc_msg *msg) {
         if (call)
                 on_call_answered(worker, call, msg);
         else if (msg->id != ID_SHUTDOWN && worker->n_stray++ == 0)
-                worker_log(worker, WARNING, "an answer to no call in flight (id %u) was dropped; further ones are only counted", msg->id);
+                worker_log(worker, WARNING, "an answer to no call in flight (id %u) was dropped; further ones are only counted",
+                           msg->id);
 }
 
 static void on_close(void *data, enum conn_end end, const char *reason) {
@@ -360,8 +361,8 @@ static const struct conn_handler conn_handler = {.on_message = on_message, .on_c
 static int spawn(struct worker *worker, int socket_fd, int output_fd) {
         const struct worker_spec *spec = worker->spec;
         char parent[16], memory[32], files[32];
-        const char *argv[20] = {spec->launcher, "--python", spec->python, "--shim", spec->shim_dir, "--ext", spec->ext_dir,
-                                "--sdk", spec->sdk_dir, "--name", spec->plugin, "--parent", parent};
+        const char *argv[20] = {spec->launcher, "--python",    spec->python, "--shim",     spec->shim_dir, "--ext", spec->ext_dir,
+                                "--sdk",        spec->sdk_dir, "--name",     spec->plugin, "--parent",     parent};
         const struct child_spec child = {.argv = argv, .output = output_fd, .error = output_fd, .extra = socket_fd};
         size_t n = 13;
 
@@ -397,8 +398,8 @@ static int connect_to(struct worker *worker) {
         return r ? r : spawn(worker, theirs, output_write);
 }
 
-int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec, const struct worker_handler *handler,
-                 void *data) {
+int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
+                 const struct worker_handler *handler, void *data) {
         struct worker *worker = calloc(1, sizeof(*worker));
         int r;
 
@@ -498,7 +499,8 @@ bool worker_was_stopped(const struct worker *worker) {
 bool worker_accepts(const struct worker *worker, size_t len) {
         size_t pending;
 
-        if (worker->state != WORKER_READY || !worker->conn || worker->n_given_up > 0 || worker->reason[0] || worker_is_spent(worker))
+        if (worker->state != WORKER_READY || !worker->conn || worker->n_given_up > 0 || worker->reason[0] ||
+            worker_is_spent(worker))
                 return false;
         pending = conn_pending(worker->conn);
         return pending == 0 || pending + len <= OUTPUT_BYTES;

@@ -25,9 +25,9 @@ const char *worker_state_name(enum worker_state state);
 struct worker_spec {
         const char *plugin;
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir; /* where the parts of the worker lie */
-        const char *python;                                 /* the venv's interpreter */
-        struct mp init;                                     /* the map of parameters of `init` */
-        uint64_t memory_bytes, files;                       /* rlimits; 0: none */
+        const char *python;                                  /* the venv's interpreter */
+        struct mp init;                                      /* the map of parameters of `init` */
+        uint64_t memory_bytes, files;                        /* rlimits; 0: none */
         usec_t startup_timeout_usec;
         size_t frame_bytes;
 };
@@ -42,8 +42,8 @@ struct worker_handler {
 };
 
 /* Return: 0, or a negative errno when no process could be started. */
-int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec, const struct worker_handler *handler,
-                 void *data);
+int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
+                 const struct worker_handler *handler, void *data);
 
 /* Hands a step over, whose parameters are then gone. Only for a worker that accepts it. Return: 0, -EMSGSIZE when the message would be
  * too long for a frame, or -ENOMEM. */
@@ -64,7 +64,7 @@ unsigned worker_calls_active(const struct worker *worker); /* with those that we
 unsigned worker_calls_open(const struct worker *worker);   /* without them */
 uint64_t worker_calls_total(const struct worker *worker);
 usec_t worker_started_usec(const struct worker *worker);
-usec_t worker_ready_usec(const struct worker *worker); /* 0: never */
+usec_t worker_ready_usec(const struct worker *worker);      /* 0: never */
 usec_t worker_last_given_usec(const struct worker *worker); /* of its last call; if none, when it started */
 
 bool worker_was_stopped(const struct worker *worker); /* by worker_stop() */

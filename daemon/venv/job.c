@@ -84,8 +84,17 @@ static void on_exit_status(void *data, int status) {
 
 static int spawn(struct venv_job *job, struct event_base *base, const struct venv_spec *spec, int output_fd, int log_fd) {
         char parent[16];
-        const char *const argv[] = {spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python",
-                                    spec->python, spec->requirements ? "--requirements" : NULL, spec->requirements, NULL};
+        const char *const argv[] = {spec->builder,
+                                    "build",
+                                    "--parent",
+                                    parent,
+                                    "--cache",
+                                    spec->cache_dir,
+                                    "--python",
+                                    spec->python,
+                                    spec->requirements ? "--requirements" : NULL,
+                                    spec->requirements,
+                                    NULL};
         const struct child_spec child = {.argv = argv, .output = output_fd, .error = log_fd, .extra = -1, .group = true};
 
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());

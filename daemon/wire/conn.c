@@ -36,8 +36,8 @@ struct conn {
         const char *reason; /* why it is closing */
         bool closing, paused;
         bool left_over; /* messages have arrived that wait for the next turn */
-        bool busy; /* inside handle_input() */
-        bool dead; /* freed while busy */
+        bool busy;      /* inside handle_input() */
+        bool dead;      /* freed while busy */
 };
 
 static void conn_fail(struct conn *conn, enum conn_end end, const char *reason) {
@@ -171,7 +171,8 @@ static void on_readable(evutil_socket_t fd, short what, void *data) {
         if (n == 0) {
                 bool whole = conn->in.len == conn->in_pos;
 
-                conn_fail(conn, whole ? CONN_CLOSED : CONN_LOST, whole ? "the peer has closed" : "the peer has gone in the middle of a message");
+                conn_fail(conn, whole ? CONN_CLOSED : CONN_LOST,
+                          whole ? "the peer has closed" : "the peer has gone in the middle of a message");
                 return;
         }
         conn->in.len += (size_t)n;
@@ -183,7 +184,8 @@ void conn_flush(struct conn *conn) {
                 return;
         if (buf_error(&conn->out)) {
                 conn_fail(conn, CONN_BROKEN,
-                          buf_error(&conn->out) == -ENOMEM ? "out of memory" : "the peer does not read its answers (limits.output_bytes)");
+                          buf_error(&conn->out) == -ENOMEM ? "out of memory"
+                                                           : "the peer does not read its answers (limits.output_bytes)");
                 return;
         }
         while (conn->out_pos < conn->out.len) {

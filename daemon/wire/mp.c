@@ -32,12 +32,11 @@ static uint64_t be(const uint8_t *p, unsigned n) {
 static const struct {
         uint8_t type, size, count;
 } formats[32] = {
-        {MP_NIL, 1, 0},   {MP_END, 0, 0},   {MP_BOOL, 1, 0},  {MP_BOOL, 1, 0},  {MP_BIN, 2, 1},   {MP_BIN, 3, 2},
-        {MP_BIN, 5, 4},   {MP_EXT, 3, 1},   {MP_EXT, 4, 2},   {MP_EXT, 6, 4},   {MP_FLOAT, 5, 0}, {MP_FLOAT, 9, 0},
-        {MP_UINT, 2, 0},  {MP_UINT, 3, 0},  {MP_UINT, 5, 0},  {MP_UINT, 9, 0},  {MP_INT, 2, 0},   {MP_INT, 3, 0},
-        {MP_INT, 5, 0},   {MP_INT, 9, 0},   {MP_EXT, 2, 0},   {MP_EXT, 2, 0},   {MP_EXT, 2, 0},   {MP_EXT, 2, 0},
-        {MP_EXT, 2, 0},   {MP_STR, 2, 1},   {MP_STR, 3, 2},   {MP_STR, 5, 4},   {MP_ARRAY, 3, 2}, {MP_ARRAY, 5, 4},
-        {MP_MAP, 3, 2},   {MP_MAP, 5, 4},
+        {MP_NIL, 1, 0},   {MP_END, 0, 0},   {MP_BOOL, 1, 0}, {MP_BOOL, 1, 0},  {MP_BIN, 2, 1},   {MP_BIN, 3, 2},  {MP_BIN, 5, 4},
+        {MP_EXT, 3, 1},   {MP_EXT, 4, 2},   {MP_EXT, 6, 4},  {MP_FLOAT, 5, 0}, {MP_FLOAT, 9, 0}, {MP_UINT, 2, 0}, {MP_UINT, 3, 0},
+        {MP_UINT, 5, 0},  {MP_UINT, 9, 0},  {MP_INT, 2, 0},  {MP_INT, 3, 0},   {MP_INT, 5, 0},   {MP_INT, 9, 0},  {MP_EXT, 2, 0},
+        {MP_EXT, 2, 0},   {MP_EXT, 2, 0},   {MP_EXT, 2, 0},  {MP_EXT, 2, 0},   {MP_STR, 2, 1},   {MP_STR, 3, 2},  {MP_STR, 5, 4},
+        {MP_ARRAY, 3, 2}, {MP_ARRAY, 5, 4}, {MP_MAP, 3, 2},  {MP_MAP, 5, 4},
 };
 
 /* Return: false when the header has not arrived whole. */
@@ -344,10 +343,10 @@ static msgpack_packer packer(struct buf *buf) {
         return (msgpack_packer){.data = buf, .callback = write_to_buf};
 }
 
-#define PACK(buf, function, ...)                          \
-        do {                                              \
-                msgpack_packer packer_ = packer(buf);     \
-                (void)function(&packer_, ##__VA_ARGS__);  \
+#define PACK(buf, function, ...)                         \
+        do {                                             \
+                msgpack_packer packer_ = packer(buf);    \
+                (void)function(&packer_, ##__VA_ARGS__); \
         } while (0)
 
 void mp_put_nil(struct buf *buf) {

@@ -15,8 +15,8 @@
 
 #define MP_DEPTH_MAX 128 /* arrays and maps inside each other, in one message */
 
-#define MP_EXT_SECRET 1  /* a secret string: the UTF-8 text */
-#define MP_EXT_BIGINT 2  /* an integer beyond 64 bits: two's complement, big endian */
+#define MP_EXT_SECRET 1 /* a secret string: the UTF-8 text */
+#define MP_EXT_BIGINT 2 /* an integer beyond 64 bits: two's complement, big endian */
 
 /* Bytes in somebody else's memory: one whole value, or the content of a str or bin. */
 struct mp {

@@ -66,7 +66,7 @@ static void test_printf_and_take(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_limit_is_exact),    cmocka_unit_test(test_error_sticks_until_reset),
+                cmocka_unit_test(test_limit_is_exact),      cmocka_unit_test(test_error_sticks_until_reset),
                 cmocka_unit_test(test_overflow_is_refused), cmocka_unit_test(test_consume),
                 cmocka_unit_test(test_printf_and_take),
         };

@@ -48,7 +48,8 @@ static bool matches(struct plugin_condition *conditions, size_t n, const struct 
         return conditions_match(&entry, &request);
 }
 
-static const struct sample tool = {.hook = "tool_pre_invoke", .field = "name", .name = "db_query", .user = "alice@x", .tenant = "t1"};
+static const struct sample tool = {
+        .hook = "tool_pre_invoke", .field = "name", .name = "db_query", .user = "alice@x", .tenant = "t1"};
 
 static void test_nothing_restricts_nothing(void **state) {
         struct plugin_condition empty = {0};

@@ -83,8 +83,8 @@ static void test_scan_resumes_at_every_byte(void **state) {
 }
 
 static void test_integers_at_their_boundaries(void **state) {
-        const int64_t values[] = {0, 127, 128, 255, 256, 65535, 65536, INT32_MAX, INT64_MAX, -1, -32, -33, -128, -129, -32768, -32769,
-                                  INT32_MIN, INT64_MIN};
+        const int64_t values[] = {0,  127, 128, 255,  256,  65535,  65536,  INT32_MAX, INT64_MAX,
+                                  -1, -32, -33, -128, -129, -32768, -32769, INT32_MIN, INT64_MIN};
 
         (void)state;
         for (size_t i = 0; i < ELEMENTS(values); i++) {

@@ -48,18 +48,18 @@ static void refuse(const uint8_t *data, size_t len) {
 
 static void test_bad_envelopes(void **state) {
         (void)state;
-        REFUSE(0xc0);                                     /* no array */
-        REFUSE(0x90);                                     /* empty */
-        REFUSE(0x94, 3, 1, 0xa1, 'm', 0x90);              /* kind 3 */
-        REFUSE(0x94, 0xff, 1, 0xa1, 'm', 0x90);           /* kind -1 */
-        REFUSE(0x93, 0, 1, 0xa1, 'm');                    /* too short */
-        REFUSE(0x94, 0, 0xff, 0xa1, 'm', 0x90);           /* negative id */
+        REFUSE(0xc0);                                                   /* no array */
+        REFUSE(0x90);                                                   /* empty */
+        REFUSE(0x94, 3, 1, 0xa1, 'm', 0x90);                            /* kind 3 */
+        REFUSE(0x94, 0xff, 1, 0xa1, 'm', 0x90);                         /* kind -1 */
+        REFUSE(0x93, 0, 1, 0xa1, 'm');                                  /* too short */
+        REFUSE(0x94, 0, 0xff, 0xa1, 'm', 0x90);                         /* negative id */
         REFUSE(0x94, 0, 0xcf, 0, 0, 0, 1, 0, 0, 0, 0, 0xa1, 'm', 0x90); /* id of 33 bits */
-        REFUSE(0x94, 0, 1, 5, 0x90);                      /* method is a number */
-        REFUSE(0x94, 0, 1, 0xa1, 'm', 0x80);              /* params no array */
-        REFUSE(0x94, 0, 1, 0xa1, 'm', 0x91, 1);           /* params no map */
-        REFUSE(0x94, 0, 1, 0xa1, 'm', 0x92, 0x80, 0x80);  /* two params */
-        REFUSE(0x94, 1, 1, 5, 0xc0);                      /* error no map */
+        REFUSE(0x94, 0, 1, 5, 0x90);                                    /* method is a number */
+        REFUSE(0x94, 0, 1, 0xa1, 'm', 0x80);                            /* params no array */
+        REFUSE(0x94, 0, 1, 0xa1, 'm', 0x91, 1);                         /* params no map */
+        REFUSE(0x94, 0, 1, 0xa1, 'm', 0x92, 0x80, 0x80);                /* two params */
+        REFUSE(0x94, 1, 1, 5, 0xc0);                                    /* error no map */
 }
 
 int main(void) {

@@ -4,7 +4,6 @@
 
 #include "pipeline/size.h"
 
-
 static char filler[PAYLOAD_SIZE_MAX + 16];
 
 /* {"args": {"a": <len> x, …}} with one more value to be appended by the caller. */

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Inside the pool: its data. pool.c decides what happens, status.c writes what there is.
+ */
+
+#include "pool/pool.h"
+#include "venv/job.h"
+
+struct pool {
+        struct event_base *base;
+        const struct plugin_entry *entry;
+        const struct pool_layout *layout;
+        pool_settled settled;
+        void *settled_data;
+        void (*closed)(void *data, struct pool *pool);
+        void *closed_data;
+
+        enum pool_state state;
+        bool settled_told, closing, closed_told, disabled;
+        char *error, *missing_hook;
+        size_t n_registered; /* hooks of the entry before the first missing one */
+
+        struct venv_job *job;
+        char *python, *fingerprint; /* NULL: the venv is not there yet */
+        struct buf init;
+        struct worker_spec spec;
+
+        struct worker **workers; /* workers.max slots */
+        struct step_list waiting;
+        unsigned n_waiting;
+        struct event *work;  /* pool_work() on the next turn */
+        struct event *retry; /* the next attempt to start */
+        struct event *idle;  /* once a second while there are more workers than `min` */
+        usec_t backoff_usec;
+
+        uint64_t n_calls, n_errors, n_restarts;
+};

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What the control method `status` says of one plugin.
+ */
+
+#include "pool/private.h"
+
+static const char *status_name(const struct pool *pool) {
+        if (pool->disabled)
+                return "disabled";
+        return pool->state == POOL_STARTING ? "starting" : pool->state == POOL_READY ? "ready" : "failed";
+}
+
+static void put_worker_status(const struct worker *worker, struct buf *buf) {
+        mp_put_map(buf, 5);
+        mp_put_str(buf, "pid");
+        mp_put_int(buf, worker_pid(worker));
+        mp_put_str(buf, "state");
+        mp_put_str(buf, worker_state_name(worker_state(worker)));
+        mp_put_str(buf, "calls_active");
+        mp_put_uint(buf, worker_calls_active(worker));
+        mp_put_str(buf, "calls_total");
+        mp_put_uint(buf, worker_calls_total(worker));
+        mp_put_str(buf, "started_usec_ago");
+        mp_put_uint(buf, clock_now_usec() - worker_started_usec(worker));
+}
+
+void pool_put_status(const struct pool *pool, struct buf *buf) {
+        size_t workers, n = 0;
+
+        mp_put_map(buf, 13);
+        mp_put_str(buf, "name");
+        mp_put_str(buf, pool->entry->name);
+        mp_put_str(buf, "status");
+        mp_put_str(buf, status_name(pool));
+        mp_put_str(buf, "mode");
+        mp_put_str(buf, plugin_mode_name(pool->entry->mode));
+        mp_put_str(buf, "priority");
+        mp_put_int(buf, pool->entry->priority);
+        mp_put_str(buf, "hooks");
+        mp_put_array(buf, pool->entry->hooks.n);
+        for (size_t i = 0; i < pool->entry->hooks.n; i++)
+                mp_put_str(buf, pool->entry->hooks.items[i]);
+        mp_put_str(buf, "fingerprint");
+        mp_put_str(buf, pool->fingerprint);
+        mp_put_str(buf, "python");
+        mp_put_str(buf, pool->python);
+        mp_put_str(buf, "error");
+        mp_put_str(buf, pool->error);
+        mp_put_str(buf, "queue");
+        mp_put_uint(buf, pool->n_waiting);
+        mp_put_str(buf, "calls_total");
+        mp_put_uint(buf, pool->n_calls);
+        mp_put_str(buf, "errors_total");
+        mp_put_uint(buf, pool->n_errors);
+        mp_put_str(buf, "restarts");
+        mp_put_uint(buf, pool->n_restarts);
+        mp_put_str(buf, "workers");
+        workers = mp_array_begin(buf);
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                if (pool->workers[i]) {
+                        put_worker_status(pool->workers[i], buf);
+                        n++;
+                }
+        mp_array_end(buf, workers, n);
+}
