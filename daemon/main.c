@@ -131,7 +131,8 @@ static int check(const struct service_args *args) {
         for (size_t i = 0; i < diags.n; i++)
                 (void)fprintf(stderr, "%s%s\n", diags.items[i].severity == DIAG_WARNING ? "warning: " : "", diags.items[i].text);
         if (r == 0)
-                (void)printf("%s: %zu plugins, no mistakes\n", plugins->path, plugins->n_plugins);
+                (void)printf("%s: %zu plugin%s, no mistakes, %zu warning%s\n", plugins->path, plugins->n_plugins,
+                             plugins->n_plugins == 1 ? "" : "s", diags.n, diags.n == 1 ? "" : "s");
         else if (r != -EINVAL)
                 (void)fprintf(stderr, "cpexd: the configuration cannot be read: %s\n", strerror(-r));
         daemon_config_free(daemon);
@@ -216,15 +217,17 @@ static void on_admin(void *data, int fd) {
         control_accept(((struct cpexd *)data)->control, fd);
 }
 
-static int listen_on(struct cpexd *cpexd, struct listener **ret, const struct socket_config *config, listener_callback callback) {
+static int listen_on(struct cpexd *cpexd, struct listener **ret, const struct socket_config *config, listener_callback callback,
+                     const char *option) {
         int r = listener_new(ret, cpexd->base, config, callback, cpexd);
 
         if (r == -EADDRINUSE)
-                log_error("%s: another cpexd serves this socket; stop it, or choose another with --socket", config->path);
+                log_error("%s: another cpexd serves this socket; stop it, or choose another with %s", config->path, option);
         else if (r == -ENOTSOCK)
-                log_error("%s: is there and is no socket; remove it, or choose another path with --socket", config->path);
+                log_error("%s: is there and is no socket; remove it, or choose another path with %s", config->path, option);
         else if (r < 0)
-                log_error("%s: cannot listen: %s", config->path, strerror(-r));
+                log_error("%s: cannot listen: %s; see to its folder, or choose another path with %s", config->path, strerror(-r),
+                          option);
         return r;
 }
 
@@ -264,9 +267,9 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
                 return STATUS_SYSTEM;
         }
         first = service_newest(cpexd->service);
-        r = listen_on(cpexd, &cpexd->host_listener, &first->daemon->socket, on_host);
+        r = listen_on(cpexd, &cpexd->host_listener, &first->daemon->socket, on_host, "--socket");
         if (r == 0)
-                r = listen_on(cpexd, &cpexd->control_listener, &first->daemon->control, on_admin);
+                r = listen_on(cpexd, &cpexd->control_listener, &first->daemon->control, on_admin, "--control");
         if (r < 0)
                 return r == -EADDRINUSE ? STATUS_IN_USE : STATUS_SYSTEM;
         if (handle_signals(cpexd) < 0 || hosts_new(&cpexd->hosts, cpexd->base, service_current(cpexd->service)) < 0 ||
@@ -280,6 +283,11 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
 }
 
 static void cleanup(struct cpexd *cpexd) {
+        sigset_t all;
+
+        /* A signal that comes late would otherwise find its default action again, which is to kill us. */
+        (void)sigfillset(&all);
+        (void)sigprocmask(SIG_BLOCK, &all, NULL);
         cpexd->host_listener = listener_free(cpexd->host_listener);
         cpexd->control_listener = listener_free(cpexd->control_listener);
         cpexd->control = control_free(cpexd->control);

@@ -6,6 +6,7 @@
  */
 
 #include <inttypes.h>
+#include <time.h>
 
 #include "report.h"
 #include "text.h"
@@ -41,6 +42,10 @@ int command_reload(const struct options *options) {
         }
         if (text_table_put(&table, &out, 2) < 0)
                 return report_error(options, "memory", "out of memory");
+        if (map_get(answer, "warnings").len > 1) {
+                buf_append_str(&out, "warnings\n");
+                report_put_texts(&out, map_get(answer, "warnings"));
+        }
         return report_output(options, &out, EXIT_OK);
 }
 
@@ -51,8 +56,19 @@ static void add_fingerprint(struct text_table *table, struct mp venv) {
         text_table_add(table, TEXT_PLAIN, "%.*s", (int)MIN(text.len, (size_t)12), text.len > 0 ? (const char *)text.data : "");
 }
 
+/* Seconds since the epoch as local time; 0: unknown. */
+static void add_time(struct text_table *table, uint64_t seconds) {
+        time_t when = (time_t)seconds;
+        char text[32] = "-";
+        struct tm tm;
+
+        if (seconds > 0 && localtime_r(&when, &tm))
+                (void)strftime(text, sizeof(text), "%Y-%m-%d %H:%M", &tm);
+        text_table_add(table, TEXT_PLAIN, "%s", text);
+}
+
 static int venv_list(const struct options *options, struct cpexd_client *client) {
-        static const char *const header[] = {"FINGERPRINT", "PLUGINS", "MIB", "CREATED", "PYTHON"};
+        static const char *const header[] = {"FINGERPRINT", "PLUGINS", "CREATED", "PYTHON"};
         CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
         CLEANUP_BUF struct buf out = {0};
         struct mp answer, venv;
@@ -67,11 +83,7 @@ static int venv_list(const struct options *options, struct cpexd_client *client)
         for (struct mp_cur cur = array_begin(map_get(answer, "venvs"), &n); n > 0 && mp_read_any(&cur, &venv); n--) {
                 add_fingerprint(&table, venv);
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "plugins"));
-                if (map_get(venv, "bytes").len > 0)
-                        text_table_add(&table, TEXT_PLAIN, "%.1f", (double)map_uint(venv, "bytes") / (1 << 20));
-                else
-                        text_table_add(&table, TEXT_PLAIN, "-");
-                text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "created"));
+                add_time(&table, map_uint(venv, "created"));
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "python"));
         }
         if (text_table_put(&table, &out, 0) < 0)

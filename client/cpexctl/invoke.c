@@ -230,7 +230,8 @@ static int put_executions(struct buf *out, struct mp answer) {
                 text_table_add(&table, TEXT_PLAIN, "%.*s", (int)reason.len, reason.len > 0 ? (const char *)reason.data : "");
         }
         if (table.n == 0)
-                buf_append_str(out, "  no plugin\n");
+                buf_append_str(out, document(answer, "contexts").len > 0 ? "  no plugin\n"
+                                                                         : "  no plugin: none listens to this hook\n");
         return text_table_put(&table, out, 2);
 }
 

@@ -65,13 +65,11 @@ static void put_lines(struct buf *out, struct mp text) {
         }
 }
 
-/* The mistakes for which a reload was refused. */
-static void put_diagnostics(struct buf *out, struct mp error) {
+void report_put_texts(struct buf *out, struct mp array) {
         struct mp item;
         uint32_t n;
 
-        for (struct mp_cur cur = array_begin(map_get(map_get(error, "details"), "diagnostics"), &n);
-             n > 0 && mp_read_any(&cur, &item); n--) {
+        for (struct mp_cur cur = array_begin(array, &n); n > 0 && mp_read_any(&cur, &item); n--) {
                 struct mp_cur in = mp_cur(item);
                 struct mp text;
 
@@ -112,7 +110,7 @@ int report_daemon_error(const struct options *options, struct mp error) {
                 put_lines(&out, message);
         else
                 buf_append_str(&out, "it says nothing more\n");
-        put_diagnostics(&out, error);
+        report_put_texts(&out, map_get(map_get(error, "details"), "diagnostics"));
         (void)fwrite(out.data, 1, out.len, stderr);
         return EXIT_ERROR;
 }

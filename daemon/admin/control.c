@@ -72,9 +72,14 @@ static void pending_free(struct pending *pending) {
 
 /* ---- reload ---- */
 
-static void put_refusal(struct buf *out, uint32_t msgid, const struct reload_result *result) {
-        size_t array, n = 0;
+static void put_diagnostics(struct buf *out, const char *key, const struct diags *diags) {
+        mp_put_str(out, key);
+        mp_put_array(out, diags->n);
+        for (size_t i = 0; i < diags->n; i++)
+                mp_put_str(out, diags->items[i].text);
+}
 
+static void put_refusal(struct buf *out, uint32_t msgid, const struct reload_result *result) {
         rpc_put_error(out, msgid);
         mp_put_map(out, 4);
         mp_put_str(out, "code");
@@ -87,11 +92,7 @@ static void put_refusal(struct buf *out, uint32_t msgid, const struct reload_res
         mp_put_map(out, 2);
         mp_put_str(out, "generation");
         mp_put_uint(out, result->generation);
-        mp_put_str(out, "diagnostics");
-        array = mp_array_begin(out);
-        for (; result->diags && n < result->diags->n; n++)
-                mp_put_str(out, result->diags->items[n].text);
-        mp_array_end(out, array, n);
+        put_diagnostics(out, "diagnostics", result->diags);
         rpc_put_error_end(out);
 }
 
@@ -104,11 +105,12 @@ static void on_reloaded(struct reload_waiter *waiter, const struct reload_result
                 put_refusal(out, pending->msgid, result);
         } else {
                 rpc_put_result(out, pending->msgid);
-                mp_put_map(out, 2);
+                mp_put_map(out, 3);
                 mp_put_str(out, "generation");
                 mp_put_uint(out, result->generation);
                 mp_put_str(out, "changed");
                 mp_put_raw(out, result->changed);
+                put_diagnostics(out, "warnings", result->diags);
         }
         pending_free(pending);
         conn_flush(conn);

@@ -9,6 +9,8 @@
 
 #include "admin/service.h"
 
+#include <stdio.h>
+
 #include "base/notify.h"
 
 struct service {
@@ -18,8 +20,9 @@ struct service {
         void *data;
 
         struct generation *current, *next;
+        struct diags diags;               /* of the files of `next` */
+        char *socket_path, *control_path; /* where the process listens since its start */
         TAILQ_HEAD(, generation) retired;
-        uint64_t last_number;
         bool reloading, again, stopping;
         TAILQ_HEAD(waiter_list, reload_waiter) waiters, later_waiters;
         struct event *run_again;
@@ -40,16 +43,18 @@ static void on_gone(void *data, struct generation *generation);
 static const struct generation_handler generation_handler = {.settled = on_settled, .gone = on_gone};
 
 /* Reads the files and starts `next`. Return: 0 or a negative errno. */
-static int start_next(struct service *service, struct diags *diags) {
+static int start_next(struct service *service) {
         struct daemon_config *daemon = NULL;
         struct plugins_config *plugins = NULL;
         int r;
 
-        r = config_load(&daemon, &plugins, service->args.config_path, &service->args.overrides, diags);
+        diags_done(&service->diags);
+        r = config_load(&daemon, &plugins, service->args.config_path, &service->args.overrides, &service->diags);
+        log_diags(&service->diags);
         if (r < 0)
                 return r;
-        return generation_new(&service->next, service->base, ++service->last_number, daemon, plugins, &service->args.layout,
-                              &generation_handler, service);
+        return generation_new(&service->next, service->base, (service->current ? service->current->number : 0) + 1, daemon,
+                              plugins, &service->args.layout, &generation_handler, service);
 }
 
 static void retire(struct service *service, struct generation *generation) {
@@ -87,14 +92,18 @@ static void end_reload(struct service *service, const struct reload_result *resu
                 event_active(service->run_again, EV_TIMEOUT, 0);
 }
 
-static void refuse(struct service *service, const char *message, const struct diags *diags) {
-        log_error("the new configuration is refused: %s; generation %llu keeps serving", message,
-                  (unsigned long long)service->current->number);
+static void refuse(struct service *service, const char *reason) {
+        unsigned long long number = service->current->number;
+        char message[1024];
+
+        (void)snprintf(message, sizeof(message), "the new configuration is refused: %s; generation %llu keeps serving", reason,
+                       number);
+        log_error("%s", message);
         end_reload(service, &(struct reload_result){
                                     .refused = true,
                                     .message = message,
-                                    .diags = diags,
-                                    .generation = service->current->number,
+                                    .diags = &service->diags,
+                                    .generation = number,
                             });
 }
 
@@ -134,25 +143,39 @@ static void swap(struct service *service) {
         put_names(&changed, "restarted", service->next, old, true);
         mp_put_str(&changed, "kept");
         mp_put_array(&changed, 0);
-        if (!str_eq(old->daemon->socket.path, service->next->daemon->socket.path) ||
-            !str_eq(old->daemon->control.path, service->next->daemon->control.path))
+        if (!str_eq(service->socket_path, service->next->daemon->socket.path) ||
+            !str_eq(service->control_path, service->next->daemon->control.path))
                 log_warning("socket.path and control.path take effect at a restart, not at a reload");
         service->current = TAKE(service->next);
         log_set_level(service->current->daemon->log_level);
         retire(service, old);
         log_notice("generation %llu serves", (unsigned long long)service->current->number);
         end_reload(service, &(struct reload_result){
+                                    .diags = &service->diags,
                                     .generation = service->current->number,
                                     .changed = {changed.data, changed.len},
                             });
 }
 
+/* "ready: 2 plugins, generation 1; cannot start: a, b" */
+static void log_ready(const struct generation *generation) {
+        CLEANUP_BUF struct buf failed = {0};
+        size_t n = 0;
+
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                if (pool_state(generation->plugins[i].pool) == POOL_FAILED) {
+                        buf_printf(&failed, "%s%s", n > 0 ? ", " : "; cannot start: ", generation->plugins[i].entry->name);
+                        n++;
+                }
+        log_notice("ready: %zu plugins, generation %llu%.*s", generation->n_plugins - n, (unsigned long long)generation->number,
+                   (int)failed.len, failed.len > 0 ? (const char *)failed.data : "");
+}
+
 static void serve_first(struct service *service) {
         service->current = TAKE(service->next);
-        log_notice("ready: %zu plugins, generation %llu", service->current->n_plugins,
-                   (unsigned long long)service->current->number);
+        log_ready(service->current);
         service->handler->on_ready(service->data);
-        end_reload(service, &(struct reload_result){.generation = service->current->number});
+        end_reload(service, &(struct reload_result){.diags = &service->diags, .generation = service->current->number});
 }
 
 static void on_settled(void *data, struct generation *generation) {
@@ -181,24 +204,31 @@ static void on_settled(void *data, struct generation *generation) {
                 service->handler->on_refused(service->data);
         } else {
                 retire(service, TAKE(service->next));
-                refuse(service, reason, NULL);
+                refuse(service, reason);
         }
 }
 
+/* A file that lost its plugins, as one does that is being written, must not let everything pass. */
+static bool has_lost_plugins(const struct service *service) {
+        return service->current->n_plugins > 0 && service->next->config->n_plugins == 0 && !service->next->config->lists_plugins;
+}
+
 static void reload_now(struct service *service) {
-        CLEANUP(diags_done) struct diags diags = {0};
         int r;
 
         service->reloading = true;
         notify_reloading();
         notify_status("reloading");
         log_notice("reloading");
-        r = start_next(service, &diags);
-        log_diags(&diags);
-        if (r == -EINVAL)
-                refuse(service, "it has mistakes", &diags);
-        else if (r < 0)
-                refuse(service, strerror(-r), NULL);
+        r = start_next(service);
+        if (r == -EINVAL) {
+                refuse(service, "it has mistakes");
+        } else if (r < 0) {
+                refuse(service, strerror(-r));
+        } else if (has_lost_plugins(service)) {
+                retire(service, TAKE(service->next));
+                refuse(service, "it has no plugins; write `plugins: []` if that is meant");
+        }
 }
 
 static void on_run_again(evutil_socket_t fd, short what, void *data) {
@@ -234,7 +264,6 @@ void service_forget(struct service *service, struct reload_waiter *waiter) {
 
 int service_new(struct service **ret, struct event_base *base, const struct service_args *args,
                 const struct service_handler *handler, void *data) {
-        CLEANUP(diags_done) struct diags diags = {0};
         struct service *service = calloc(1, sizeof(*service));
         int r;
 
@@ -249,8 +278,12 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
         TAILQ_INIT(&service->waiters);
         TAILQ_INIT(&service->later_waiters);
         service->run_again = event_new(base, -1, 0, on_run_again, service);
-        r = service->run_again ? start_next(service, &diags) : -ENOMEM;
-        log_diags(&diags);
+        r = service->run_again ? start_next(service) : -ENOMEM;
+        if (r == 0) {
+                service->socket_path = strdup(service->next->daemon->socket.path);
+                service->control_path = strdup(service->next->daemon->control.path);
+                r = service->socket_path && service->control_path ? 0 : -ENOMEM;
+        }
         if (r < 0) {
                 (void)service_free(service);
                 return r;
@@ -290,6 +323,9 @@ struct service *service_free(struct service *service) {
         (void)generation_destroy(service->current);
         if (service->run_again)
                 event_free(service->run_again);
+        diags_done(&service->diags);
+        free(service->socket_path);
+        free(service->control_path);
         free(service);
         return NULL;
 }

@@ -32,7 +32,7 @@ struct service_handler {
 /* What came of a reload. */
 struct reload_result {
         bool refused;
-        const struct diags *diags; /* when refused for mistakes in the files; else NULL */
+        const struct diags *diags; /* mistakes and warnings in the files */
         const char *message;       /* when refused: a sentence */
         uint64_t generation;       /* the one that serves now */
         struct mp changed;         /* map {added, removed, restarted, kept}: names */

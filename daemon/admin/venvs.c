@@ -9,6 +9,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "venv/job.h"
 
@@ -31,14 +32,28 @@ static bool in_use(const struct generation *generation, const char *fingerprint)
         return false;
 }
 
+/* A venv is renamed into its place when it is complete; its folder is not changed afterwards. */
+static void put_created(const char *python, struct buf *buf) {
+        size_t len = python ? strlen(python) : 0, tail = strlen("/bin/python");
+        CLEANUP_FREE char *folder = len > tail ? strndup(python, len - tail) : NULL;
+        struct stat st;
+
+        mp_put_str(buf, "created");
+        if (folder && stat(folder, &st) == 0)
+                mp_put_int(buf, st.st_mtime);
+        else
+                mp_put_nil(buf);
+}
+
 static void put_venv(const struct generation *generation, const char *fingerprint, const char *python, struct buf *buf) {
         size_t array, n = 0;
 
-        mp_put_map(buf, 3);
+        mp_put_map(buf, 4);
         mp_put_str(buf, "fingerprint");
         mp_put_str(buf, fingerprint);
         mp_put_str(buf, "python");
         mp_put_str(buf, python);
+        put_created(python, buf);
         mp_put_str(buf, "plugins");
         array = mp_array_begin(buf);
         for (size_t i = 0; i < generation->n_plugins; i++)

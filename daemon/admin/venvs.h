@@ -7,7 +7,7 @@
 
 #include "pipeline/generation.h"
 
-/* Appends the result of venv.list: {venvs: [{fingerprint, python, plugins}]}, those in use first, then what else the cache holds. */
+/* Appends the result of venv.list: {venvs: [{fingerprint, python, created, plugins}]}, those in use first, then what else the cache holds. */
 void venvs_put_list(const struct generation *generation, struct buf *buf);
 
 struct venv_build;

@@ -136,3 +136,14 @@ void log_write(enum log_level level, const struct log_scope *scope, const char *
         (void)!write(STDERR_FILENO, line, at);
         errno = saved;
 }
+
+void log_text(enum log_level level, const struct log_scope *scope, const void *text, size_t len) {
+        const char *at = text, *end = len > 0 ? at + len : at;
+
+        while (at < end) {
+                const char *newline = memchr(at, '\n', (size_t)(end - at)), *stop = newline ? newline : end;
+
+                log_write(level, scope, "%.*s", (int)(stop - at), at);
+                at = stop + 1;
+        }
+}

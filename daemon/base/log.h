@@ -39,6 +39,9 @@ const char *log_level_name(enum log_level level);
 
 void log_write(enum log_level level, const struct log_scope *scope, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* Writes each line of a text of several lines, which need not end in NUL. */
+void log_text(enum log_level level, const struct log_scope *scope, const void *text, size_t len);
+
 #define log_error(...) log_write(LOG_LEVEL_ERROR, NULL, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, NULL, __VA_ARGS__)
 #define log_notice(...) log_write(LOG_LEVEL_NOTICE, NULL, __VA_ARGS__)

@@ -141,6 +141,29 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
         schema_settle_workers(reader, &here, node, &ret->isolation);
 }
 
+/* A hook may be of the plugin's own making, but one that is nearly CPEX's is a slip, and its plugin would never be called. */
+static void check_hooks(struct reader *reader, const struct at *up, const struct node *entry) {
+        static const char *const hooks[] = {
+                "tool_pre_invoke",        "tool_post_invoke",        "prompt_pre_fetch",       "prompt_post_fetch",
+                "resource_pre_fetch",     "resource_post_fetch",     "agent_pre_invoke",       "agent_post_invoke",
+                "http_pre_request",       "http_post_request",       "http_auth_resolve_user", "http_auth_check_permission",
+                "identity_resolve",       "token_delegate",          "cmf.tool_pre_invoke",    "cmf.tool_post_invoke",
+                "cmf.prompt_pre_fetch",   "cmf.prompt_post_fetch",   "cmf.llm_input",          "cmf.llm_output",
+                "cmf.resource_pre_fetch", "cmf.resource_post_fetch",
+        };
+        const struct node *list = node_get(entry, "hooks");
+
+        for (size_t i = 0; list && list->type == NODE_LIST && i < list->n_items; i++) {
+                struct at at = {.up = up, .key = "hooks", .index = i + 1};
+                const struct node *item = list->items[i];
+                const char *meant = item->type == NODE_STR ? suggest(item->text, hooks, ELEMENTS(hooks)) : NULL;
+
+                if (meant && !str_eq(meant, item->text) && strlen(item->text) + 3 > strlen(meant))
+                        report_add(&reader->report, DIAG_WARNING, &at, item->place,
+                                   "\"%s\" is no hook of CPEX's; did you mean \"%s\"?", item->text, meant);
+        }
+}
+
 static void read_config_keys(struct reader *reader, const struct node *entry, struct plugin_entry *ret) {
         const struct node *config = node_get(entry, "config");
 
@@ -184,6 +207,7 @@ void entry_read(struct reader *reader, const struct entry_context *context, size
         read_conditions(reader, &at, node, ret);
         read_capabilities(reader, &at, node, ret);
         read_isolation(reader, &at, node, context->isolation, ret);
+        check_hooks(reader, &at, node);
         read_config_keys(reader, node, ret);
         read_kind(reader, &at, node, context->plugin_dirs, ret);
         node_put(&ret->entry, node, "isolation");

@@ -85,6 +85,7 @@ struct plugins_config {
         struct plugin_entry *plugins;
         size_t n_plugins;
         unsigned execution_pool; /* plugins of the concurrent phase that run at once in one call */
+        bool lists_plugins;      /* `plugins:` is there and a list, though it may be empty */
         bool fail_on_plugin_error;
         bool default_deny; /* default_hook_policy: deny */
         struct hook_policy *policies;

@@ -128,6 +128,7 @@ static void read_plugins(struct loading *loading, const struct node *list, const
                 value_refuse(&loading->reader, &at, list, "a list of plugins");
                 return;
         }
+        config->lists_plugins = true;
         config->plugins = calloc(MAX(list->n_items, (size_t)1), sizeof(*config->plugins));
         if (!report_check(&loading->reader.report, config->plugins != NULL))
                 return;

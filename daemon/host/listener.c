@@ -208,7 +208,7 @@ struct listener *listener_free(struct listener *listener) {
                 return NULL;
         if (listener->inode && lstat(listener->path, &st) == 0 && st.st_dev == listener->device && st.st_ino == listener->inode)
                 (void)unlink(listener->path);
-        if (listener->inode)
+        if (listener->lock_fd >= 0)
                 (void)unlink(listener->lock_path);
         if (listener->accepting)
                 evconnlistener_free(listener->accepting);

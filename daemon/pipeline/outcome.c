@@ -172,6 +172,11 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
                   (const char *)invocation->in.hook.data, step_cause_name(outcome->cause), (int)MIN(message.len, (size_t)1024),
                   (const char *)message.data, on_error_name(entry->on_error));
 
+        if (outcome->cause == STEP_RAISED) {
+                struct mp traceback = get_text(get(outcome->error, "details"), "traceback");
+
+                log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
+        }
         pool_note_failure(turn->plugin->pool);
         if (entry->on_error == ON_ERROR_DISABLE && cause_disables(outcome->cause))
                 pool_disable(turn->plugin->pool);

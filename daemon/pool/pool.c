@@ -14,7 +14,6 @@
 
 #include <stdio.h>
 
-
 #define BACKOFF_MIN_USEC (100 * USEC_PER_MSEC)
 #define IDLE_USEC (10 * USEC_PER_SEC)
 #define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that dies sooner after it was ready is replaced after a pause */

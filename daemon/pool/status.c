@@ -47,7 +47,7 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_str(buf, "python");
         mp_put_str(buf, pool->python);
         mp_put_str(buf, "error");
-        mp_put_str(buf, pool->error);
+        mp_put_str(buf, pool->error ? pool->error : pool->missing_hook);
         mp_put_str(buf, "queue");
         mp_put_uint(buf, pool->n_waiting);
         mp_put_str(buf, "calls_total");

@@ -27,6 +27,7 @@
 #define STOP_GRACE_USEC (3 * USEC_PER_SEC)
 #define OUTPUT_BYTES ((size_t)64 << 20) /* what may wait in memory for a worker that does not read; a single call may be longer */
 #define CONTROL_BYTES 65536             /* on top: for cancel, shutdown and the like */
+#define OUTPUT_LINES 200
 #define REASON_BYTES 256
 
 #define ID_INIT 0
@@ -53,6 +54,8 @@ struct worker {
         struct child *child;
         struct conn *conn;
         struct lines *output;
+        usec_t output_since_usec; /* the second in which output_lines are counted */
+        unsigned output_lines;
         struct event *timer; /* of starting and stopping */
         usec_t started_usec, ready_usec, last_given_usec;
 
@@ -215,9 +218,20 @@ static struct worker_call *find_call(struct worker *worker, uint32_t id) {
 
 /* ---- What the worker says ---- */
 
-static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
-        struct mp message = {0}, text = {0};
+static struct mp get_text(struct mp map, const char *key) {
+        struct mp value, text = {0};
         struct mp_cur cur;
+
+        if (mp_map_get(map, key, &value)) {
+                cur = mp_cur(value);
+                (void)mp_read_str(&cur, &text);
+        }
+        return text;
+}
+
+static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
+        struct mp message, traceback, details;
+        struct log_scope scope_ = scope(worker);
 
         if (worker->state != WORKER_STARTING)
                 return;
@@ -228,11 +242,11 @@ static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
                 worker->handler->on_ready(worker->data, worker, msg->result);
                 return;
         }
-        if (mp_map_get(msg->error, "message", &message)) {
-                cur = mp_cur(message);
-                (void)mp_read_str(&cur, &text);
-        }
-        worker_kill(worker, "the plugin failed to initialize: %.*s", (int)MIN(text.len, (size_t)200), (const char *)text.data);
+        message = get_text(msg->error, "message");
+        traceback = mp_map_get(msg->error, "details", &details) ? get_text(details, "traceback") : (struct mp){0};
+        log_text(LOG_LEVEL_INFO, &scope_, traceback.data, traceback.len);
+        worker_kill(worker, "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200),
+                    (const char *)message.data);
 }
 
 static void on_call_answered(struct worker *worker, struct worker_call *call, const struct rpc_msg *msg) {
@@ -255,14 +269,9 @@ static void on_call_answered(struct worker *worker, struct worker_call *call, co
 }
 
 static void on_log(struct worker *worker, struct mp params) {
-        struct mp message, text;
-        struct mp_cur cur;
+        struct mp text = get_text(params, "message");
 
-        if (!mp_map_get(params, "message", &message))
-                return;
-        cur = mp_cur(message);
-        if (mp_read_str(&cur, &text))
-                worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
+        worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
 }
 
 static void on_message(void *data, const struct rpc_msg *msg) {
@@ -300,8 +309,20 @@ static void on_close(void *data, enum conn_end end, const char *reason) {
                 arm(worker, EXIT_GRACE_USEC); /* the status of a process that ends says more than its closed socket */
 }
 
+/* What a plugin prints is its log, a bounded number of lines a second; what is beyond is counted. */
 static void on_output(void *data, const char *line) {
-        worker_log((struct worker *)data, INFO, "%s", line);
+        struct worker *worker = data;
+        usec_t now = clock_now_usec();
+
+        if (now - worker->output_since_usec >= USEC_PER_SEC) {
+                if (worker->output_lines > OUTPUT_LINES)
+                        worker_log(worker, WARNING, "%u more lines of output were not logged (at most %d a second are)",
+                                   worker->output_lines - OUTPUT_LINES, OUTPUT_LINES);
+                worker->output_since_usec = now;
+                worker->output_lines = 0;
+        }
+        if (worker->output_lines++ < OUTPUT_LINES)
+                worker_log(worker, INFO, "%s", line);
 }
 
 /* ---- Life ---- */

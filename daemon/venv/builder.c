@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "venv/report.h"
@@ -59,6 +60,29 @@ static int move_texts(const char *building, const char *place, char **ret_error)
         return r < 0 ? fail(ret_error, "%s cannot be rewritten: %m", path) : 0;
 }
 
+/* What installers leave in a folder for temporary files when they are killed goes with the unfinished venv. */
+static int install(const struct build *build, usec_t timeout_usec, char **ret_installer, char **ret_error) {
+        const struct install install = {
+                .interpreter = build->interpreter,
+                .venv = build->building,
+                .requirements = build->requirements,
+                .installer = build->installer,
+                .timeout_usec = timeout_usec,
+        };
+        char folder[PATH_MAX];
+        int r;
+
+        if (snprintf(folder, sizeof(folder), "%s/.tmp", build->building) >= PATH_MAX)
+                return fail(ret_error, "the path of the cache is too long");
+        if (mkdir(folder, 0700) < 0 || setenv("TMPDIR", folder, 1) < 0)
+                return fail(ret_error, "%s cannot be made: %m", folder);
+        r = install_requirements(&install, ret_installer, ret_error);
+        (void)unsetenv("TMPDIR");
+        if (tree_remove(folder) < 0 && r == 0)
+                return fail(ret_error, "%s cannot be removed: %m", folder);
+        return r;
+}
+
 int build_venv(const struct build *build, char **ret_installer, char **ret_error) {
         const usec_t until = clock_now_usec() + build->timeout_usec;
         CLEANUP_FREE char *installer = NULL;
@@ -72,15 +96,8 @@ int build_venv(const struct build *build, char **ret_installer, char **ret_error
                      build->timeout_usec, ret_error);
         if (r == 0 && build->requirements) {
                 const usec_t now = clock_now_usec();
-                const struct install install = {
-                        .interpreter = build->interpreter,
-                        .venv = build->building,
-                        .requirements = build->requirements,
-                        .installer = build->installer,
-                        .timeout_usec = until > now ? until - now : 0,
-                };
 
-                r = install_requirements(&install, &installer, ret_error);
+                r = install(build, until > now ? until - now : 0, &installer, ret_error);
         }
         r = r ? r : move_texts(build->building, build->place, ret_error);
         r = r ? r : run_step("the new venv", (const char *[]){python, "-I", "-c", "pass", NULL}, build->timeout_usec, ret_error);

@@ -58,7 +58,7 @@ def test_usage_errors(args):
 
 def check(folder, text, name="plugins.yaml", *more):
     (folder / name).write_text(text)
-    (folder / "cpexd.yaml").write_text("plugins: plugins.yaml\n")
+    (folder / "cpexd.yaml").write_text("plugins: plugins.yaml\nsocket: {path: s}\n")
     return run("-c", folder / "cpexd.yaml", "--check", *more)
 
 

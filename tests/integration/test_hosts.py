@@ -4,11 +4,12 @@
 import contextlib
 import os
 import socket
+import threading
 import time
 
 import msgpack
 import pytest
-from daemon import CallError, eventually, plugin
+from daemon import SANITIZED, CallError, eventually, plugin
 
 ECHO = plugin("echo", """
     async def tool_pre_invoke(self, payload, context):
@@ -211,18 +212,39 @@ def test_many_hosts(echo):
         host.close()
 
 
-def test_a_slow_reader_is_cut_off_and_delays_nobody(cpexd):
+def test_answers_beyond_what_a_host_is_owed_are_errors(cpexd):
     daemon = cpexd([ECHO], settings={"limits": {"output_bytes": 1_000_000, "frame_bytes": 900_000}})
-    daemon.expect("disconnected: ")
-    with daemon.host(timeout=2) as lazy:
-        with contextlib.suppress(OSError):
-            for _ in range(200):
-                lazy.begin(HOOK, call(blob="x" * 100_000, back=1))
+    with daemon.host() as lazy:
+        ids = []
+        sender = threading.Thread(target=lambda: ids.extend(lazy.begin(HOOK, call(blob="x" * 100_000, back=n)) for n in range(60)))
+        sender.start()
+        time.sleep(1)
         began = time.monotonic()
         assert serves(daemon)
         assert time.monotonic() - began < 1
-        daemon.wait_log("disconnected: |limits.calls", 20)
-        assert daemon.rss_kib() < 200_000
+        assert daemon.rss_kib() < 100_000 or SANITIZED
+        outcomes = []
+        for n in range(60):
+            eventually(lambda: len(ids) > n)  # noqa: B023
+            try:
+                assert lazy.end(ids[n])["modified_payload"]["args"]["back"] == n
+                outcomes.append("answer")
+            except CallError as error:
+                assert error.code == "limit" and error.details["setting"] == "limits.output_bytes"
+                outcomes.append("limit")
+        sender.join()
+    assert set(outcomes) == {"answer", "limit"}
+
+
+def test_a_host_that_never_reads_is_cut_off(cpexd):
+    daemon = cpexd([ECHO], settings={"limits": {"output_bytes": 65536}})
+    daemon.expect("disconnected: .*limits.output_bytes")
+    with daemon.host(timeout=5) as lazy:
+        with contextlib.suppress(OSError):
+            for _ in range(20_000):
+                lazy.request("hello")
+        daemon.wait_log("disconnected: .*limits.output_bytes")
+    assert serves(daemon)
 
 
 def test_limit_of_calls_in_flight(cpexd):
