@@ -282,7 +282,7 @@ def test_waiting_for_what_nobody_ends(sample):
 
 
 def test_requests_that_are_wrong_in_themselves(sample):
-    assert sample.fail("nothing_such", {})["code"] == "bad_request"
+    assert sample.fail("nothing_such", {})["code"] == "unknown_hook"
     with pytest.raises(Failed) as caught:
         sample.call("fly")
     assert caught.value.error["code"] == "unknown_method"
