@@ -53,7 +53,7 @@ const struct config_key config_keys[] = {
 
         {"limits.frame_bytes", KEY_BYTES, AT(frame_bytes), 4096, 1u << 30, "16M", true, "The longest message accepted."},
         {"limits.output_bytes", KEY_BYTES, AT(output_bytes), 4096, 1u << 30, "32M", true,
-         "Bytes kept for a host that does not read its answers; beyond, it is disconnected."},
+         "Bytes kept for a host that does not read its answers; one that does not fit becomes an error, and in the end it is disconnected."},
         {"limits.connections", KEY_COUNT, AT(connections), 1, 100000, "1024", true, "Hosts connected at once."},
         {"limits.calls_per_connection", KEY_COUNT, AT(calls), 1, 4096, "1024", true, "Calls of one host in flight."},
         {"startup_failures", KEY_STARTUP, AT(startup_skip), NO_LIMITS, "closed", true,

@@ -97,7 +97,13 @@ def test_invoke_for_people(daemon):
 
 
 def test_nobody_ran_and_nothing_is_said(daemon):
-    assert run("--socket", daemon(answers({})).path, "invoke", "h", "--payload", "{}") == (0, "allowed\nran\n  no plugin\n", "")
+    assert run("--socket", daemon(answers({})).path, "invoke", "h", "--payload", "{}") == (
+        0,
+        "allowed\nran\n  no plugin: none listens to this hook\n",
+        "",
+    )
+    conditions = daemon(answers({"contexts": b"\x93\x01\xa1r\x80"})).path
+    assert run("--socket", conditions, "invoke", "h", "--payload", "{}")[1] == "allowed\nran\n  no plugin\n"
 
 
 def test_a_blocked_call(daemon):
@@ -182,7 +188,7 @@ def test_the_looking_commands(daemon):
         "status": {"version": "9", "state": "running", "plugins": [{"name": "pii", "status": "ready", "workers": [{}, {}]}, {}]},
         "plugins": {"plugins": [{"name": "pii", "status": "failed", "priority": -5, "hooks": ["a", "b"]}]},
         "hooks": {"hooks": {"tool_pre_invoke": ["pii", "audit"]}},
-        "venv.list": {"venvs": [{"fingerprint": "f0", "bytes": 1 << 20}]},
+        "venv.list": {"venvs": [{"fingerprint": "f0", "created": 86400 * 366}]},
     }
 
     def serve(peer):
@@ -196,7 +202,7 @@ def test_the_looking_commands(daemon):
         (["status"], "pii     ready   -     2  "),
         (["plugins"], "pii     failed  -     -         -5        -        a, b"),
         (["hooks"], "tool_pre_invoke  pii, audit"),
-        (["venv", "list"], "f0           -        1.0  -        -"),
+        (["venv", "list"], "f0           -        1971-01-0"),
     ]:
         status, out, _ = run("--socket", path, *args)
         assert status == 0 and right in out

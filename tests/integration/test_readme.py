@@ -52,7 +52,7 @@ def test_plugins_yaml_example_is_valid(tmp_path):
     (tmp_path / "cpexd.yaml").write_text("plugins: plugins.yaml\nsocket: {path: s}\n")
     done = subprocess.run([BUILD / "cpexd", "-c", tmp_path / "cpexd.yaml", "--check"], capture_output=True, text=True)
     said = done.stdout + done.stderr
-    assert done.returncode == 0 and not re.search("warning|error", said), said
+    assert done.returncode == 0 and not re.search(r"\.yaml:\d+:", said), said
 
 
 def test_python_example(cpexd):

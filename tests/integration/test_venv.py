@@ -561,7 +561,7 @@ def test_list(cache):
     entries = cache.list()
     assert [entry["fingerprint"] for entry in entries] == [one.fingerprint, empty.fingerprint]
     assert entries[0]["requirements"] == "one==1.0 ; python_version > '3'" and entries[1]["requirements"] == ""
-    assert entries[0]["installer"].startswith("pip ") and entries[1]["installer"] == "none"
+    assert entries[0]["installer"].startswith("pip") and entries[1]["installer"] == "none"
     assert entries[0]["python"] == one.run("-c", "import platform; print(platform.python_version())")
     assert entries[0]["interpreter"] == BASE and entries[1]["used"] == 1000
     assert entries[0]["path"] == str(pathlib.Path(one.python).parents[1])
