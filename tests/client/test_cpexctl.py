@@ -102,7 +102,7 @@ def test_nobody_ran_and_nothing_is_said(daemon):
         "allowed\nran\n  no plugin: none listens to this hook\n",
         "",
     )
-    conditions = daemon(answers({"contexts": b"\x93\x01\xa1r\x80"})).path
+    conditions = daemon(answers({"contexts": b"\x93\x01\xa1r\x80"}), "conditions.sock").path
     assert run("--socket", conditions, "invoke", "h", "--payload", "{}")[1] == "allowed\nran\n  no plugin\n"
 
 
