@@ -18,7 +18,7 @@ struct request {
         struct mp payload; /* content of the document */
         struct mp payload_type;
         struct mp context;                                              /* map; always there */
-        struct mp request_id, user, tenant_id, server_id, content_type; /* values of the context */
+        struct mp request_id, user, tenant_id, server_id, content_type; /* values of the context, of any type */
         struct mp state, metadata;                                      /* maps */
         struct mp contexts;                                             /* content of the bin */
         struct mp table;      /* of the contexts, if they are of this request: map from plugin to {"state", "metadata"} */
