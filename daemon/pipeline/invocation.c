@@ -150,7 +150,10 @@ static void advance(struct invocation *invocation) {
         withdraw_running(invocation);
         if (invocation->ending == ENDING_ALLOWED || invocation->ending == ENDING_BLOCKED)
                 start_background(invocation);
-        event_active(invocation->later, EV_TIMEOUT, 0);
+        if (invocation->starting)
+                event_active(invocation->later, EV_TIMEOUT, 0); /* the caller does not have the invocation yet */
+        else
+                invocation->on_done(invocation->data, invocation); /* frees the invocation */
 }
 
 /* ---- Life ---- */
@@ -226,7 +229,9 @@ bool invocation_start(struct invocation **ret, struct generation *generation, st
         select_turns(invocation);
         check_size(invocation);
         *ret = invocation;
+        invocation->starting = true;
         advance(invocation);
+        invocation->starting = false;
         return true;
 }
 

@@ -36,7 +36,8 @@ struct invocation {
         const struct hook *hook; /* NULL: nobody listens */
         invocation_done on_done;
         void *data;
-        struct event *later; /* calls on_done from the loop */
+        struct event *later; /* calls on_done from the loop, for a call that ended while it was being started */
+        bool starting;
 
         struct buf params; /* the caller's, which `in` has slices of */
         struct request in;
