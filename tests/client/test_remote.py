@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host of the real cpex whose plugins run in a real cpexd sees what it sees with its plugins inside.
+
+The host (test_remote_host.py) runs in the Python that CPEXD_TEST_CPEX_PYTHON names, which has cpex.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import msgpack
+import pytest
+from conftest import TOP
+
+CPEXD = pathlib.Path(os.environ.get("CPEXD_BUILD", "build"), "cpexd").absolute()
+PYTHON = os.environ.get("CPEXD_TEST_CPEX_PYTHON")
+HOST = pathlib.Path(__file__).with_name("test_remote_host.py")
+CLIENT = TOP / "client" / "python"
+PII_SCANNER = TOP / "conf" / "plugins" / "pii_scanner"
+
+with_cpex = pytest.mark.skipif(not PYTHON, reason="CPEXD_TEST_CPEX_PYTHON does not name a Python with cpex==0.1.4")
+with_daemon = pytest.mark.skipif(not CPEXD.exists(), reason=f"{CPEXD} is not built")
+
+GUARD = '''
+from cpex.framework import (
+    Plugin, PluginError, PluginViolation, PluginViolationError, ToolPostInvokeResult as Post, ToolPreInvokeResult as Pre)
+from cpex.framework.models import PluginErrorModel
+
+DENIAL = dict(reason="No", description="not this one", code="DENIED", details={"n": [1, None]}, http_status_code=403)
+
+
+class Guard(Plugin):
+    async def tool_pre_invoke(self, payload, context, extensions):
+        context.state["calls"] = context.state.get("calls", 0) + 1
+        context.metadata["name"] = payload.name
+        context.global_context.state["guard"] = payload.name
+        context.global_context.metadata["seen"] = True
+        if "one" in context.global_context.state:
+            context.global_context.state["one"] = True
+        match payload.name:
+            case "denied":
+                denial = PluginViolation(**DENIAL)
+                return Pre(continue_processing=False, violation=denial, metadata={"m": 1}, denial_metadata={"n": 2})
+            case "broken":
+                raise ValueError("broken")
+            case "own-error":
+                error = PluginErrorModel(message="mine", plugin_name="other", code="C", details={"a": 1}, mcp_error_code=-5)
+                raise PluginError(error)
+            case "raised-denial":
+                raise PluginViolationError("mine", PluginViolation(**DENIAL))
+            case "extended":
+                return Pre(modified_extensions=extensions.model_copy(update={"custom": {"n": 2}}), retry_delay_ms=7)
+            case "not-a-payload":
+                return Pre.model_construct(continue_processing=True, modified_payload={"any": "thing"}, metadata={})
+            case "unvalidated":
+                return Pre(modified_payload=payload.model_copy(update={"name": 5}))
+            case "renamed":
+                return Pre(modified_payload=payload.model_copy(update={"name": "other"}))
+        return Pre(metadata={"calls": context.state["calls"]})
+
+    async def tool_post_invoke(self, payload, context):
+        return Post(metadata={"calls": context.state.get("calls"), "pre": context.metadata.get("name")})
+'''
+
+
+def entries(folder, kind=None, config=None):
+    """The plugins, as the daemon gets them; as a host does, with kind(class) and config(name, config)."""
+    plugins = [
+        ("pii_scanner", PII_SCANNER, "pii_scanner.plugin.PIIScannerPlugin"),
+        ("guard", folder / "guard", "guard.plugin.Guard"),
+    ]
+    return [
+        {
+            "name": name,
+            "kind": kind(cls) if kind else "isolated_venv",
+            "description": f"the {name}",
+            "version": "1",
+            "author": "us",
+            "tags": ["t"],
+            "hooks": ["tool_pre_invoke", "tool_post_invoke"],
+            "priority": priority,
+            "config": (config or (lambda _, settings: settings))(
+                name, {"class_name": cls, "script_path": str(path), "requirements_file": "requirements.txt"}
+            ),
+            "capabilities": ["read_headers"],
+        }
+        for priority, (name, path, cls) in enumerate(plugins, 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The plugins and the files of the hosts, and a daemon that serves: folder/cpexd.sock."""
+    folder = tmp_path_factory.mktemp("remote")
+    package = folder / "guard" / "guard"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "plugin.py").write_text(GUARD)
+    (folder / "guard" / "requirements.txt").touch()
+    (folder / "msgpack").symlink_to(pathlib.Path(msgpack.__file__).parent)  # for a cpex without it
+    socket = str(folder / "cpexd.sock")
+
+    def write(name, plugins):
+        (folder / name).write_text(json.dumps({"plugins": plugins}))
+
+    write("plugins.yaml", entries(folder))
+    write("inside.yaml", entries(folder, lambda cls: cls))
+    proxy = "cpexd_client.cpex.CpexdPlugin"
+    write("one-by-one.yaml", entries(folder, lambda _: proxy, lambda name, _: {"socket": socket, "plugin": name}))
+    write("all-in-one.yaml", entries(folder, lambda _: proxy, lambda *_: {"socket": socket})[1:])
+    write("nobody.yaml", entries(folder, lambda _: proxy, lambda *_: {"socket": "/nonexistent/cpexd.sock"})[1:])
+    write("mistake.yaml", entries(folder, lambda _: proxy, lambda *_: {"sock": socket})[1:])
+    settings = {"plugins": "plugins.yaml", "cache_dir": str(folder / "cache"), "socket": {"path": socket}}
+    (folder / "cpexd.yaml").write_text(json.dumps(settings))
+    with open(folder / "log", "wb") as log:
+        command = [CPEXD, "-c", folder / "cpexd.yaml"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
+    deadline = time.monotonic() + 50
+    while " notice: ready: " not in (folder / "log").read_text():
+        assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+        time.sleep(0.02)
+    yield folder
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def run(folder, scenario, manager, where):
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PLUGINS_", "CPEXD_"))}
+    env["PYTHONPATH"] = os.pathsep.join(map(str, [CLIENT, folder / "guard", PII_SCANNER, folder]))
+    command = [PYTHON, HOST, scenario, manager, folder / where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=folder, env=env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def same(got, wanted):
+    """With the first difference named, as the whole is long."""
+    for n, (mine, theirs) in enumerate(zip(got, wanted)):
+        assert mine == theirs, f"call {n}"
+    assert len(got) == len(wanted)
+
+
+@with_cpex
+@with_daemon
+@pytest.mark.parametrize("scenario", ["calls", "surface", "policies"])
+def test_a_remote_manager_is_as_the_one_inside(folder, scenario):
+    inside = run(folder, scenario, "PluginManager", "inside.yaml")
+    remote = run(folder, scenario, "RemotePluginManager", "cpexd.sock")
+    if scenario == "surface":
+        assert len(inside) == 5
+    same(remote, inside)
+
+
+@with_cpex
+@with_daemon
+def test_entries_that_hand_over_to_a_plugin_each(folder):
+    inside = run(folder, "calls", "PluginManager", "inside.yaml")
+    proxied = run(folder, "calls", "PluginManager", "one-by-one.yaml")
+    for entry in inside + proxied:
+        entry.pop("outcome", None)  # an answer of cpexd has no denial_metadata; its error has
+        for record in entry.get("executions", []):
+            del record["config_keys"]  # socket and plugin
+    same(proxied, inside)
+
+
+@with_cpex
+@with_daemon
+def test_one_entry_for_all_plugins(folder):
+    redacted, pre, _, post, *_ = run(folder, "calls", "PluginManager", "all-in-one.yaml")
+    assert redacted["payload"]["args"]["query"] == "SSN [REDACTED]"
+    assert redacted["metadata"] == {"ssn_redacted": 1, "calls": 1}
+    assert [record["plugin_name"] for record in redacted["executions"]] == ["guard"]
+    assert pre["contexts"] == [[{"pii_scanner": {}, "guard": {"calls": 1}}, {"pii_scanner": {}, "guard": {"name": "search"}}]]
+    assert post["metadata"] == {"ssn_redacted": 1, "calls": 1, "pre": "search"}
+
+
+@with_cpex
+@with_daemon
+def test_a_daemon_that_is_not_there_fails_the_calls(folder):
+    first, *_ = run(folder, "calls", "PluginManager", "nobody.yaml")
+    assert first["error"] == "cpex.framework.errors.PluginError"
+    assert first["text"].startswith("cpexd does not answer at /nonexistent/cpexd.sock")
+
+
+@with_cpex
+@with_daemon
+def test_a_mistake_in_the_entry(folder):
+    assert run(folder, "calls", "PluginManager", "mistake.yaml")[0]["contexts"] is None  # CPEX leaves the plugin out
+    # and a remote manager that was not set up lets nothing pass
+    call, start = run(folder, "misuse", "RemotePluginManager", "cpexd.sock")
+    assert call["error"] == "cpex.framework.errors.PluginError" and "initialize()" in call["text"]
+    assert start["error"] == "builtins.RuntimeError"
+    assert "/nonexistent/cpexd.sock" in start["text"] and "CPEXD_SOCKET" in start["text"]
+
+
+def test_without_cpex():
+    code = """
+import sys
+sys.modules["cpex"] = None  # not installed
+import cpexd_client
+assert not any(name.startswith(("cpex.", "pydantic")) for name in sys.modules)
+import cpexd_client.cpex
+"""
+    env = os.environ | {"PYTHONPATH": str(CLIENT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install 'cpexd-client[cpex]'" in done.stderr.splitlines()[-1]
