@@ -100,6 +100,7 @@ static void start_turn(struct turn *turn) {
         if (!prepare_turn(turn))
                 return;
         turn->state = TURN_RUNNING;
+        buf_set(&turn->context, turn_own_context(turn)); /* what it keeps if it fails or is cancelled */
         turn->step.on_done = on_step_done;
         turn->step.timeout_usec = turn->plugin->entry->isolation.timeout_usec;
         turn->step.deadline_usec = invocation->deadline_usec;
@@ -112,6 +113,8 @@ static void prepare_concurrent(struct invocation *invocation) {
         for (size_t i = invocation->next; i < invocation->n_turns && invocation->ending == ENDING_NONE; i++)
                 if (turn_phase(&invocation->turns[i]) == PHASE_CONCURRENT)
                         (void)prepare_turn(&invocation->turns[i]);
+        buf_set(&invocation->start_state, buf_mp(&invocation->state));
+        buf_set(&invocation->start_metadata, buf_mp(&invocation->global_metadata));
         invocation->concurrent_prepared = true;
 }
 
@@ -250,6 +253,8 @@ struct invocation *invocation_free(struct invocation *invocation) {
         buf_done(&invocation->payload_type);
         buf_done(&invocation->state);
         buf_done(&invocation->global_metadata);
+        buf_done(&invocation->start_state);
+        buf_done(&invocation->start_metadata);
         buf_done(&invocation->metadata);
         buf_done(&invocation->extensions);
         buf_done(&invocation->records);

@@ -55,6 +55,10 @@ static struct mp get(struct mp map, const char *key) {
         return mp_map_get(map, key, &value) ? value : (struct mp){0};
 }
 
+bool is_junk_result(struct mp error) {
+        return mp_eq_str(get(error, "stage"), "result");
+}
+
 static struct mp get_text(struct mp map, const char *key) {
         struct mp_cur cur = mp_cur(get(map, key));
         struct mp text = {0};
@@ -85,13 +89,18 @@ static void merge(struct buf *into, struct mp over, const char *skip) {
         merged = old;
 }
 
-/* The shared state as the plugin left it, from the modes that may change it. */
+/* The shared state as the plugin left it, from the modes that may change it. A worker leaves out what the plugin did not change; a
+ * concurrent plugin writes that back all the same, over what others made of it meanwhile (as in CPEX). */
 static void merge_shared(struct turn *turn, struct mp state, struct mp metadata) {
+        struct invocation *invocation = turn->invocation;
         enum plugin_mode mode = turn->plugin->entry->mode;
 
-        if (mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_TRANSFORM || mode == PLUGIN_CONCURRENT) {
-                merge(&turn->invocation->state, state, NULL);
-                merge(&turn->invocation->global_metadata, metadata, NULL);
+        if (mode == PLUGIN_CONCURRENT) {
+                merge(&invocation->state, state.len > 0 ? state : buf_mp(&invocation->start_state), NULL);
+                merge(&invocation->global_metadata, metadata.len > 0 ? metadata : buf_mp(&invocation->start_metadata), NULL);
+        } else if (mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_TRANSFORM) {
+                merge(&invocation->state, state, NULL);
+                merge(&invocation->global_metadata, metadata, NULL);
         }
 }
 
@@ -474,9 +483,11 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
                          });
 }
 
+/* The plugin's own context as the worker tells it: none is an empty one. */
 static void keep_context(struct turn *turn, struct mp document) {
         struct mp_cur cur = mp_cur(document);
 
+        buf_reset(&turn->context);
         if (document.len > 0 && mp_peek(&cur) == MP_MAP && mp_depth(document) <= REQUEST_DEPTH_MAX)
                 buf_set(&turn->context, document);
 }
@@ -491,12 +502,12 @@ static struct mp get_map(struct mp map, const char *key) {
 static void conclude_raised(struct turn *turn, const struct step_outcome *outcome) {
         struct mp type = get(outcome->error, "type"), cause = get(outcome->error, "cause");
         struct mp_cur cur = mp_cur(get(outcome->error, "contexts"));
-        struct mp document;
+        struct mp document = {0};
 
-        if (mp_read_bin(&cur, &document) && mp_is_value(document))
-                keep_context(turn, document);
-        /* A hook that returned something which is no result has ended all the same; one that raised has not, and sends neither. */
-        merge_shared(turn, get_map(outcome->error, "state"), get_map(outcome->error, "global_metadata"));
+        keep_context(turn, mp_read_bin(&cur, &document) && mp_is_value(document) ? document : (struct mp){0});
+        /* A hook that returned something which is no result has ended all the same; one that raised has not. */
+        if (is_junk_result(outcome->error))
+                merge_shared(turn, get_map(outcome->error, "state"), get_map(outcome->error, "global_metadata"));
         if (mp_eq_str(type, "PluginViolationError"))
                 conclude_raised_violation(turn, outcome->error);
         else if (is_bad_request(turn, outcome->error))

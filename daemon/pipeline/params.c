@@ -8,8 +8,7 @@
 #include "pipeline/extensions.h"
 #include "pipeline/turn.h"
 
-/* The plugin's entry in the caller's table. Return: the map, empty where there is none. */
-static struct mp own_context(const struct turn *turn) {
+struct mp turn_own_context(const struct turn *turn) {
         struct mp entry;
         struct mp_cur cur;
 
@@ -54,7 +53,7 @@ int turn_put_params(const struct turn *turn, struct buf *buf) {
         /* A background plugin gets the caller's payload and a fresh context. */
         bool changed = invocation->payload_changed && !background;
         struct mp payload = changed ? buf_mp(&invocation->payload) : invocation->in.payload;
-        struct mp context = background ? (struct mp){0} : own_context(turn);
+        struct mp context = background ? (struct mp){0} : turn_own_context(turn);
 
         mp_put_map(buf, 6);
         mp_put_str(buf, "hook");

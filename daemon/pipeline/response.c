@@ -17,7 +17,8 @@ static struct mp map_or_empty(const struct buf *map) {
 static bool out_of_memory(const struct invocation *invocation) {
         int r = buf_error(&invocation->payload) | buf_error(&invocation->payload_type) | buf_error(&invocation->state) |
                 buf_error(&invocation->global_metadata) | buf_error(&invocation->metadata) | buf_error(&invocation->extensions) |
-                buf_error(&invocation->records) | buf_error(&invocation->violation) | buf_error(&invocation->error);
+                buf_error(&invocation->start_state) | buf_error(&invocation->start_metadata) | buf_error(&invocation->records) |
+                buf_error(&invocation->violation) | buf_error(&invocation->error);
 
         for (size_t i = 0; i < invocation->n_turns; i++)
                 r |= buf_error(&invocation->turns[i].context);

@@ -19,7 +19,7 @@ struct turn {
         const struct plugin *plugin;
         enum turn_state state;
         uint64_t started_nsec;
-        struct buf context; /* the plugin's own {"state", "metadata"} afterwards; empty: both are */
+        struct buf context; /* the plugin's own {"state", "metadata"}: as it came, then as it is afterwards; empty: both are */
 };
 
 /* How an invocation ended. */
@@ -62,7 +62,8 @@ struct invocation {
 
         size_t n_turns, next, n_running;
         bool concurrent_prepared;
-        struct turn turns[]; /* the selected ones, phase by phase */
+        struct buf start_state, start_metadata; /* the shared state at the start of the concurrent phase */
+        struct turn turns[];                    /* the selected ones, phase by phase */
 };
 
 static inline struct mp buf_mp(const struct buf *buf) {
@@ -78,11 +79,17 @@ static inline void buf_set(struct buf *buf, struct mp value) {
 /* outcome.c: does to the invocation what the outcome of `turn` demands; `turn` is over. */
 void turn_conclude(struct turn *turn, const struct step_outcome *outcome);
 
+/* outcome.c: whether a worker's error says that the hook ended, but returned what is no result. */
+bool is_junk_result(struct mp error);
+
 /* outcome.c: whether a failure of this cause takes a plugin with `on_error: disable` out of rotation. */
 bool cause_disables(enum step_cause cause);
 
 /* background.c: starts the turn's plugin on a copy of what it needs, and forgets it. */
 void background_start(struct turn *turn);
+
+/* params.c: the plugin's own context in the caller's table: a map, empty where there is none. */
+struct mp turn_own_context(const struct turn *turn);
 
 /* params.c: the worker's parameters for this turn. Return: 0 or -ENOMEM. */
 int turn_put_params(const struct turn *turn, struct buf *buf);

@@ -92,6 +92,26 @@ def test_block_without_violation(cpexd):
     assert answer["continue_processing"] is False and answer["violation"] is None
 
 
+@pytest.mark.parametrize("where", ["context.state", "context.global_context.state"])
+@pytest.mark.parametrize("verdict", [
+    f"return Result({BLOCK})",
+    'raise PluginViolationError("no", PluginViolation(reason="r", description="d", code="C"))',
+    'return Result(continue_processing=False, violation=PluginViolation(reason="r", description="d", code="C", details={"x": sys}))',
+])
+def test_a_denial_is_one_whatever_else_cannot_be_sent(cpexd, where, verdict):
+    daemon = cpexd([does("guard", f'{where}["x"] = sys; {verdict}', on_error="ignore")])
+    if verdict.startswith("raise"):
+        with pytest.raises(CallError) as caught:
+            daemon.invoke(HOOK, CALL)
+        assert caught.value.error["type"] == "PluginViolationError"
+        violation = caught.value.error["violation"]
+    else:
+        answer = daemon.invoke(HOOK, CALL)
+        assert answer["continue_processing"] is False
+        violation = answer["violation"]
+    assert (violation["reason"], violation["code"]) == ("r", "C")
+
+
 def test_violation_that_continues_is_dropped(cpexd):
     daemon = cpexd([does("guard", 'return Result(violation=PluginViolation(reason="r", description="d", code="C"))')])
     answer = daemon.invoke(HOOK, CALL)

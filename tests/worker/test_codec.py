@@ -169,6 +169,21 @@ def test_big_integers():
             n.to_bytes(len(ext.data) - 1, "big", signed=True)
 
 
+def test_integers_of_a_class_of_their_own():
+    class Odd(int):
+        def to_bytes(self, *args, **options):
+            return b""
+
+        def bit_length(self):
+            return 1 << 40
+
+        def __invert__(self):
+            return None
+
+    for n in (2**70, -(2**70), 5):
+        assert encode(Odd(n)) == encode(n)
+
+
 def test_secrets():
     assert decode(pack(msgpack.ExtType(SECRET, "é".encode()))) == Secret("é")
     assert unpack(encode([Secret("é" * n) for n in (0, 1, 2, 4, 8, 100)])) == [

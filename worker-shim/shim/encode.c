@@ -175,14 +175,24 @@ static bool write_bin(struct writer *writer, PyObject *value) {
         return ok;
 }
 
+/* A method of int itself: that of a subclass may do anything. */
+static PyObject *call_int(const char *method, PyObject *args, PyObject *options) {
+        PyObject *function = PyObject_GetAttrString((PyObject *)&PyLong_Type, method);
+        PyObject *result = function && args ? PyObject_Call(function, args, options) : NULL;
+
+        Py_XDECREF(function);
+        Py_XDECREF(args);
+        return result;
+}
+
 /* Bytes of two's complement that hold `value`: those of the bits of value, or of ~value where it is negative, and of a sign. */
 static Py_ssize_t bigint_size(PyObject *value, int sign) {
         PyObject *magnitude, *bits = NULL;
         Py_ssize_t n = -1;
 
-        magnitude = sign < 0 ? PyNumber_Invert(value) : Py_NewRef(value);
+        magnitude = sign < 0 ? call_int("__invert__", Py_BuildValue("(O)", value), NULL) : Py_NewRef(value);
         if (magnitude)
-                bits = PyObject_CallMethod(magnitude, "bit_length", NULL);
+                bits = call_int("bit_length", Py_BuildValue("(O)", magnitude), NULL);
         if (bits)
                 n = PyLong_AsSsize_t(bits);
         Py_XDECREF(magnitude);
@@ -191,22 +201,18 @@ static Py_ssize_t bigint_size(PyObject *value, int sign) {
 }
 
 static bool write_bigint(struct writer *writer, PyObject *value, int sign) {
-        PyObject *to_bytes = NULL, *args = NULL, *options = NULL, *data = NULL;
         Py_ssize_t size = bigint_size(value, sign);
+        PyObject *options = NULL, *data = NULL;
         bool ok = false;
 
         if (size < 0)
                 return false;
-        to_bytes = PyObject_GetAttrString(value, "to_bytes");
-        args = Py_BuildValue("(ns)", size, "big");
         options = Py_BuildValue("{s:O}", "signed", Py_True);
-        if (to_bytes && args && options)
-                data = PyObject_Call(to_bytes, args, options);
+        if (options)
+                data = call_int("to_bytes", Py_BuildValue("(Ons)", value, size, "big"), options);
         if (data)
                 ok = write_ext_head(writer, EXT_BIGINT, (size_t)size) &&
                      write_bytes(writer, PyBytes_AsString(data), (size_t)size);
-        Py_XDECREF(to_bytes);
-        Py_XDECREF(args);
         Py_XDECREF(options);
         Py_XDECREF(data);
         return ok;

@@ -15,6 +15,7 @@ from _thread import get_ident
 from contextvars import copy_context
 from types import coroutine
 
+_CLOSE_SECONDS = 1  # for tasks that do not let go of their cancellation
 _EAGER = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
@@ -39,8 +40,9 @@ class Driver:
         return None if task.done() else task
 
     def adopt(self):
-        """Asyncio is here: makes the loop."""
-        asyncio = sys.modules["asyncio"]
+        """Asyncio is here: makes the loop. It may still be on its way in another thread, for which the import waits."""
+        import asyncio
+
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
 
@@ -52,10 +54,12 @@ class Driver:
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
-        if tasks:
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.close()
+        try:
+            if tasks:
+                self.loop.run_until_complete(asyncio.wait(tasks, timeout=_CLOSE_SECONDS))
+            self.loop.run_until_complete(asyncio.wait_for(self.loop.shutdown_asyncgens(), _CLOSE_SECONDS))
+        except BaseException as exc:
+            print(f"while the plugin's tasks were ended: {exc!r}", file=sys.stderr)
 
     def _imported(self):
         # Another thread may do so at any time; then this one makes the loop before its next call.

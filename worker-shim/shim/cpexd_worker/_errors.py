@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exceptions as the error maps of docs/protocol.md."""
 
+import sys
+
 _TRACEBACK_BYTES = 8192
 
 VIOLATION_FIELDS = ("reason", "description", "code", "details", "mcp_error_code", "http_status_code", "http_headers")
@@ -41,6 +43,11 @@ def plugin_error(sdk, exc):
     return exception_map(exc, repr_of(exc))
 
 
+def note_lost(what, exc):
+    """A denial must not become a failure because something beside it cannot be sent."""
+    print(f"{what} was left out of an answer, it cannot be sent: {repr_of(exc)}", file=sys.stderr)
+
+
 def exception_map(exc, message):
     """Any exception, with a sentence of the caller's choice."""
     return {
@@ -79,14 +86,14 @@ def load_error(exc):
 def repr_of(exc):
     try:
         return repr(exc)
-    except Exception as again:
+    except BaseException as again:
         return f"<{type(exc).__name__}, whose repr raised {type(again).__name__}>"
 
 
 def text_of(exc):
     try:
         return str(exc)
-    except Exception:
+    except BaseException:
         return repr_of(exc)
 
 

@@ -33,19 +33,27 @@ class Hook:
             result = await self._method(*arguments)
         except BaseException as exc:
             error = _errors.plugin_error(self._sdk, exc)
-            _put_contexts(error, context)
+            _put_contexts(error, context, lossy=True)
             return error, None
-        shared = {}
+        shared, lost = {}, None
         try:
             before.put_changes(shared, context)
+        except Exception as exc:
+            lost = exc
+        try:
             answer = self._answer(result)
+            denies = answer.get("continue_processing") is False
+            if lost is not None and not denies:
+                raise lost
         except Exception as exc:
             # CPEX has merged the state by the time it notices that a result is none.
-            error = _errors.exception_map(exc, _errors.repr_of(exc)) | shared
-            _put_contexts(error, context)
+            error = _errors.exception_map(exc, _errors.repr_of(exc)) | shared | {"stage": "result"}
+            _put_contexts(error, context, lossy=True)
             return error, None
+        if lost is not None:
+            _errors.note_lost("the shared state", lost)
         answer |= shared
-        _put_contexts(answer, context)
+        _put_contexts(answer, context, lossy=denies)
         return None, answer
 
     # -- the request -------------------------------------------------------------------------------------------------
@@ -150,7 +158,13 @@ def _put_changed(answer, key, before, after):
         answer[key] = after
 
 
-def _put_contexts(answer, context):
-    """The plugin's own context, which lives on in every outcome."""
-    if context.state or context.metadata:
+def _put_contexts(answer, context, lossy):
+    """The plugin's own context, which lives on in every outcome. `lossy`: a denial or an error counts without it, too."""
+    if not (context.state or context.metadata):
+        return
+    try:
         answer["contexts"] = encode({"state": context.state, "metadata": context.metadata})
+    except Exception as exc:
+        if not lossy:
+            raise
+        _errors.note_lost("the plugin's context", exc)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker: reads messages, calls the plugin, answers."""
 
+import atexit
 import os
 import sys
 
@@ -13,6 +14,7 @@ from cpexd_worker._sdk import Sdk
 
 _SOCKET = 3
 _LIMIT = 1 << 30  # of a message, in bytes; the daemon's own limits are lower
+_TEXT = 1000  # characters of a text that stands in for one that cannot be sent
 _BATCH = 16  # messages read in one turn of the loop, so that a plugin's own tasks get theirs
 
 
@@ -56,8 +58,13 @@ class _Worker:
         if not self._stopping:
             driver.loop.add_reader(self._connection.fileno(), self._readable)
             driver.loop.call_soon(self._readable)  # what has been read already wakes nobody
-            driver.loop.run_forever()
+        while not self._stopping:
+            try:
+                driver.loop.run_forever()  # a plugin may stop it, or end it by an exception of one of its tasks
+            except BaseException as exc:
+                print(f"a task of the plugin's ended with {_errors.traceback_of(exc)}", file=sys.stderr)
         driver.close()
+        _leave()
 
     def _readable(self):
         for _ in range(_BATCH):
@@ -129,14 +136,24 @@ class _Worker:
     def _answer(self, ident, error, result):
         try:
             data = encode([1, ident, error, result], self._answer_bytes)
-        except Oversize:
-            data = encode([1, ident, self._oversize(), None])
-        except Exception as exc:
-            data = encode([1, ident, _unsendable(error if result is None else result, exc), None])
+        except BaseException as exc:
+            data = encode([1, ident, *self._in_place_of(error, result, exc)])
         try:
             self._connection.send(data)
         except (OSError, ValueError):
             _leave()  # the daemon is gone, or this is a forked child that came back from the hook
+
+    def _in_place_of(self, error, result, exc):
+        """(error, result) for an answer that cannot be sent. A denial stays one."""
+        answer = error if result is None else result
+        if answer.get("continue_processing") is False:
+            _errors.note_lost("all but the violation", exc)
+            return None, {"continue_processing": False, "violation": _bare_violation(answer.get("violation"))}
+        if answer.get("type") == "PluginViolationError":
+            _errors.note_lost("all but the violation", exc)
+            message, violation = str(answer["message"])[:_TEXT], _bare_violation(answer.get("violation"))
+            return {"code": "", "type": "PluginViolationError", "message": message, "violation": violation}, None
+        return (self._oversize() if isinstance(exc, Oversize) else _unsendable(answer, exc)), None
 
     def _oversize(self):
         return {
@@ -212,20 +229,30 @@ def _cancelled_error():
     return sys.modules["asyncio"].CancelledError()
 
 
+def _bare_violation(violation):
+    """What of a violation can always be sent: its texts."""
+    return violation and {key: str(violation.get(key))[:_TEXT] for key in ("reason", "description", "code")} | {"details": {}}
+
+
 def _unsendable(answer, exc):
     """The error in place of an answer that holds what cannot be sent; says where it stands."""
     for key, value in answer.items():
         try:
             encode(value)
-        except Exception as again:
+        except BaseException as again:
             return _errors.exception_map(again, f"{type(again).__name__}({f'{key}: {again}'!r})")
     return _errors.exception_map(exc, _errors.repr_of(exc))
 
 
 def _leave(message=None):
-    """Ends the process at once: nobody waits for it, and threads of the plugin's could hold up an orderly end for ever."""
+    """Ends the process at once, but for what the plugin has registered with atexit: nobody waits for it, and its threads could hold up
+    an orderly end for ever."""
     if message is not None:
         print(message, file=sys.stderr)
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:
+        pass
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
