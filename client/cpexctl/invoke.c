@@ -5,6 +5,7 @@
  * person wants to see first: allowed or blocked, who ran, what became of the payload.
  */
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -130,6 +131,25 @@ static int inputs_read(const struct options *options, struct inputs *in) {
 }
 
 /* ---- What comes back ---- */
+
+/* Only an answer that says so may read as "allowed". Return: EXIT_OK, or EXIT_ERROR after telling what is wrong. */
+static int check_answer(const struct options *options, struct mp answer) {
+        struct mp_cur cur = mp_cur(answer);
+        struct mp value;
+
+        if (mp_peek(&cur) != MP_MAP)
+                return report_error(options, "protocol",
+                                    "the daemon's answer is not a map, so nothing says whether the call is allowed; "
+                                    "check that a cpexd of this version listens there");
+        if (!mp_map_get(answer, "continue_processing", &value))
+                return EXIT_OK;
+        cur = mp_cur(value);
+        if (mp_peek(&cur) != MP_BOOL)
+                return report_error(options, "protocol",
+                                    "the daemon's continue_processing is neither true nor false, so nothing says whether the "
+                                    "call is allowed; check that a cpexd of this version listens there");
+        return EXIT_OK;
+}
 
 /* The document in the bin under `key`, an empty slice where there is none. */
 static struct mp document(struct mp answer, const char *key) {
@@ -262,13 +282,16 @@ static int print_for_people(const struct options *options, struct mp answer, int
         return report_output(options, &out, status);
 }
 
+/* Contexts hold what the plugins keep, secrets included, so a new file is for its owner alone. */
 static int save_contexts(const struct options *options, struct mp answer) {
         struct mp contexts = document(answer, "contexts");
-        FILE *file = fopen(options->contexts_out, "we");
+        CLEANUP_FD int fd = open(options->contexts_out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
         bool failed;
 
         if (!file)
                 return report_error(options, "output", "%s: cannot be written: %s", options->contexts_out, strerror(errno));
+        (void)TAKE_FD(fd);
         failed = contexts.len > 0 && fwrite(contexts.data, 1, contexts.len, file) != contexts.len;
         failed = fclose(file) != 0 || failed;
         return failed ? report_error(options, "output", "%s: cannot be written: %s", options->contexts_out, strerror(errno))
@@ -309,11 +332,11 @@ int command_invoke(const struct options *options) {
         answer = (struct mp){reply.data, reply.len};
         if (reply.failed)
                 return report_daemon_error(options, answer);
-        if (options->contexts_out) {
+        r = check_answer(options, answer);
+        if (r == EXIT_OK && options->contexts_out)
                 r = save_contexts(options, answer);
-                if (r != EXIT_OK)
-                        return r;
-        }
+        if (r != EXIT_OK)
+                return r;
         status = map_bool(answer, "continue_processing", true) ? EXIT_OK : EXIT_REFUSED;
         return options->json ? print_json(options, answer, status) : print_for_people(options, answer, status);
 }

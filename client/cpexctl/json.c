@@ -15,7 +15,9 @@
 #include "text.h"
 
 #define DEPTH_MAX (MP_DEPTH_MAX - 8) /* leaves room for the message around it */
-#define BIGINT_BYTES_MAX 4096
+
+/* The longest integer written as a number. Decimal digits cost the square of the length, so longer ones keep their bytes. */
+#define BIGINT_BYTES_MAX 512
 
 /* ---- Reading ---- */
 
@@ -146,31 +148,33 @@ static void write_float(struct buf *buf, double value) {
                 buf_append_str(buf, ".0");
 }
 
-/* Two's complement, big endian, in decimal: the magnitude is divided by a billion until nothing is left. */
+/* Two's complement, big endian, in decimal: the magnitude, in words of 32 bits, is divided by a billion until nothing is left. */
 static void write_bigint(struct buf *buf, struct mp bytes) {
-        uint8_t magnitude[BIGINT_BYTES_MAX];
+        uint32_t words[BIGINT_BYTES_MAX / 4] = {0}; /* the lowest last */
         uint32_t groups[BIGINT_BYTES_MAX * 8 / 29 + 2];
         bool negative = bytes.len > 0 && bytes.data[0] & 0x80;
-        size_t n_groups = 0, first = 0;
+        size_t n_groups = 0, first = ELEMENTS(words) - (bytes.len + 3) / 4;
         unsigned carry = negative;
 
-        for (size_t i = bytes.len; i > 0; i--) {
-                carry += negative ? (uint8_t)~bytes.data[i - 1] : bytes.data[i - 1];
-                magnitude[i - 1] = (uint8_t)carry;
+        for (size_t i = 0; i < bytes.len; i++) {
+                uint8_t byte = bytes.data[bytes.len - 1 - i];
+
+                carry += negative ? (uint8_t)~byte : byte;
+                words[ELEMENTS(words) - 1 - i / 4] |= (carry & 0xff) << (i % 4 * 8);
                 carry >>= 8;
         }
         do {
                 uint64_t rest = 0;
 
-                for (size_t i = first; i < bytes.len; i++) {
-                        rest = rest << 8 | magnitude[i];
-                        magnitude[i] = (uint8_t)(rest / 1000000000);
+                for (size_t i = first; i < ELEMENTS(words); i++) {
+                        rest = rest << 32 | words[i];
+                        words[i] = (uint32_t)(rest / 1000000000);
                         rest %= 1000000000;
                 }
                 groups[n_groups++] = (uint32_t)rest;
-                while (first < bytes.len && magnitude[first] == 0)
+                while (first < ELEMENTS(words) && words[first] == 0)
                         first++;
-        } while (first < bytes.len);
+        } while (first < ELEMENTS(words));
 
         buf_printf(buf, "%s%" PRIu32, negative ? "-" : "", groups[n_groups - 1]);
         for (size_t i = n_groups - 1; i > 0; i--)

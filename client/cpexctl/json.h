@@ -5,8 +5,8 @@
  * JSON to msgpack and back.
  *
  * Written JSON has for what JSON lacks: bytes as a base64 string, a secret as "**********", nan and the infinities as the
- * strings "NaN", "Infinity" and "-Infinity", an integer beyond 64 bits as a number with all its digits, any other ext type as
- * {"$ext": [type, base64]}. Text that is no UTF-8 gets U+FFFD in the places where it is not. The output is plain to a terminal:
+ * strings "NaN", "Infinity" and "-Infinity", an integer beyond 64 bits as a number with all its digits, one beyond 4096 bits
+ * and any other ext type as {"$ext": [type, base64]}. Text that is no UTF-8 gets U+FFFD in the places where it is not. The output is plain to a terminal:
  * no control character is in it.
  */
 

@@ -2,6 +2,8 @@
 
 /*
  * Names, messages and payloads come from plugins, so no byte of them may steer the terminal: C0 and C1 controls are written out.
+ * And no name of theirs may pad every other row to its own length: columns align up to a limit.
+ *
  * Widths count characters; wide and combining ones are rare enough in names of plugins.
  */
 
@@ -86,22 +88,34 @@ static size_t characters(const char *text) {
         return n;
 }
 
+/* Return: whether there is room for one more cell. */
+static bool has_room(struct text_table *table) {
+        size_t cap = MAX(2 * table->cap, (size_t)32);
+        struct text_cell *cells;
+
+        if (table->n < table->cap)
+                return true;
+        cells = reallocarray(table->cells, cap, sizeof(*cells));
+        if (!cells)
+                return false;
+        table->cells = cells;
+        table->cap = cap;
+        return true;
+}
+
 /* Takes the text out of `buf`. */
 static void add_cell(struct text_table *table, enum text_colour colour, struct buf *buf) {
-        struct text_cell *cells;
         char *text;
 
         if (buf->len == 0)
                 buf_append_str(buf, "-");
         text = buf_take_str(buf);
-        cells = text ? reallocarray(table->cells, table->n + 1, sizeof(*cells)) : NULL;
-        if (!cells) {
+        if (!text || !has_room(table)) {
                 free(text);
                 table->error = -ENOMEM;
                 return;
         }
-        table->cells = cells;
-        cells[table->n++] = (struct text_cell){text, characters(text), colour};
+        table->cells[table->n++] = (struct text_cell){text, characters(text), colour};
 }
 
 void text_table_add(struct text_table *table, enum text_colour colour, const char *format, ...) {
@@ -148,21 +162,26 @@ void text_table_add_mp(struct text_table *table, enum text_colour colour, struct
 }
 
 int text_table_put(const struct text_table *table, struct buf *buf, unsigned indent) {
-        if (table->error)
-                return table->error;
+        CLEANUP_FREE size_t *widths = calloc(table->columns, sizeof(*widths));
+
+        if (table->error || !widths)
+                return table->error ? table->error : -ENOMEM;
+        for (size_t i = 0; i < table->n; i++) {
+                size_t *width = widths + i % table->columns;
+
+                *width = MAX(*width, MIN(table->cells[i].width, (size_t)TEXT_ALIGN_MAX));
+        }
         for (size_t i = 0; i < table->n; i++) {
                 const struct text_cell *cell = table->cells + i;
-                size_t column = i % table->columns, width = 0;
+                size_t column = i % table->columns;
 
-                for (size_t j = column; j < table->n; j += table->columns)
-                        width = MAX(width, table->cells[j].width);
                 if (column == 0)
                         buf_printf(buf, "%*s", (int)indent, "");
                 text_put_coloured(buf, cell->colour, cell->text);
                 if (column + 1 == table->columns)
                         buf_append_str(buf, "\n");
                 else
-                        buf_printf(buf, "%*s", (int)(width - cell->width) + 2, "");
+                        buf_printf(buf, "%*s", (int)(widths[column] - MIN(cell->width, widths[column])) + 2, "");
         }
         return buf_error(buf);
 }

@@ -18,11 +18,13 @@ enum text_colour { TEXT_PLAIN, TEXT_BOLD, TEXT_GREEN, TEXT_YELLOW, TEXT_RED };
 /* Appends the text in that colour, if standard output is a terminal and NO_COLOR is not set. */
 void text_put_coloured(struct buf *buf, enum text_colour colour, const char *text);
 
+#define TEXT_ALIGN_MAX 100
+
 /* A table that is filled cell by cell, row by row. Zeroed memory with `columns` set is an empty one. */
 struct text_table {
         unsigned columns;
         struct text_cell *cells;
-        size_t n;
+        size_t n, cap;
         int error;
 };
 
@@ -35,5 +37,6 @@ void text_table_add(struct text_table *table, enum text_colour colour, const cha
 /* The same with a msgpack value: a str, a number, an array of them joined by commas; anything else is "-". */
 void text_table_add_mp(struct text_table *table, enum text_colour colour, struct mp value);
 
-/* Appends the rows, columns two spaces apart, each line after `indent` spaces. Return: 0 or -ENOMEM. */
+/* Appends the rows, columns two spaces apart, each line after `indent` spaces; a cell of more than TEXT_ALIGN_MAX characters moves
+ * the rest of its row only. Return: 0 or -ENOMEM. */
 int text_table_put(const struct text_table *table, struct buf *buf, unsigned indent);

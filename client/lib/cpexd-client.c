@@ -5,6 +5,9 @@
  * middle of an answer costs the caller its timeout and no more. The client reads while it writes: a daemon that is held up by
  * answers to calls given up before would otherwise wait for us as we wait for it.
  *
+ * What has arrived is walked message by message and dropped once per read, and the deadline holds between reads even where there
+ * is always more to read; so a daemon that floods us with notifications costs no more than one that is silent.
+ *
  * Ids count up, so an answer with a smaller id than the current one belongs to a call that timed out and is dropped; one with a
  * larger id was never asked for. A request that was cut off in the middle leaves a stream that nothing can follow, so the
  * connection is given up.
@@ -28,8 +31,8 @@ struct cpexd_client {
         uint32_t next_id;
         struct buf in, out;
         size_t out_pos;
-        size_t answer_len; /* of the answer handed out last, at the beginning of `in` */
-        struct mp_scan scan;
+        size_t in_pos;       /* the end of the messages in `in` that have been looked at, the answer handed out last included */
+        struct mp_scan scan; /* of the message at `in_pos` */
         char problem[256];
 };
 
@@ -140,11 +143,12 @@ static int refuse_scan(struct cpexd_client *client, enum mp_scan_status status) 
                                               : "what answered is not a cpexd: the bytes are not msgpack");
 }
 
-/* Drops the answer that was handed out last, and the memory of a large one. */
-static void drop_answer(struct cpexd_client *client) {
-        buf_consume(&client->in, client->answer_len);
-        client->answer_len = 0;
-        client->scan = (struct mp_scan){0};
+/* Drops the messages that have been looked at, and the memory of a large one. */
+static void drop_seen(struct cpexd_client *client) {
+        if (client->in_pos == 0)
+                return;
+        buf_consume(&client->in, client->in_pos);
+        client->in_pos = 0;
         if (client->in.len == 0 && client->in.cap > 4 * READ_BYTES)
                 buf_done(&client->in);
 }
@@ -152,17 +156,19 @@ static void drop_answer(struct cpexd_client *client) {
 /* Looks through the messages that have arrived for the answer to `id`. Return: 1 when it is in *ret, 0 when it is not there
  * yet. */
 static int find_answer(struct cpexd_client *client, uint32_t id, struct cpexd_reply *ret) {
-        while (client->in.len > 0) {
-                enum mp_scan_status status = mp_scan(&client->scan, client->in.data, client->in.len, CPEXD_FRAME_BYTES);
+        while (client->in_pos < client->in.len) {
+                const uint8_t *at = client->in.data + client->in_pos;
+                enum mp_scan_status status = mp_scan(&client->scan, at, client->in.len - client->in_pos, CPEXD_FRAME_BYTES);
                 struct rpc_msg msg;
                 const char *wrong;
 
                 if (status == MP_SCAN_MORE)
-                        return 0;
+                        break;
                 if (status != MP_SCAN_DONE)
                         return refuse_scan(client, status);
-                client->answer_len = client->scan.pos;
-                wrong = rpc_parse((struct mp){client->in.data, client->answer_len}, &msg);
+                wrong = rpc_parse((struct mp){at, client->scan.pos}, &msg);
+                client->in_pos += client->scan.pos;
+                client->scan = (struct mp_scan){0};
                 if (wrong)
                         return give_up(client, -EPROTO, wrong);
                 if (msg.kind == RPC_REQUEST)
@@ -176,8 +182,8 @@ static int find_answer(struct cpexd_client *client, uint32_t id, struct cpexd_re
                 }
                 if (msg.kind == RPC_RESPONSE && (int32_t)(msg.id - id) > 0)
                         return give_up(client, -EPROTO, "the daemon answered a call that was not made");
-                drop_answer(client);
         }
+        drop_seen(client);
         return 0;
 }
 
@@ -185,9 +191,12 @@ static int find_answer(struct cpexd_client *client, uint32_t id, struct cpexd_re
 static int wait_for_socket(struct cpexd_client *client, usec_t deadline, short *ret_events) {
         struct pollfd fd = {.fd = client->fd, .events = (short)(POLLIN | (client->out.len > 0 ? POLLOUT : 0))};
         struct timespec left;
-        usec_t now = clock_now_usec(), left_usec = deadline > now ? deadline - now : 0;
+        usec_t now = clock_now_usec(), left_usec;
         int n;
 
+        if (now >= deadline) /* poll() with no time left would still say yes to data that is there */
+                return -ETIMEDOUT;
+        left_usec = deadline - now;
         left = (struct timespec){(time_t)(left_usec / USEC_PER_SEC), (long)(left_usec % USEC_PER_SEC * 1000)};
         n = ppoll(&fd, 1, deadline == USEC_INFINITY ? NULL : &left, NULL);
         if (n == 0)
@@ -211,10 +220,14 @@ static int time_over(struct cpexd_client *client, uint32_t id) {
 }
 
 static int exchange(struct cpexd_client *client, uint32_t id, usec_t deadline, struct cpexd_reply *ret) {
+        int r = send_some(client); /* also where no time is given: the request goes out all the same */
+
+        if (r < 0)
+                return r;
         for (;;) {
                 short events;
-                int r = find_answer(client, id, ret);
 
+                r = find_answer(client, id, ret);
                 if (r != 0)
                         return MIN(r, 0);
                 r = wait_for_socket(client, deadline, &events);
@@ -245,7 +258,7 @@ int cpexd_call(struct cpexd_client *client, const char *method, const void *para
         if (params_len > 0 && !is_map(map))
                 return complain(client, -EINVAL, "the parameters are not one msgpack map");
         client->problem[0] = '\0';
-        drop_answer(client);
+        drop_seen(client);
         id = client->next_id++;
         rpc_put_request(&client->out, id, method);
         if (params_len > 0)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 
 import msgpack
 import pytest
@@ -113,6 +114,59 @@ def test_a_blocked_call(daemon):
     assert out.startswith("blocked\n  by           pii\n  reason       Denied\n  description  no cats\n  code         CATS\n")
     status, out, _ = run("--socket", path, "invoke", "h", "--payload", "{}", "--json")
     assert status == 1 and json.loads(out)["violation"] == VIOLATION
+
+
+@pytest.mark.parametrize("result", [None, "x", 5, [], True, b"\x80", 0.5])
+def test_a_result_that_is_no_answer(daemon, result, tmp_path):
+    path = daemon(answers(result)).path
+    args = ["--socket", path, "invoke", "h", "--payload", "{}", "--contexts-out", tmp_path / "contexts"]
+    status, out, err = run(*args)
+    assert (status, out) == (2, "") and "answer is not a map" in err and err.count("\n") == 1
+    status, out, err = run(*args, "--json")
+    assert (status, err) == (2, "") and json.loads(out)["error"]["code"] == "protocol"
+    assert not (tmp_path / "contexts").exists()
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "false", "true", [], {}, 0.0])
+def test_a_result_that_neither_allows_nor_blocks(daemon, value):
+    path = daemon(answers({"continue_processing": value})).path
+    status, out, err = run("--socket", path, "invoke", "h", "--payload", "{}")
+    assert (status, out) == (2, "") and "neither true nor false" in err and err.count("\n") == 1
+    status, out, err = run("--socket", path, "invoke", "h", "--payload", "{}", "--json")
+    assert (status, err) == (2, "") and json.loads(out)["error"]["code"] == "protocol"
+
+
+def test_contexts_are_for_their_owner_alone(daemon, tmp_path):
+    contexts = msgpack.packb([1, "r1", {"p": {"state": {"key": msgpack.ExtType(1, b"hush")}, "metadata": {}}}])
+    path = daemon(answers({"contexts": contexts})).path
+    old = os.umask(0)
+    try:
+        assert run("--socket", path, "invoke", "h", "--payload", "1", "--contexts-out", tmp_path / "contexts")[0] == 0
+    finally:
+        os.umask(old)
+    assert (tmp_path / "contexts").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "contexts").read_bytes() == contexts
+    status, _, err = run("--socket", path, "invoke", "h", "--payload", "1", "--contexts-out", tmp_path / "no" / "contexts")
+    assert status == 2 and "cannot be written: No such file" in err
+
+
+def test_large_integers(daemon):
+    numbers = [sign * (1 << bits) + more for bits in (64, 95, 96, 127, 1000, 4094) for sign in (1, -1) for more in (-1, 0, 1)]
+    numbers += [10**27, 10**27 - 1, -(10**36), 2**4095 - 1, -(2**4095)]
+    shortest = [n.to_bytes(max(n, ~n).bit_length() // 8 + 1, "big", signed=True) for n in numbers]
+    values = [msgpack.ExtType(2, data) for data in shortest]
+    result = {"metadata": {"numbers": values}}
+    status, out, _ = run("--socket", daemon(answers(result)).path, "invoke", "h", "--payload", "1", "--json")
+    assert status == 0 and json.loads(out)["metadata"]["numbers"] == numbers
+
+
+def test_many_large_integers_take_no_time(daemon):
+    one = msgpack.ExtType(2, b"\x7f" * 4096)
+    path = daemon(answers({"metadata": {"numbers": [one] * 2000}})).path
+    start = time.monotonic()
+    status, out, _ = run("--socket", path, "invoke", "h", "--payload", "1", "--json")
+    assert status == 0 and time.monotonic() - start < 5
+    assert json.loads(out)["metadata"]["numbers"][0]["$ext"][0] == 2
 
 
 def test_an_error(daemon):

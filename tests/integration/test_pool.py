@@ -365,6 +365,32 @@ def test_grandchildren_die_with_their_worker(cpexd, tmp_path):
 
 
 @pytest.mark.skipif(SANITIZED, reason="measures time")
+def test_threads_of_a_plugin_do_not_hold_up_a_stop(cpexd):
+    daemon = cpexd([plugin("busy", """\
+        async def tool_pre_invoke(self, payload, context):
+            import threading
+            threading.Thread(target=time.sleep, args=(600,)).start()
+            return Result()
+        """)])
+    daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})
+    begun = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - begun < 2.5
+
+
+def test_a_task_that_ends_the_loop_does_not_end_the_worker(cpexd):
+    daemon = cpexd([plugin("odd", """\
+        async def tool_pre_invoke(self, payload, context):
+            async def leave():
+                sys.exit(3)
+            self.task = asyncio.create_task(leave())
+            return Result(metadata={"pid": os.getpid()})
+        """)])
+    first = daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})["metadata"]["pid"]
+    time.sleep(0.2)
+    assert daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})["metadata"]["pid"] == first
+
+
 def test_a_storm_of_deaths(cpexd):
     daemon = cpexd([anything(workers={"min": 4, "max": 4}, max_concurrent=4, timeout=10)])
     daemon.expect('plugin "p"')

@@ -35,6 +35,30 @@ static void send_slowly(int fd, const struct buf *buf, size_t len) {
         }
 }
 
+static void put_notifications(struct buf *out, unsigned n) {
+        for (; n > 0; n--) {
+                rpc_put_notification(out, "g");
+                mp_put_map(out, 0);
+        }
+}
+
+/* Sends notifications until the client hangs up, or for so long that a client without a deadline fails its test. It does not
+ * sleep while the socket is full, so that there is always something to read. */
+static void flood(int fd) {
+        CLEANUP_BUF struct buf out = {0};
+        usec_t end = clock_now_usec() + 10 * SECOND;
+        size_t pos = 0;
+
+        put_notifications(&out, 10000);
+        while (clock_now_usec() < end) {
+                ssize_t n = send(fd, out.data + pos, out.len - pos, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+                if (n < 0 && errno != EAGAIN)
+                        return;
+                pos = (pos + (size_t)MAX(n, 0)) % out.len;
+        }
+}
+
 /* Return: whether the connection goes on. */
 static bool serve_message(int fd, const struct rpc_msg *msg, uint32_t *late) {
         CLEANUP_BUF struct buf out = {0};
@@ -51,6 +75,19 @@ static bool serve_message(int fd, const struct rpc_msg *msg, uint32_t *late) {
                 put_ok(&out, msg->id, "slowly");
                 send_slowly(fd, &out, out.len);
                 return true;
+        } else if (rpc_method_is(msg, "noisy")) {
+                put_notifications(&out, 100000);
+                put_ok(&out, msg->id, "noisy");
+                put_notifications(&out, 1000);
+        } else if (rpc_method_is(msg, "ahead")) { /* answers the next call too, in a packet of its own */
+                put_ok(&out, msg->id, "ahead");
+                (void)send(fd, out.data, out.len, MSG_NOSIGNAL);
+                buf_reset(&out);
+                (void)usleep(20000);
+                put_ok(&out, msg->id + 1, "ahead");
+        } else if (rpc_method_is(msg, "flood")) {
+                flood(fd);
+                return false;
         } else if (rpc_method_is(msg, "refuse")) {
                 rpc_put_protocol_error(&out, msg->id, "unknown_method", "no");
         } else if (rpc_method_is(msg, "silence")) {
@@ -223,6 +260,58 @@ static void test_a_late_answer_is_dropped(void **state) {
         cpexd_disconnect(client);
 }
 
+/* The answer in the midst of more notifications than a read holds, cut wherever the reads cut them. */
+static void test_an_answer_among_notifications(void **state) {
+        struct cpexd_client *client = connected();
+        struct cpexd_reply reply;
+
+        (void)state;
+        for (int i = 0; i < 3; i++) {
+                assert_int_equal(call(client, "noisy", 20 * SECOND, &reply), 0);
+                assert_said(&reply, "noisy");
+        }
+        assert_int_equal(call(client, "slowly", 5 * SECOND, &reply), 0);
+        assert_said(&reply, "slowly");
+        cpexd_disconnect(client);
+}
+
+static void test_a_flood_does_not_stop_the_clock(void **state) {
+        struct cpexd_client *client = connected();
+        struct cpexd_reply reply;
+        usec_t start = clock_now_usec();
+
+        (void)state;
+        assert_int_equal(call(client, "flood", SECOND / 5, &reply), -ETIMEDOUT);
+        assert_in_range(clock_now_usec() - start, SECOND / 5, 3 * SECOND);
+        cpexd_disconnect(client);
+}
+
+/* When the time is over nothing is read any more, not even what is there. */
+static void test_data_does_not_stop_the_clock(void **state) {
+        struct cpexd_client *client = connected();
+        struct cpexd_reply reply;
+
+        (void)state;
+        assert_int_equal(call(client, "ahead", 5 * SECOND, &reply), 0);
+        (void)usleep(200000);
+        assert_int_equal(call(client, "silence", 0, &reply), -ETIMEDOUT);
+        assert_int_equal(call(client, "slowly", 5 * SECOND, &reply), 0);
+        assert_said(&reply, "slowly");
+        cpexd_disconnect(client);
+}
+
+/* The request goes out, and so does the cancel that brings the late answer. */
+static void test_no_time_at_all(void **state) {
+        struct cpexd_client *client = connected();
+        struct cpexd_reply reply;
+
+        (void)state;
+        assert_int_equal(call(client, "silence", 0, &reply), -ETIMEDOUT);
+        assert_int_equal(call(client, "slowly", 5 * SECOND, &reply), 0);
+        assert_said(&reply, "slowly");
+        cpexd_disconnect(client);
+}
+
 static void test_what_breaks_the_connection(void **state) {
         static const struct {
                 const char *method;
@@ -315,6 +404,10 @@ int main(void) {
                 cmocka_unit_test(test_an_error_is_an_answer),
                 cmocka_unit_test(test_large),
                 cmocka_unit_test(test_a_late_answer_is_dropped),
+                cmocka_unit_test(test_an_answer_among_notifications),
+                cmocka_unit_test(test_a_flood_does_not_stop_the_clock),
+                cmocka_unit_test(test_data_does_not_stop_the_clock),
+                cmocka_unit_test(test_no_time_at_all),
                 cmocka_unit_test(test_what_breaks_the_connection),
                 cmocka_unit_test(test_wrong_parameters_are_not_sent),
                 cmocka_unit_test(test_invoke_sends_what_is_given),
