@@ -7,6 +7,9 @@
  * The whole file system is synced and not file by file: a venv has thousands of files, and one wait for all of them is shorter than
  * one for each. It also reports space that was promised and is not there.
  *
+ * What is found is run, so it counts only where nobody but root and this user can have put it: the folders are asked whose they
+ * are, through descriptors, and so is each venv.
+ *
  * A lock file is never removed, since somebody may be waiting for it; it is empty.
  */
 
@@ -30,6 +33,7 @@
 #define MARKER "cpexd-venv.json"
 #define BUILDING ".building-"
 #define FOLDER_BYTES_MAX 1024
+#define MARKER_BYTES_MAX (64 << 10)
 #define WAIT_MSEC 50
 #define FINGERPRINT_LEN (DIGEST_HEX_BYTES - 1)
 
@@ -57,7 +61,7 @@ void cache_entry_done(struct cache_entry *entry) {
 /* ---- The folder ---- */
 
 static int make_folder(const char *path) {
-        int r = mkdir(path, 0777) < 0 ? -errno : 0;
+        int r = mkdir(path, 0755) < 0 ? -errno : 0;
 
         /* On a read-only file system the error for one that exists is another. */
         return r == 0 || access(path, F_OK) == 0 ? 0 : r;
@@ -77,8 +81,50 @@ static int make_folders(const char *path) {
         return r ? r : make_folder(path);
 }
 
+static bool belongs_to_us(const struct stat *st) {
+        return st->st_uid == 0 || st->st_uid == geteuid();
+}
+
+static bool others_can_write(const struct stat *st) {
+        return st->st_mode & (S_IWGRP | S_IWOTH);
+}
+
+static int check_folder(int fd, const char *path, char **ret_error) {
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return fail(ret_error, "the cache %s cannot be opened: %m", path);
+        if (!belongs_to_us(&st))
+                return fail(ret_error,
+                            "the cache %s belongs to user %u, who could put code into it for plugins to run; set cache_dir to a "
+                            "folder of user %u or root, or run as user %u",
+                            path, (unsigned)st.st_uid, (unsigned)geteuid(), (unsigned)st.st_uid);
+        if (others_can_write(&st))
+                return fail(ret_error,
+                            "the cache %s of user %u can be written to by other users, who could put code into it for plugins to "
+                            "run; set cache_dir to a new folder of your own, or empty this one and run \"chmod go-w %s\"",
+                            path, (unsigned)st.st_uid, path);
+        return 0;
+}
+
+/* Opens `dir`/venvs if both can be trusted. */
+static int open_folder(const char *dir, const char *path, int *ret_fd, char **ret_error) {
+        CLEANUP_FD int above = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1;
+        int r;
+
+        r = check_folder(above, dir, ret_error);
+        if (r < 0)
+                return r;
+        fd = openat(above, "venvs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        r = check_folder(fd, path, ret_error);
+        if (r == 0)
+                *ret_fd = TAKE_FD(fd);
+        return r;
+}
+
 int cache_open(struct cache *ret, const char *dir, bool create, char **ret_error) {
         CLEANUP_CACHE struct cache cache = {0};
+        CLEANUP_FD int fd = -1;
         char path[PATH_MAX];
         int r;
 
@@ -91,10 +137,13 @@ int cache_open(struct cache *ret, const char *dir, bool create, char **ret_error
                             "the cache %s cannot be made: %m; create it or set cache_dir to a folder that can be written to",
                             path);
         }
+        r = open_folder(dir, path, &fd, ret_error);
+        if (r < 0)
+                return r;
         cache.folder = realpath(path, NULL);
-        cache.fd = cache.folder ? open(cache.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-        if (cache.fd < 0)
+        if (!cache.folder)
                 return fail(ret_error, "the cache %s cannot be opened: %m", path);
+        cache.fd = TAKE_FD(fd);
         if (strlen(cache.folder) > FOLDER_BYTES_MAX || strpbrk(cache.folder, "\r\n"))
                 return fail(ret_error, "the path of the cache must be at most %d bytes and one line", FOLDER_BYTES_MAX);
         *ret = cache;
@@ -120,18 +169,29 @@ static char *text_of(const json_t *json, const char *key) {
         return strdup(text ? text : "");
 }
 
-/* Return: whether the venv is complete. `ret` may be NULL. */
-static bool read_entry(const struct cache *cache, const char *fingerprint, struct cache_entry *ret) {
-        CLEANUP_FREE char *folder = cache_path(cache, fingerprint);
-        json_auto_t *json = NULL;
-        char path[PATH_MAX];
+/* Opens the description of a venv that nobody else can have put there. Return: -1 if there is none. */
+static int open_marker(const struct cache *cache, const char *fingerprint, struct stat *ret_stat) {
+        CLEANUP_FD int folder = openat(cache->fd, fingerprint, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), fd = -1;
         struct stat st;
 
-        if (!folder || snprintf(path, sizeof(path), "%s/bin/python", folder) >= PATH_MAX || access(path, X_OK) < 0)
-                return false;
-        (void)snprintf(path, sizeof(path), "%s/" MARKER, folder);
-        json = json_load_file(path, 0, NULL);
-        if (!json || stat(path, &st) < 0 || json_integer_value(json_object_get(json, "format")) != FORMAT_VERSION ||
+        if (folder < 0 || fstat(folder, &st) < 0 || !belongs_to_us(&st) || others_can_write(&st) ||
+            faccessat(folder, "bin/python", X_OK, 0) < 0)
+                return -1;
+        /* Without O_NONBLOCK a FIFO would be waited for. */
+        fd = openat(folder, MARKER, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, ret_stat) < 0 || !S_ISREG(ret_stat->st_mode) || ret_stat->st_size > MARKER_BYTES_MAX ||
+            !belongs_to_us(ret_stat))
+                return -1;
+        return TAKE_FD(fd);
+}
+
+/* Return: whether the venv is complete. `ret` may be NULL. */
+static bool read_entry(const struct cache *cache, const char *fingerprint, struct cache_entry *ret) {
+        struct stat st;
+        CLEANUP_FD int fd = open_marker(cache, fingerprint, &st);
+        json_auto_t *json = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+
+        if (!json || json_integer_value(json_object_get(json, "format")) != FORMAT_VERSION ||
             !str_eq(json_string_value(json_object_get(json, "fingerprint")), fingerprint))
                 return false;
         if (ret)
@@ -160,7 +220,7 @@ static int write_entry(const char *folder, const struct cache_entry *entry, char
                 return fail(ret_error, "the venv cannot be described: a name in it is not UTF-8");
         if (snprintf(path, sizeof(path), "%s/" MARKER, folder) >= PATH_MAX)
                 return fail(ret_error, "the path of the cache is too long");
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
         if (fd < 0 || json_dumpfd(json, fd, JSON_INDENT(2)) < 0 || fsync(fd) < 0)
                 return fail(ret_error, "%s cannot be written: %m", path);
         return 0;
@@ -182,7 +242,7 @@ static int open_lock(const struct cache *cache, const char *fingerprint) {
         char name[DIGEST_HEX_BYTES + sizeof(".lock")];
 
         (void)snprintf(name, sizeof(name), "%.*s.lock", FINGERPRINT_LEN, fingerprint);
-        return openat(cache->fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        return openat(cache->fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 }
 
 int cache_lock(const struct cache *cache, const char *fingerprint, usec_t timeout_usec, int *ret_lock_fd, char **ret_error) {

@@ -30,10 +30,11 @@ struct cache_entry {
 };
 void cache_entry_done(struct cache_entry *entry);
 
-/* `create`: make the folders that are missing. Return: 0, or negative with the reason. */
+/* `create`: make the folders that are missing. Refuses a DIR or DIR/venvs that belongs to somebody other than this user or root, or
+ * that others can write to. Return: 0, or negative with the reason. */
 int cache_open(struct cache *ret, const char *dir, bool create, char **ret_error);
 
-/* Whether the venv is there and complete; notes the use. */
+/* Whether the venv is there, complete, and nobody else's; notes the use. */
 bool cache_find(const struct cache *cache, const char *fingerprint);
 
 /* Return: 0 with the lock, to be given up by closing it; or negative with the reason. Says so when it has to wait. */

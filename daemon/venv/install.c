@@ -58,39 +58,37 @@ static int run_installer(const struct install *install, const char *name, const 
 
 /* ---- uv ---- */
 
-#define ARGS_MAX 64
-
 /* What of pip's environment is understood when uv is used. A variable of pip that is not here is for pip only. */
 static const struct {
         const char *pip;
-        const char *uv;     /* the variable that means the same, NULL: none is needed */
-        const char *option; /* or the option, given once for each word */
+        const char *uv; /* the variable that means the same, NULL: none is needed */
+        char separator; /* between words in that one; 0: the value stays as it is */
 } translations[] = {
-        {"PIP_INDEX_URL", NULL, "--index-url"},
-        {"PIP_EXTRA_INDEX_URL", NULL, "--extra-index-url"},
-        {"PIP_FIND_LINKS", NULL, "--find-links"},
-        {"PIP_TRUSTED_HOST", NULL, "--allow-insecure-host"},
-        {"PIP_CONSTRAINT", NULL, "--constraint"},
-        {"PIP_CERT", "SSL_CERT_FILE", NULL},
-        {"PIP_PROXY", "ALL_PROXY", NULL},
-        {"PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", NULL},
-        {"PIP_TIMEOUT", "UV_HTTP_TIMEOUT", NULL},
-        {"PIP_NO_INDEX", NULL, NULL}, /* a flag: see add_translated() */
+        {"PIP_INDEX_URL", "UV_INDEX_URL", 0},
+        {"PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", ' '},
+        {"PIP_FIND_LINKS", "UV_FIND_LINKS", ','},
+        {"PIP_TRUSTED_HOST", "UV_INSECURE_HOST", ' '},
+        {"PIP_CONSTRAINT", "UV_CONSTRAINT", ' '},
+        {"PIP_CERT", "SSL_CERT_FILE", 0},
+        {"PIP_PROXY", "ALL_PROXY", 0},
+        {"PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", 0},
+        {"PIP_TIMEOUT", "UV_HTTP_TIMEOUT", 0},
+        {"PIP_NO_INDEX", NULL, 0}, /* a flag: see install_with_uv() */
         /* These change how pip works, not what it installs; or prepare_environment() has set them. */
-        {"PIP_BREAK_SYSTEM_PACKAGES", NULL, NULL},
-        {"PIP_CACHE_DIR", NULL, NULL},
-        {"PIP_CONFIG_FILE", NULL, NULL}, /* see has_pip_conf() */
-        {"PIP_DISABLE_PIP_VERSION_CHECK", NULL, NULL},
-        {"PIP_NO_CACHE_DIR", NULL, NULL},
-        {"PIP_NO_COLOR", NULL, NULL},
-        {"PIP_NO_INPUT", NULL, NULL},
-        {"PIP_PROGRESS_BAR", NULL, NULL},
-        {"PIP_QUIET", NULL, NULL},
-        {"PIP_REQUIRE_VIRTUALENV", NULL, NULL},
-        {"PIP_RETRIES", NULL, NULL},
-        {"PIP_ROOT_USER_ACTION", NULL, NULL},
-        {"PIP_USER", NULL, NULL},
-        {"PIP_VERBOSE", NULL, NULL},
+        {"PIP_BREAK_SYSTEM_PACKAGES", NULL, 0},
+        {"PIP_CACHE_DIR", NULL, 0},
+        {"PIP_CONFIG_FILE", NULL, 0}, /* see has_pip_conf() */
+        {"PIP_DISABLE_PIP_VERSION_CHECK", NULL, 0},
+        {"PIP_NO_CACHE_DIR", NULL, 0},
+        {"PIP_NO_COLOR", NULL, 0},
+        {"PIP_NO_INPUT", NULL, 0},
+        {"PIP_PROGRESS_BAR", NULL, 0},
+        {"PIP_QUIET", NULL, 0},
+        {"PIP_REQUIRE_VIRTUALENV", NULL, 0},
+        {"PIP_RETRIES", NULL, 0},
+        {"PIP_ROOT_USER_ACTION", NULL, 0},
+        {"PIP_USER", NULL, 0},
+        {"PIP_VERBOSE", NULL, 0},
 };
 
 /* A variable, like PIP_X, that uv would not follow. Return: its name, NULL if there is none. */
@@ -143,62 +141,53 @@ static bool is_true(const char *value) {
                          strcasecmp(value, "on") == 0 || strcasecmp(value, "y") == 0 || strcasecmp(value, "t") == 0);
 }
 
-/* A growing argv. */
-struct args {
-        const char *items[ARGS_MAX + 1];
-        size_t n;
-        char *copies[ELEMENTS(translations)]; /* values of variables, cut into words */
-};
+/* Return: the words of `text`, which is cut up for it, with `separator` between them; NULL without memory. */
+static char *join_words(char *text, char separator) {
+        char *joined = calloc(1, strlen(text) + 1), *to = joined, *save = NULL;
 
-static void args_done(struct args *args) {
-        for (size_t i = 0; i < ELEMENTS(args->copies); i++)
-                free(args->copies[i]);
-}
-
-static void add(struct args *args, const char *arg) {
-        if (args->n < ARGS_MAX)
-                args->items[args->n++] = arg;
-}
-
-/* Adds what the environment says to pip. */
-static void add_translated(struct args *args) {
-        for (size_t i = 0; i < ELEMENTS(translations); i++) {
-                const char *value = getenv(translations[i].pip);
-                char *word, *save = NULL;
-
-                if (value && translations[i].uv) /* what is said to uv by its name stays */
-                        (void)setenv(translations[i].uv, value, strncmp(translations[i].uv, "UV_", 3) != 0);
-                if (!value || !translations[i].option || !(args->copies[i] = strdup(value)))
-                        continue;
-                for (word = strtok_r(args->copies[i], " \t\n", &save); word; word = strtok_r(NULL, " \t\n", &save)) {
-                        add(args, translations[i].option);
-                        add(args, word);
-                }
+        for (char *word = strtok_r(text, " \t\n", &save); joined && word; word = strtok_r(NULL, " \t\n", &save)) {
+                if (to > joined)
+                        *to++ = separator;
+                to = stpcpy(to, word);
         }
-        if (is_true(getenv("PIP_NO_INDEX")))
-                add(args, "--no-index");
+        return joined;
+}
+
+/* Says to uv what the environment says to pip; by the environment as well, for an index may have a password, and anybody can read a
+ * command line. */
+static int translate(void) {
+        for (size_t i = 0; i < ELEMENTS(translations); i++) {
+                const char *value = getenv(translations[i].pip), *uv = translations[i].uv;
+                CLEANUP_FREE char *copy = value && uv ? strdup(value) : NULL, *joined = NULL;
+
+                if (!value || !*value || !uv)
+                        continue;
+                joined = copy && translations[i].separator ? join_words(copy, translations[i].separator) : TAKE(copy);
+                /* What is said to uv by its name stays. */
+                if (!joined || setenv(uv, joined, strncmp(uv, "UV_", 3) != 0) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
 }
 
 static int install_with_uv(const struct install *install, const char *uv, const char *python, char **ret_error) {
-        const char *const fixed[] = {uv,
-                                     "pip",
-                                     "install",
-                                     "--python",
-                                     python,
-                                     "--link-mode",
-                                     "copy",
-                                     "--compile-bytecode",
-                                     "--no-progress",
-                                     "-r",
-                                     install->requirements};
-        CLEANUP(args_done) struct args args = {0};
+        const char *const argv[] = {uv,
+                                    "pip",
+                                    "install",
+                                    "--python",
+                                    python,
+                                    "--link-mode",
+                                    "copy",
+                                    "--compile-bytecode",
+                                    "--no-progress",
+                                    "-r",
+                                    install->requirements,
+                                    is_true(getenv("PIP_NO_INDEX")) ? "--no-index" : NULL,
+                                    NULL};
 
-        for (size_t i = 0; i < ELEMENTS(fixed); i++)
-                add(&args, fixed[i]);
-        add_translated(&args);
-        if (args.n == ARGS_MAX)
-                return fail(ret_error, "uv cannot be told all of pip's settings: there are too many; let the installer be pip");
-        return run_installer(install, "uv", args.items, ret_error);
+        if (translate() < 0)
+                return fail(ret_error, "out of memory");
+        return run_installer(install, "uv", argv, ret_error);
 }
 
 /* ---- pip ---- */
@@ -239,11 +228,27 @@ static int install_with_pip(const struct install *install, const char *python, c
 
 /* ---- The choice ---- */
 
-/* Takes away what would make an installer install elsewhere, ask, or draw. */
+/* Takes away what would make an installer install elsewhere, ask, or draw; and what is between the daemon and its service manager,
+ * for the installer runs code of the packages. */
 static void prepare_environment(void) {
-        static const char *const away[] = {"PYTHONHOME",   "PYTHONPATH",  "PYTHONSTARTUP",  "VIRTUAL_ENV",
-                                           "CONDA_PREFIX", "PIP_TARGET",  "PIP_PREFIX",     "PIP_ROOT",
-                                           "PIP_PYTHON",   "PIP_DRY_RUN", "PIP_REQUIREMENT"};
+        static const char *const away[] = {"PYTHONHOME",
+                                           "PYTHONPATH",
+                                           "PYTHONSTARTUP",
+                                           "VIRTUAL_ENV",
+                                           "CONDA_PREFIX",
+                                           "PIP_TARGET",
+                                           "PIP_PREFIX",
+                                           "PIP_ROOT",
+                                           "PIP_PYTHON",
+                                           "PIP_DRY_RUN",
+                                           "PIP_REQUIREMENT",
+                                           "NOTIFY_SOCKET",
+                                           "CREDENTIALS_DIRECTORY",
+                                           "LISTEN_FDS",
+                                           "LISTEN_FDNAMES",
+                                           "LISTEN_PID",
+                                           "WATCHDOG_PID",
+                                           "WATCHDOG_USEC"};
         static const char *const set[][2] = {{"NO_COLOR", "1"},           {"PIP_DISABLE_PIP_VERSION_CHECK", "1"},
                                              {"PIP_NO_INPUT", "1"},       {"PIP_NO_WARN_SCRIPT_LOCATION", "1"},
                                              {"PIP_PROGRESS_BAR", "off"}, {"PIP_ROOT_USER_ACTION", "ignore"},

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "config.h"
@@ -53,6 +54,23 @@ struct options {
 
 /* ---- build ---- */
 
+/* The installer reads the files later than the fingerprint was taken; what it saw must not get the name of what was there before.
+ * Return: 0, -EAGAIN if it differs by now, or another negative number; with the reason. */
+static int check_unchanged(const struct options *options, const struct interpreter *interpreter, const char *fingerprint,
+                           char **ret_error) {
+        CLEANUP_REQUIREMENTS struct requirements requirements = {0};
+        char now[DIGEST_HEX_BYTES];
+        int r = fingerprint_compute(now, &requirements, interpreter, options->requirements, ret_error);
+
+        if (r < 0 || str_eq(now, fingerprint))
+                return r;
+        (void)fail(ret_error,
+                   "%s or a local file that it names was changed while the venv was built; try again when nothing changes them, "
+                   "and name a wheel instead of a folder whose build writes into that folder",
+                   options->requirements);
+        return -EAGAIN;
+}
+
 static int build_in_cache(const struct options *options, const struct cache *cache, struct interpreter *interpreter,
                           const struct requirements *requirements, const char *fingerprint, char **ret_error) {
         CLEANUP_FREE char *place = cache_path(cache, fingerprint), *building = NULL, *installer = NULL;
@@ -82,7 +100,9 @@ static int build_in_cache(const struct options *options, const struct cache *cac
                         .requirements = requirements->summary,
                 };
 
-                r = stop_asked() ? fail(ret_error, "it was told to stop") : cache_commit(cache, building, &entry, ret_error);
+                r = stop_asked() ? fail(ret_error, "it was told to stop")
+                                 : check_unchanged(options, interpreter, fingerprint, ret_error);
+                r = r ? r : cache_commit(cache, building, &entry, ret_error);
         }
         if (r < 0)
                 cache_abandon(building);
@@ -123,8 +143,15 @@ static int command_build(const struct options *options) {
         CLEANUP_FREE char *place = NULL, *error = NULL;
         char fingerprint[DIGEST_HEX_BYTES];
         bool built = false;
+        int r = build(options, fingerprint, &place, &built, &error);
 
-        if (build(options, fingerprint, &place, &built, &error) < 0) {
+        if (r == -EAGAIN) {
+                say("%s", error ? error : "out of memory");
+                say("building once more");
+                free(TAKE(error));
+                r = build(options, fingerprint, &place, &built, &error);
+        }
+        if (r < 0) {
                 (void)printf("error=%s\n", error ? error : "out of memory");
                 return EXIT_FAILURE;
         }
@@ -321,6 +348,7 @@ int main(int argc, char **argv) {
                 (void)puts("error=the process that --parent names is not the parent");
                 return EXIT_FAILURE;
         }
+        (void)umask(umask(0) | S_IWGRP | S_IWOTH); /* see check_folder() in cache.c */
         /* Who reads the log may be gone; cleaning up goes on without. */
         if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || stop_watch() < 0 || resolve_requirements(&options, &requirements) < 0)
                 return EXIT_FAILURE;

@@ -80,28 +80,30 @@ static bool join(char ret[PATH_MAX], const char *folder, const char *name) {
         return snprintf(ret, PATH_MAX, "%s%s%s", name[0] == '/' ? "" : folder, name[0] == '/' ? "" : "/", name) < PATH_MAX;
 }
 
-/* The file or folder that a requirement names, as pip sees it: relative to where it runs; uv: relative to the file it
- * stands in. Extras ("./package[extra]") are cut off. Return: whether there is one. */
+/* As pip sees it: relative to where it runs; uv: relative to the file it stands in. */
+static bool is_there(const struct reader *reader, const char *folder, const char *name, char ret[PATH_MAX]) {
+        return (join(ret, reader->folder, name) && access(ret, F_OK) == 0) || (join(ret, folder, name) && access(ret, F_OK) == 0);
+}
+
+/* The file or folder that a requirement names. Extras ("./package[extra]") are cut off. Return: whether there is one. */
 static bool find_local(const struct reader *reader, const char *folder, const char *text, char ret[PATH_MAX]) {
         CLEANUP_FREE char *copy = strdup(text);
         const char *name = copy;
         char *bracket;
 
-        if (!copy)
+        if (!copy || strlen(copy) >= PATH_MAX)
                 return false;
         if (strncmp(copy, "file:", 5) == 0)
                 name = path_of_url(copy + 5);
         else if (has_scheme(copy))
                 return false;
-        for (;;) {
-                if ((join(ret, reader->folder, name) && access(ret, F_OK) == 0) ||
-                    (join(ret, folder, name) && access(ret, F_OK) == 0))
-                        return true;
-                bracket = strrchr(name, '[');
-                if (!bracket)
-                        return false;
-                *bracket = 0;
-        }
+        if (is_there(reader, folder, name, ret))
+                return true;
+        bracket = strrchr(name, '[');
+        if (!bracket || name[strlen(name) - 1] != ']')
+                return false;
+        *bracket = 0;
+        return is_there(reader, folder, name, ret);
 }
 
 /* "requests" is a name even where a folder of that name happens to be. */
@@ -323,6 +325,13 @@ static int read_lines(struct reader *reader, const char *folder, const char *tex
         return r;
 }
 
+/* An installer reads UTF-16, and goes on after a NUL; this does not. */
+static bool is_text(const struct buf *buf) {
+        return buf->len == 0 ||
+               !(memchr(buf->data, 0, buf->len) ||
+                 (buf->len >= 2 && (memcmp(buf->data, "\xff\xfe", 2) == 0 || memcmp(buf->data, "\xfe\xff", 2) == 0)));
+}
+
 /* Return: the file's text, NULL with the reason on failure. */
 static char *load(struct reader *reader, const char *path, struct stat *ret_stat) {
         CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -345,6 +354,10 @@ static char *load(struct reader *reader, const char *path, struct stat *ret_stat
         } while (n > 0);
         if (n < 0) {
                 (void)fail(reader->ret_error, "the requirements file %s cannot be read: %m", path);
+                return NULL;
+        }
+        if (!is_text(&buf)) {
+                (void)fail(reader->ret_error, "the requirements file %s is not plain text; save it as UTF-8", path);
                 return NULL;
         }
         return buf_take_str(&buf);

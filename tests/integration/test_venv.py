@@ -257,6 +257,45 @@ def test_what_would_install_elsewhere_is_ignored(cache):
     assert not (cache.folder / "t").exists()
 
 
+def test_what_is_for_the_daemon_alone_is_kept_from_packages(cache):
+    names = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_PID", "WATCHDOG_USEC")
+    cache.use_uv(f'env > {cache.folder}/told; touch "$site/one.py"')
+    cache.environment |= {name: "1" for name in (*names, "KEPT")}
+    cache.good(cache.requirements("one\n"))
+    told = {line.partition("=")[0] for line in (cache.folder / "told").read_text().splitlines()}
+    assert "KEPT" in told and not told.intersection(names)
+
+
+# ---- Whose the cache is, and what it is made from ----
+
+
+def test_a_cache_that_others_can_write_to(cache):
+    cache.dir.mkdir()
+    cache.dir.chmod(0o1777)
+    error = cache.build().error
+    assert f"the cache {cache.dir} of user {os.geteuid()} can be written to by other users" in error and "cache_dir" in error
+    assert cache.dir.exists()
+    cache.dir.chmod(0o755)
+    shutil.rmtree(cache.dir / "venvs")
+    venv = pathlib.Path(cache.good(wrapper=["sh", "-c", 'umask 0; exec "$@"', "sh"]).python).parents[1]
+    for path in (cache.dir / "venvs", venv, venv / "bin", venv / "cpexd-venv.json"):
+        assert not path.stat().st_mode & 0o022
+    assert not cache.good().built
+
+
+def test_requirements_that_change_during_the_build(cache):
+    requirements = cache.requirements("one\n")
+    cache.use_uv(f'echo x >> {cache.folder}/calls; echo two > {requirements}; touch "$site/one.py"')
+    result = cache.good(requirements)
+    assert "was changed while the venv was built" in result.log and "building once more" in result.log
+    assert (cache.folder / "calls").read_text() == "x\nx\n"
+    assert [entry["requirements"] for entry in cache.list()] == ["two"]
+    cache.check()
+    assert not cache.good(requirements).built
+    cache.use_uv(f'echo x >> {requirements}; touch "$site/one.py"')
+    assert "try again when nothing changes" in cache.bad(cache.requirements("three\n")).error
+
+
 # ---- uv ----
 
 
@@ -264,17 +303,19 @@ def test_uv_is_told_what_pip_was(cache):
     told = cache.folder / "told"
     cache.use_uv(f'for word; do echo "$word"; done > {told}; env >> {told}; pwd >> {told}; touch "$site/one.py"')
     cache.installer = "auto"
-    cache.environment |= {"PIP_FIND_LINKS": f"/a\n {cache.wheels}", "PIP_INDEX_URL": "https://index.example", "PIP_EXTRA_INDEX_URL":
-                          "https://b.example https://c.example", "PIP_CERT": "/cert.pem", "PIP_PROXY": "http://proxy.example:1",
-                          "PIP_TRUSTED_HOST": "d.example", "PIP_DEFAULT_TIMEOUT": "7", "UV_HTTP_TIMEOUT": "8"}
+    cache.environment |= {"PIP_FIND_LINKS": f"/a\n {cache.wheels}", "PIP_INDEX_URL": "https://u:secret@index.example", "PIP_CONSTRAINT": "/c.txt",
+                          "PIP_EXTRA_INDEX_URL": "https://b.example https://c.example", "PIP_CERT": "/cert.pem", "PIP_PROXY": "http://proxy.example:1",
+                          "PIP_TRUSTED_HOST": "d.example", "PIP_TIMEOUT": "", "PIP_DEFAULT_TIMEOUT": "7", "UV_HTTP_TIMEOUT": "8"}
     requirements = cache.requirements("one\n")
     result = cache.good(requirements)
     text = told.read_text()
     lines = text.splitlines()
-    for option, value in (("--index-url", "https://index.example"), ("--extra-index-url", "https://b.example"),
-                          ("--extra-index-url", "https://c.example"), ("--find-links", "/a"), ("--find-links", str(cache.wheels)),
-                          ("--allow-insecure-host", "d.example"), ("-r", str(requirements)), ("--link-mode", "copy")):
+    for option, value in (("-r", str(requirements)), ("--link-mode", "copy")):
         assert f"{option}\n{value}\n" in text
+    for line in ("UV_INDEX_URL=https://u:secret@index.example", "UV_EXTRA_INDEX_URL=https://b.example https://c.example",
+                 f"UV_FIND_LINKS=/a,{cache.wheels}", "UV_INSECURE_HOST=d.example", "UV_CONSTRAINT=/c.txt"):
+        assert line in lines
+    assert not any("secret" in line for line in lines if "INDEX_URL=" not in line)  # not among the arguments
     assert "--no-index" in lines and "SSL_CERT_FILE=/cert.pem" in lines and "ALL_PROXY=http://proxy.example:1" in lines
     assert "UV_HTTP_TIMEOUT=8" in lines  # who speaks to uv itself is heard
     assert lines[-1] == str(cache.folder)
@@ -364,6 +405,8 @@ def test_the_error_has_the_telling_lines(cache):
 def test_requirements_that_cannot_be_read(cache):
     assert "includes itself" in cache.bad(cache.requirements("-r requirements.txt\n")).error
     assert "gone.txt cannot be read" in cache.bad(cache.requirements("-c gone.txt\n")).error
+    cache.requirements("").write_bytes("one\n".encode("utf-16"))
+    assert "save it as UTF-8" in cache.bad(cache.folder / "requirements.txt").error
 
 
 def test_too_slow(cache):
@@ -534,7 +577,7 @@ def test_a_full_disk(cache, pages):
     cache.use_uv(f'cp {cache.folder}/m*.py "$site"')
     requirements = cache.requirements("m\n")
     cache.dir.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={pages * 4}k", "tmpfs", cache.dir], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={pages * 4}k,mode=755", "tmpfs", cache.dir], capture_output=True).returncode:
         pytest.skip("mounting a small file system is not permitted")
     try:
         result = cache.build(requirements)

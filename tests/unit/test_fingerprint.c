@@ -2,6 +2,8 @@
 
 #include "unit.h"
 
+#include <time.h>
+
 #include "scratch.h"
 #include "venv/fingerprint.h"
 
@@ -186,6 +188,57 @@ static void test_files_that_cannot_be_read(void **state) {
         (void)of("./missing.whl\n-e ./missing\n\"unfinished\n");
 }
 
+/* Writes bytes, NULs included. */
+static const char *write_bytes(const char *bytes, size_t n) {
+        const char *path = scratch_write("bytes.txt", "");
+        FILE *file = fopen(path, "w");
+
+        assert_non_null(file);
+        assert_int_equal(fwrite(bytes, 1, n, file), n);
+        assert_int_equal(fclose(file), 0);
+        return path;
+}
+
+static void test_what_is_no_text_is_refused(void **state) {
+        (void)state;
+        assert_refused(write_bytes("#\0\na\n", 5), "save it as UTF-8");
+        assert_refused(write_bytes("a\n\0", 3), "save it as UTF-8");
+        assert_refused(write_bytes("\xff\xfe"
+                                   "a\0\n\0",
+                                   6),
+                       "bytes.txt is not plain text");
+        assert_refused(write_bytes("\xfe\xff\x61\x61", 4), "save it as UTF-8");
+        assert_refused(write_bytes("\xff\xfe", 2), "save it as UTF-8");
+        (void)compute_with(&python, write_bytes("\xff", 1));
+        (void)compute_with(&python, write_bytes("", 0));
+        assert_refused(scratch_write("r.txt", "-r bytes2.txt\n-r missing.txt\n"), "bytes2.txt cannot be read");
+        (void)write_bytes("a\0", 2);
+        assert_refused(scratch_write("r.txt", "-r bytes.txt\n"), "bytes.txt is not plain text");
+}
+
+static void test_extras_are_cut_off_once(void **state) {
+        static char many[1 << 20];
+        struct result one, two;
+        clock_t start;
+
+        (void)state;
+        (void)scratch_write("pkg/a.py", "1");
+        one = of("./pkg[x]\n");
+        two = of("./pkg[x][y]\n");
+        (void)scratch_write("pkg/a.py", "2");
+        assert_differ(one, of("./pkg[x]\n"));
+        assert_same(two, of("./pkg[x][y]\n"));
+        memset(many, '[', sizeof(many) - 2);
+        memcpy(many, "./", 2);
+        many[sizeof(many) - 2] = ']';
+        start = clock();
+        (void)of(many);
+        for (size_t i = 4000; i < sizeof(many) - 2; i += 4000)
+                memcpy(many + i, "] ./", 4); /* many words, each short enough to be a path */
+        (void)of(many);
+        assert_true(clock() - start < 5 * CLOCKS_PER_SEC);
+}
+
 static void test_local_files_count_by_content(void **state) {
         struct result first;
 
@@ -285,6 +338,8 @@ int main(void) {
                 TEST(test_circles_are_refused),
                 TEST(test_bounds_are_exact),
                 TEST(test_files_that_cannot_be_read),
+                TEST(test_what_is_no_text_is_refused),
+                TEST(test_extras_are_cut_off_once),
                 TEST(test_local_files_count_by_content),
                 TEST(test_folders_without_what_builds_leave),
                 TEST(test_what_is_used_in_place_counts_by_path),

@@ -113,6 +113,103 @@ static void test_commit_replaces_nothing(void **state) {
         assert_int_not_equal(access(building, F_OK), 0);
 }
 
+static void assert_open_refuses(const char *what) {
+        CLEANUP_FREE char *error = NULL;
+        CLEANUP_CACHE struct cache other = {0};
+
+        assert_true(cache_open(&other, scratch_path("a/b"), true, &error) < 0);
+        if (!strstr(error, what) || !strstr(error, "cache_dir"))
+                fail_msg("%s", error);
+}
+
+static void assert_opens(void) {
+        CLEANUP_FREE char *error = NULL;
+        CLEANUP_CACHE struct cache other = {0};
+
+        if (cache_open(&other, scratch_path("a/b"), true, &error) < 0)
+                fail_msg("%s", error);
+}
+
+static void test_folders_others_can_write_to_are_refused(void **state) {
+        static const char *const folders[] = {"a/b", "a/b/venvs"};
+        struct stat st;
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS(folders); i++) {
+                const char *path = scratch_path(folders[i]);
+
+                assert_int_equal(stat(path, &st), 0);
+                assert_int_equal(st.st_mode & (S_IWGRP | S_IWOTH), 0);
+                assert_int_equal(chmod(path, 0775), 0);
+                assert_open_refuses(path);
+                assert_int_equal(chmod(path, 01757), 0);
+                assert_open_refuses("can be written to by other users");
+                assert_int_equal(chmod(path, 0755), 0);
+        }
+        assert_int_equal(chmod(scratch_path("a"), 01777), 0); /* as /tmp is */
+        assert_opens();
+}
+
+static void test_folders_of_others_are_refused(void **state) {
+        (void)state;
+        if (geteuid() != 0)
+                skip(); /* nothing can be given away */
+        assert_int_equal(chown(scratch_path("a/b"), 12345, 0), 0);
+        assert_open_refuses("belongs to user 12345");
+        assert_int_equal(chown(scratch_path("a/b"), 0, 0), 0);
+        assert_int_equal(fchown(cache.fd, 12345, 0), 0);
+        assert_open_refuses("belongs to user 12345");
+        assert_int_equal(fchown(cache.fd, 0, 12345), 0);
+        assert_opens();
+}
+
+static void test_planted_venvs_are_not_found(void **state) {
+        (void)state;
+        make(ONE);
+        assert_int_equal(fchmodat(cache.fd, ONE, 0775, 0), 0);
+        assert_false(cache_find(&cache, ONE));
+        assert_int_equal(fchmodat(cache.fd, ONE, 0755, 0), 0);
+        assert_true(cache_find(&cache, ONE));
+        assert_int_equal(renameat(cache.fd, ONE, cache.fd, "elsewhere"), 0);
+        assert_int_equal(symlinkat("elsewhere", cache.fd, ONE), 0);
+        assert_false(cache_find(&cache, ONE));
+        assert_int_equal(unlinkat(cache.fd, ONE, 0), 0);
+        assert_int_equal(renameat(cache.fd, "elsewhere", cache.fd, ONE), 0);
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(fchownat(cache.fd, ONE, 12345, 0, 0), 0);
+        assert_false(cache_find(&cache, ONE));
+        assert_int_equal(fchownat(cache.fd, ONE, 0, 0, 0), 0);
+        assert_true(cache_find(&cache, ONE));
+}
+
+#define MARKER_TEXT "{\"format\": 1, \"fingerprint\": \"" ONE "\"}"
+#define MARKER_MAX (64 << 10)
+
+static void test_markers_that_are_none(void **state) {
+        static char text[MARKER_MAX + 2];
+        const char *marker = ONE "/cpexd-venv.json";
+
+        (void)state;
+        make(ONE);
+        memset(text, ' ', MARKER_MAX + 1);
+        memcpy(text, MARKER_TEXT, strlen(MARKER_TEXT));
+        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", text);
+        assert_false(cache_find(&cache, ONE));
+        text[MARKER_MAX] = 0;
+        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", text);
+        assert_true(cache_find(&cache, ONE));
+
+        assert_int_equal(renameat(cache.fd, marker, cache.fd, ONE "/other.json"), 0);
+        assert_int_equal(symlinkat("other.json", cache.fd, marker), 0);
+        assert_false(cache_find(&cache, ONE));
+        assert_int_equal(unlinkat(cache.fd, marker, 0), 0);
+        assert_int_equal(mkfifoat(cache.fd, marker, 0644), 0);
+        (void)alarm(10);
+        assert_false(cache_find(&cache, ONE));
+        (void)alarm(0);
+}
+
 /* Holds the lock of TWO in another process until `*to_end` is closed. */
 static pid_t hold_lock(int *to_end) {
         int ready[2], end[2];
@@ -225,10 +322,12 @@ static void test_open_says_what_is_wrong(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_complete_only_after_commit),  TEST(test_damaged_is_not_found_and_moved_away),
-                TEST(test_commit_replaces_nothing),     TEST(test_lock_is_exclusive),
-                TEST(test_leftovers_go_and_work_stays), TEST(test_list),
-                TEST(test_open_says_what_is_wrong),
+                TEST(test_complete_only_after_commit),    TEST(test_damaged_is_not_found_and_moved_away),
+                TEST(test_commit_replaces_nothing),       TEST(test_lock_is_exclusive),
+                TEST(test_leftovers_go_and_work_stays),   TEST(test_list),
+                TEST(test_open_says_what_is_wrong),       TEST(test_folders_others_can_write_to_are_refused),
+                TEST(test_folders_of_others_are_refused), TEST(test_planted_venvs_are_not_found),
+                TEST(test_markers_that_are_none),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
