@@ -14,7 +14,7 @@
 static const char *const changes[] = {"added", "removed", "restarted", "kept"};
 
 static int refused(const struct options *options, struct mp error) {
-        struct mp code = map_text(error, "code");
+        struct mp code = mp_map_text(error, "code");
         bool config = code.len == 6 && memcmp(code.data, "config", 6) == 0;
 
         report_daemon_error(options, error);
@@ -51,7 +51,7 @@ int command_reload(const struct options *options) {
 
 /* As much of it as tells venvs apart; --json has all. */
 static void add_fingerprint(struct text_table *table, struct mp venv) {
-        struct mp text = map_text(venv, "fingerprint");
+        struct mp text = mp_map_text(venv, "fingerprint");
 
         text_table_add(table, TEXT_PLAIN, "%.*s", (int)MIN(text.len, (size_t)12), text.len > 0 ? (const char *)text.data : "");
 }

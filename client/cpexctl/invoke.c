@@ -217,7 +217,7 @@ static void put_section(struct buf *out, const char *name, struct mp value) {
 
 /* What one plugin did, in a word or two. */
 static void add_outcome(struct text_table *table, struct mp record) {
-        struct mp status = map_text(record, "status");
+        struct mp status = mp_map_text(record, "status");
 
         if (status.len > 0 && (status.len != 9 || memcmp(status.data, "completed", 9) != 0))
                 text_table_add(table, TEXT_RED, "%.*s", (int)status.len, (const char *)status.data);
@@ -238,7 +238,7 @@ static int put_executions(struct buf *out, struct mp answer) {
 
         for (struct mp_cur cur = array_begin(map_get(answer, "executions"), &n); n > 0 && mp_read_any(&cur, &record); n--) {
                 uint64_t duration = map_uint(record, "duration_ns");
-                struct mp reason = map_text(record, "reason");
+                struct mp reason = mp_map_text(record, "reason");
 
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(record, "plugin_name"));
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(record, "mode"));
@@ -264,10 +264,10 @@ static int print_for_people(const struct options *options, struct mp answer, int
         else
                 text_put_coloured(&out, TEXT_RED, "blocked");
         buf_append_str(&out, "\n");
-        put_field(&out, "by", map_text(violation, "plugin_name"));
-        put_field(&out, "reason", map_text(violation, "reason"));
-        put_field(&out, "description", map_text(violation, "description"));
-        put_field(&out, "code", map_text(violation, "code"));
+        put_field(&out, "by", mp_map_text(violation, "plugin_name"));
+        put_field(&out, "reason", mp_map_text(violation, "reason"));
+        put_field(&out, "description", mp_map_text(violation, "description"));
+        put_field(&out, "code", mp_map_text(violation, "code"));
         if (map_uint(answer, "retry_delay_ms") > 0)
                 buf_printf(&out, "  %-12s %" PRIu64 " ms\n", "retry after", map_uint(answer, "retry_delay_ms"));
         put_section(&out, "details", map_get(violation, "details"));

@@ -82,8 +82,9 @@ void report_put_texts(struct buf *out, struct mp array) {
 
 int report_daemon_error(const struct options *options, struct mp error) {
         CLEANUP_BUF struct buf out = {0};
-        struct mp type = map_text(error, "type"), plugin = map_text(error, "plugin_name"), message = map_text(error, "message");
-        struct mp cause = map_text(error, "cause");
+        struct mp type = mp_map_text(error, "type"), plugin = mp_map_text(error, "plugin_name"),
+                  message = mp_map_text(error, "message");
+        struct mp cause = mp_map_text(error, "cause");
 
         if (options->json) {
                 buf_append_str(&out, "{\"error\": ");
@@ -186,14 +187,6 @@ struct mp map_get(struct mp map, const char *key) {
         struct mp value;
 
         return map.len > 0 && mp_map_get(map, key, &value) && !mp_is_nil(value) ? value : (struct mp){0};
-}
-
-struct mp map_text(struct mp map, const char *key) {
-        struct mp_cur cur = mp_cur(map_get(map, key));
-        struct mp text = {0};
-
-        (void)mp_read_str(&cur, &text);
-        return text;
 }
 
 uint64_t map_uint(struct mp map, const char *key) {

@@ -40,8 +40,7 @@ bool daemon_ask(struct cpexd_client *client, const struct options *options, cons
 int report_failure(const struct options *options, const struct cpexd_client *client, int error);
 
 /* What stands under a key of an answer. Absent or of another type: an empty slice, no text, 0, `otherwise`. */
-struct mp map_get(struct mp map, const char *key);  /* the value; nil counts as absent */
-struct mp map_text(struct mp map, const char *key); /* the content of a str */
+struct mp map_get(struct mp map, const char *key); /* the value; nil counts as absent */
 uint64_t map_uint(struct mp map, const char *key);
 bool map_bool(struct mp map, const char *key, bool otherwise);
 

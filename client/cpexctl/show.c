@@ -21,7 +21,7 @@ static enum text_colour status_colour(struct mp status) {
 }
 
 static void put_text(struct buf *out, struct mp map, const char *key) {
-        struct mp text = map_text(map, key);
+        struct mp text = mp_map_text(map, key);
 
         if (text.len > 0)
                 text_put(out, text.data, text.len);
@@ -88,7 +88,7 @@ static void put_plugin_errors(struct buf *out, struct mp plugins) {
         uint32_t n;
 
         for (struct mp_cur cur = array_begin(plugins, &n); n > 0 && mp_read_any(&cur, &plugin); n--) {
-                if (map_text(plugin, "error").len == 0)
+                if (mp_map_text(plugin, "error").len == 0)
                         continue;
                 buf_append_str(out, "\n");
                 put_text(out, plugin, "name");

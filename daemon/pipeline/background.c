@@ -16,16 +16,9 @@ struct background {
 
 /* What happened, in words: the daemon's, or the exception's. */
 static struct mp failure_text(const struct step_outcome *outcome) {
-        struct mp value, text = {0};
-        struct mp_cur cur;
-
         if (outcome->message)
                 return (struct mp){(const uint8_t *)outcome->message, strlen(outcome->message)};
-        if (mp_map_get(outcome->error, "message", &value)) {
-                cur = mp_cur(value);
-                (void)mp_read_str(&cur, &text);
-        }
-        return text;
+        return mp_map_text(outcome->error, "message");
 }
 
 static void on_failure(const struct background *background, const struct step_outcome *outcome) {

@@ -59,14 +59,6 @@ bool is_junk_result(struct mp error) {
         return mp_eq_str(get(error, "stage"), "result");
 }
 
-static struct mp get_text(struct mp map, const char *key) {
-        struct mp_cur cur = mp_cur(get(map, key));
-        struct mp text = {0};
-
-        (void)mp_read_str(&cur, &text);
-        return text;
-}
-
 static void add_record(struct turn *turn, struct record record) {
         struct invocation *invocation = turn->invocation;
 
@@ -176,13 +168,13 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
         struct mp message;
 
         failure_message(turn, outcome, budget, &text);
-        message = outcome->cause == STEP_RAISED ? get_text(outcome->error, "message") : buf_mp(&text);
+        message = outcome->cause == STEP_RAISED ? mp_map_text(outcome->error, "message") : buf_mp(&text);
         log_write(LOG_LEVEL_WARNING, &scope, "%.*s: %s: %.*s (on_error: %s)", (int)invocation->in.hook.len,
                   (const char *)invocation->in.hook.data, step_cause_name(outcome->cause), (int)MIN(message.len, (size_t)1024),
                   (const char *)message.data, on_error_name(entry->on_error));
 
         if (outcome->cause == STEP_RAISED) {
-                struct mp traceback = get_text(get(outcome->error, "details"), "traceback");
+                struct mp traceback = mp_map_text(get(outcome->error, "details"), "traceback");
 
                 log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
         }
@@ -252,8 +244,8 @@ static void add_denial_record(struct turn *turn, struct mp violation, struct mp 
                                  .requested_allow = STATE_NO,
                                  .matched = STATE_YES,
                                  .applied = true,
-                                 .reason = violation.len > 0 ? get_text(violation, "reason") : fallback_reason,
-                                 .error_code = violation.len > 0 ? get_text(violation, "code") : fallback_code,
+                                 .reason = violation.len > 0 ? mp_map_text(violation, "reason") : fallback_reason,
+                                 .error_code = violation.len > 0 ? mp_map_text(violation, "code") : fallback_code,
                          });
 }
 
@@ -275,7 +267,7 @@ static void conclude_raised_violation(struct turn *turn, struct mp error) {
 
         if (mp_is_nil(violation))
                 violation = (struct mp){0};
-        add_denial_record(turn, violation, c_str("plugin_violation"), get_text(error, "message"));
+        add_denial_record(turn, violation, c_str("plugin_violation"), mp_map_text(error, "message"));
         mp_put_raw(error_key(invocation, "message"), get(error, "message"));
         if (violation.len > 0)
                 put_violation(turn, violation, ""); /* CPEX names nobody here */
@@ -284,8 +276,8 @@ static void conclude_raised_violation(struct turn *turn, struct mp error) {
 
 static void denial_message(struct turn *turn, struct mp violation, struct buf *text) {
         struct invocation *invocation = turn->invocation;
-        struct mp hook = invocation->in.hook, code = get_text(violation, "code"), reason = get_text(violation, "reason"),
-                  description = get_text(violation, "description");
+        struct mp hook = invocation->in.hook, code = mp_map_text(violation, "code"), reason = mp_map_text(violation, "reason"),
+                  description = mp_map_text(violation, "description");
 
         buf_append(text, hook.data, hook.len);
         buf_append_str(text, " blocked by plugin");
@@ -467,8 +459,8 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
         }
         /* CPEX shows what a concurrent plugin objected to even if it did not deny. */
         if (mode == PLUGIN_CONCURRENT && answer->violation.len > 0) {
-                reason = get_text(answer->violation, "reason");
-                code = get_text(answer->violation, "code");
+                reason = mp_map_text(answer->violation, "reason");
+                code = mp_map_text(answer->violation, "code");
         }
         add_record(turn, (struct record){
                                  .status = RECORD_COMPLETED,

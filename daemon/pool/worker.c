@@ -218,17 +218,6 @@ static struct worker_call *find_call(struct worker *worker, uint32_t id) {
 
 /* ---- What the worker says ---- */
 
-static struct mp get_text(struct mp map, const char *key) {
-        struct mp value, text = {0};
-        struct mp_cur cur;
-
-        if (mp_map_get(map, key, &value)) {
-                cur = mp_cur(value);
-                (void)mp_read_str(&cur, &text);
-        }
-        return text;
-}
-
 static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
         struct mp message, traceback, details;
         struct log_scope scope_ = scope(worker);
@@ -242,8 +231,8 @@ static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
                 worker->handler->on_ready(worker->data, worker, msg->result);
                 return;
         }
-        message = get_text(msg->error, "message");
-        traceback = mp_map_get(msg->error, "details", &details) ? get_text(details, "traceback") : (struct mp){0};
+        message = mp_map_text(msg->error, "message");
+        traceback = mp_map_get(msg->error, "details", &details) ? mp_map_text(details, "traceback") : (struct mp){0};
         log_text(LOG_LEVEL_INFO, &scope_, traceback.data, traceback.len);
         worker_kill(worker, "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200),
                     (const char *)message.data);
@@ -269,7 +258,7 @@ static void on_call_answered(struct worker *worker, struct worker_call *call, co
 }
 
 static void on_log(struct worker *worker, struct mp params) {
-        struct mp text = get_text(params, "message");
+        struct mp text = mp_map_text(params, "message");
 
         worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
 }

@@ -297,6 +297,17 @@ bool mp_map_get(struct mp map, const char *key, struct mp *ret) {
         return found;
 }
 
+struct mp mp_map_text(struct mp map, const char *key) {
+        struct mp value, text = {0};
+        struct mp_cur cur;
+
+        if (mp_map_get(map, key, &value)) {
+                cur = mp_cur(value);
+                (void)mp_read_str(&cur, &text);
+        }
+        return text;
+}
+
 bool mp_is_nil(struct mp value) {
         return value.len == 0 || value.data[0] == 0xc0;
 }
