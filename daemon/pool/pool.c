@@ -99,9 +99,9 @@ static struct worker *pick_worker(const struct pool *pool, const struct step *st
 }
 
 void pool_submit(struct pool *pool, struct step *step) {
-        usec_t now = clock_now_usec(), left = step->timeout_usec;
         struct worker *worker;
         struct timeval timeout;
+        usec_t left;
 
         step->pool = pool;
         pool->n_calls++;
@@ -109,10 +109,9 @@ void pool_submit(struct pool *pool, struct step *step) {
         if (pool->n_waiting == 0 && !pool->closing && (worker = pick_worker(pool, step)) && worker_give(worker, step) == 0)
                 return;
 
-        if (step->deadline_usec != USEC_INFINITY)
-                left = MIN(left, step->deadline_usec > now ? step->deadline_usec - now : 0);
-        if (pool->state == POOL_STARTING)
-                left = MAX(left, step->deadline_usec == USEC_INFINITY ? pool->entry->isolation.startup_timeout_usec : left);
+        left = step_time_left(step, clock_now_usec());
+        if (pool->state == POOL_STARTING && step->deadline_usec == USEC_INFINITY)
+                left = MAX(left, pool->entry->isolation.startup_timeout_usec);
         timeout = usec_to_timeval(left);
         step->place = STEP_WAITING;
         TAILQ_INSERT_TAIL(&pool->waiting, step, link);

@@ -61,6 +61,13 @@ struct step {
 
 TAILQ_HEAD(step_list, step);
 
+/* Return: how long it may still wait, or run: the plugin's time, cut by what is left of the caller's budget. */
+static inline usec_t step_time_left(const struct step *step, usec_t now) {
+        if (step->deadline_usec == USEC_INFINITY)
+                return step->timeout_usec;
+        return MIN(step->timeout_usec, step->deadline_usec > now ? step->deadline_usec - now : 0);
+}
+
 static inline void step_done(struct step *step) {
         buf_done(&step->params);
 }

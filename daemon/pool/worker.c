@@ -166,7 +166,7 @@ static void on_call_timer(evutil_socket_t fd, short what, void *data) {
 
 int worker_give(struct worker *worker, struct step *step) {
         struct buf *out = conn_output(worker->conn);
-        usec_t now = clock_now_usec(), left = step->timeout_usec;
+        usec_t now = clock_now_usec();
         struct worker_call *call;
         struct timeval timeout;
 
@@ -186,9 +186,7 @@ int worker_give(struct worker *worker, struct step *step) {
         step->worker = worker;
         step->call = call;
 
-        if (step->deadline_usec != USEC_INFINITY)
-                left = MIN(left, step->deadline_usec > now ? step->deadline_usec - now : 0);
-        timeout = usec_to_timeval(left);
+        timeout = usec_to_timeval(step_time_left(step, now));
         evtimer_assign(&call->timer, worker->base, on_call_timer, call);
         (void)event_add(&call->timer, &timeout);
 
