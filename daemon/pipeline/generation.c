@@ -126,7 +126,7 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
         if (generation->retired && generation->n_open == 0) {
                 generation->gone(generation->data, generation);
                 (void)generation_destroy(generation);
-        } else if (!generation->retired && generation->n_unsettled == 0 && generation->settled) {
+        } else if (!generation->retired && generation->n_settled == generation->n_plugins && generation->settled) {
                 void (*settled)(void *, struct generation *) = generation->settled;
 
                 generation->settled = NULL;
@@ -134,27 +134,39 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
         }
 }
 
-static void on_settled(void *data, struct pool *pool) {
-        struct generation *generation = data;
+/* A plugin may have failed before its turn: its venv could not be built, or its class not be loaded. */
+static void initialize_next(struct generation *generation) {
+        struct plugin *plugin;
 
-        (void)pool;
-        if (--generation->n_unsettled == 0)
-                event_active(generation->later, EV_TIMEOUT, 0);
+        for (; generation->n_settled < generation->n_plugins; generation->n_settled++) {
+                plugin = &generation->plugins[generation->n_settled];
+                pool_initialize(plugin->pool);
+                if (pool_state(plugin->pool) == POOL_STARTING)
+                        return;
+        }
+        event_active(generation->later, EV_TIMEOUT, 0);
 }
+
+static void on_settled(void *data, struct pool *pool) {
+        (void)pool;
+        initialize_next(data);
+}
+
+static void close_last(struct generation *generation);
 
 static void on_closed(void *data, struct pool *pool) {
         struct generation *generation = data;
 
         (void)pool;
-        if (--generation->n_open == 0)
-                event_active(generation->later, EV_TIMEOUT, 0);
+        generation->n_open--;
+        close_last(generation);
 }
 
-static void close_pools(struct generation *generation) {
+static void close_last(struct generation *generation) {
         if (generation->n_open == 0)
                 event_active(generation->later, EV_TIMEOUT, 0);
-        for (size_t i = 0; i < generation->n_plugins; i++)
-                pool_close(generation->plugins[i].pool, on_closed, generation);
+        else
+                pool_close(generation->plugins[generation->n_open - 1].pool, on_closed, generation);
 }
 
 static int start_plugins(struct generation *generation) {
@@ -175,7 +187,7 @@ static int start_plugins(struct generation *generation) {
                         return -ENOMEM;
                 generation->n_plugins++;
         }
-        generation->n_unsettled = generation->n_open = generation->n_plugins;
+        generation->n_open = generation->n_plugins;
         return 0;
 }
 
@@ -205,8 +217,7 @@ int generation_new(struct generation **ret, struct event_base *base, uint64_t nu
                 (void)generation_destroy(generation);
                 return -ENOMEM;
         }
-        if (generation->n_unsettled == 0)
-                event_active(generation->later, EV_TIMEOUT, 0);
+        initialize_next(generation);
         *ret = generation;
         return 0;
 }
@@ -218,7 +229,7 @@ struct generation *generation_ref(struct generation *generation) {
 
 void generation_unref(struct generation *generation) {
         if (--generation->refs == 0 && !generation->destroying)
-                close_pools(generation);
+                close_last(generation);
 }
 
 void generation_retire(struct generation *generation) {

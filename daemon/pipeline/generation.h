@@ -4,7 +4,8 @@
 /*
  * A generation: one configuration with its pools, immutable but for the life in the pools.
  *
- * It is counted: each call in flight holds a reference, so that a call ends in the generation it began in. Who has made it retires it when
+ * As in CPEX its plugins are initialized one after the other in file order, and shut down in reverse; that their venvs are built and
+ * their classes loaded side by side nobody can tell. It is counted: each call in flight holds a reference, so that a call ends in the generation it began in. Who has made it retires it when
  * another takes over; it then lets its calls end, closes its pools and, from the loop, says that it is gone.
  */
 
@@ -45,7 +46,7 @@ struct generation {
         struct event_base *base;
         struct event *later;
         struct pool_layout layout;
-        size_t n_unsettled, n_open;
+        size_t n_settled, n_open; /* the plugins before the one that initializes; those that are not closed */
         unsigned refs;
         bool retired, destroying;
         void (*settled)(void *data, struct generation *generation);

@@ -45,6 +45,11 @@ static unsigned count(const struct pool *pool, enum worker_state state) {
         return n;
 }
 
+/* Those that are on the way to be ready. */
+static unsigned count_coming(const struct pool *pool) {
+        return count(pool, WORKER_STARTING) + count(pool, WORKER_LOADED) + count(pool, WORKER_INITIALIZING);
+}
+
 static void settle(struct pool *pool, enum pool_state state) {
         pool->state = state;
         if (pool->settled_told || pool->closing)
@@ -249,7 +254,7 @@ static void forget_lost_venv(struct pool *pool) {
                 return;
         free(TAKE(pool->python));
         free(TAKE(pool->fingerprint));
-        pool->spec.python = NULL;
+        pool->spec.process.python = NULL;
 }
 
 static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
@@ -295,13 +300,16 @@ static bool start_worker(struct pool *pool) {
         if (r < 0) {
                 (void)snprintf(reason, sizeof(reason), "no process can be started: %s", strerror(-r));
                 fail(pool, reason);
+                return false;
         }
-        return r == 0;
+        if (pool->may_initialize)
+                worker_initialize(pool->workers[i]);
+        return true;
 }
 
 /* Keeps `min` workers, and one more at a time while calls wait that no worker has room for. */
 static void start_what_is_needed(struct pool *pool) {
-        unsigned starting = count(pool, WORKER_STARTING), ready = count(pool, WORKER_READY);
+        unsigned starting = count_coming(pool), ready = count(pool, WORKER_READY);
 
         if (pool->closing || !pool->python || event_pending(pool->retry, EV_TIMEOUT, NULL))
                 return;
@@ -380,7 +388,7 @@ static void on_venv(void *data, const struct venv_result *result) {
                 pool->fingerprint = strdup(result->fingerprint);
                 if (!pool->python || !pool->fingerprint)
                         fail(pool, "out of memory");
-                pool->spec.python = pool->python;
+                pool->spec.process.python = pool->python;
         }
         pool->job = venv_job_free(pool->job);
         schedule(pool);
@@ -415,16 +423,22 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 
 /* ---- Life ---- */
 
-/* The parameters of `init` (docs/protocol.md). */
-static int put_init(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, uint64_t generation) {
-        mp_put_map(buf, 7);
-        mp_put_str(buf, "plugin");
-        mp_put_raw(buf, (struct mp){entry->entry.data, entry->entry.len});
+/* The parameters of `load` (docs/protocol.md). */
+static int put_load(struct buf *buf, const struct plugin_entry *entry) {
+        mp_put_map(buf, 2);
         mp_put_str(buf, "class_name");
         mp_put_str(buf, entry->class_name);
         mp_put_str(buf, "paths");
         mp_put_array(buf, 1);
         mp_put_str(buf, entry->script_path);
+        return buf_error(buf);
+}
+
+/* The parameters of `init`. */
+static int put_init(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, uint64_t generation) {
+        mp_put_map(buf, 5);
+        mp_put_str(buf, "plugin");
+        mp_put_raw(buf, (struct mp){entry->entry.data, entry->entry.len});
         mp_put_str(buf, "hooks");
         mp_put_array(buf, entry->hooks.n);
         for (size_t i = 0; i < entry->hooks.n; i++)
@@ -456,20 +470,24 @@ int pool_new(struct pool **ret, struct event_base *base, const struct plugin_ent
         pool->work = event_new(base, -1, 0, on_work, pool);
         pool->retry = evtimer_new(base, on_retry, pool);
         pool->idle = evtimer_new(base, on_idle, pool);
-        if (!pool->workers || !pool->work || !pool->retry || !pool->idle ||
+        if (!pool->workers || !pool->work || !pool->retry || !pool->idle || put_load(&pool->load, entry) < 0 ||
             put_init(&pool->init, entry, layout, generation) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
         pool->spec = (struct worker_spec){
-                .plugin = entry->name,
-                .launcher = layout->launcher,
-                .shim_dir = layout->shim_dir,
-                .ext_dir = layout->ext_dir,
-                .sdk_dir = layout->sdk_dir,
+                .process =
+                        {
+                                .plugin = entry->name,
+                                .launcher = layout->launcher,
+                                .shim_dir = layout->shim_dir,
+                                .ext_dir = layout->ext_dir,
+                                .sdk_dir = layout->sdk_dir,
+                                .memory_bytes = entry->isolation.memory_bytes,
+                                .files = entry->isolation.files,
+                        },
+                .load = {pool->load.data, pool->load.len},
                 .init = {pool->init.data, pool->init.len},
-                .memory_bytes = entry->isolation.memory_bytes,
-                .files = entry->isolation.files,
                 .startup_timeout_usec = entry->isolation.startup_timeout_usec,
                 .frame_bytes = layout->frame_bytes,
         };
@@ -479,6 +497,13 @@ int pool_new(struct pool **ret, struct event_base *base, const struct plugin_ent
         return 0;
 }
 
+void pool_initialize(struct pool *pool) {
+        pool->may_initialize = true;
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                if (pool->workers[i])
+                        worker_initialize(pool->workers[i]);
+}
+
 void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
         pool->closing = true;
         pool->closed = closed;
@@ -486,8 +511,7 @@ void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
         pool->job = venv_job_free(pool->job);
         (void)event_del(pool->retry);
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
-                if (pool->workers[i] &&
-                    (worker_state(pool->workers[i]) == WORKER_STARTING || worker_calls_open(pool->workers[i]) == 0))
+                if (pool->workers[i] && worker_calls_open(pool->workers[i]) == 0)
                         worker_stop(pool->workers[i]);
         schedule(pool);
 }
@@ -507,6 +531,7 @@ struct pool *pool_free(struct pool *pool) {
                 event_free(pool->retry);
         if (pool->idle)
                 event_free(pool->idle);
+        buf_done(&pool->load);
         buf_done(&pool->init);
         free(pool->python);
         free(pool->fingerprint);

@@ -37,6 +37,9 @@ typedef void (*pool_settled)(void *data, struct pool *pool);
 int pool_new(struct pool **ret, struct event_base *base, const struct plugin_entry *entry, const struct pool_layout *layout,
              uint64_t generation, pool_settled settled, void *data);
 
+/* It is the plugin's turn: its workers, which have loaded its class by then or not, may construct and initialize it. */
+void pool_initialize(struct pool *pool);
+
 /* Takes the step. Its outcome, also a refusal, comes from the loop. */
 void pool_submit(struct pool *pool, struct step *step);
 

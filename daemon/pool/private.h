@@ -18,13 +18,13 @@ struct pool {
         void *closed_data;
 
         enum pool_state state;
-        bool settled_told, closing, closed_told, disabled;
+        bool may_initialize, settled_told, closing, closed_told, disabled;
         char *error, *missing_hook;
         size_t n_registered; /* hooks of the entry before the first missing one */
 
         struct venv_job *job;
         char *python, *fingerprint; /* NULL: the venv is not there yet */
-        struct buf init;
+        struct buf load, init;
         struct worker_spec spec;
 
         struct worker **workers; /* workers.max slots */

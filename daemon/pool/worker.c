@@ -1,46 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A worker can fail in two ways at once: its socket closes and its process ends, in either order. Only the end of the process
- * counts: a closed socket or a broken protocol kills the process, and on_child_exit() is the one place where calls in flight get
- * STEP_CRASHED, with the reason that was noted first.
+ * What happens to a worker is an event, and what an event means is said by one table, states × events; an empty cell is an event that means
+ * nothing there. The one event that means the same in all states is the end of the process: a closed socket or a broken
+ * protocol only leads to it, so on_end() is the one place where calls in flight get STEP_CRASHED, with the reason noted first.
  *
- * A call whose time is over is answered for at once, and the plugin is asked to let go of it (`cancel`). One that awaits does so in
- * microseconds and the worker lives on, with its other calls; one that is stuck is killed with its worker when the grace is
- * over. A call that was given up is kept in `calls` without a step, so that its id is known, its place is not given away, and what the
- * worker may still say of it reaches nobody.
+ * A plugin server has no process. For it killing is closing the connection, and the end comes on the next turn of the loop. One that is stuck with
+ * a call may well answer the others, so it is given no more and is left when they have ended.
  */
 
 #include "pool/worker.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
+#include <sys/un.h>
 
-#include "base/child.h"
-#include "base/lines.h"
-#include "wire/conn.h"
+#include "pool/calls.h"
 
-#define CANCEL_GRACE_USEC (200 * USEC_PER_MSEC)
 #define EXIT_GRACE_USEC (100 * USEC_PER_MSEC)
 #define STOP_GRACE_USEC (3 * USEC_PER_SEC)
 #define OUTPUT_BYTES ((size_t)64 << 20) /* what may wait in memory for a worker that does not read; a single call may be longer */
 #define CONTROL_BYTES 65536             /* on top: for cancel, shutdown and the like */
-#define OUTPUT_LINES 200
 #define REASON_BYTES 256
 
-#define ID_INIT 0
-#define ID_FIRST_CALL 2
-#define ID_SHUTDOWN 1
+enum { ID_LOAD, ID_INIT, ID_SHUTDOWN, ID_FIRST_CALL };
 
-struct worker_call {
-        TAILQ_ENTRY(worker_call) link;
-        struct worker *worker;
-        struct step *step; /* NULL: given up */
-        uint32_t id;
-        bool in_grace; /* its time is over */
-        struct event timer;
+enum event_kind {
+        ON_ANSWERED, /* what it was asked for in this state is done; the answer is in `answer` */
+        ON_REFUSED,  /* it failed */
+        ON_TURN,     /* it may initialize */
+        ON_TIMER,
+        ON_STUCK,  /* a call did not yield to cancellation */
+        ON_CLOSED, /* it closed its connection */
+        ON_BROKEN, /* it broke the protocol */
+        ON_STOP,
+        EVENT_KIND_MAX_,
 };
 
 struct worker {
@@ -50,65 +44,44 @@ struct worker {
         void *data;
 
         enum worker_state state;
-        bool was_stopped;
-        struct child *child;
+        bool may_initialize, was_stopped, retiring;
+        struct process *process; /* NULL: a plugin server */
         struct conn *conn;
-        struct lines *output;
-        usec_t output_since_usec; /* the second in which output_lines are counted */
-        unsigned output_lines;
-        struct event *timer; /* of starting and stopping */
+        struct calls calls;
+        struct event *timer; /* of the state */
+        struct event *end;   /* on_end(), for what has no process */
+        struct mp answer;    /* while ON_ANSWERED is dealt with */
         usec_t started_usec, ready_usec, last_given_usec;
-
-        TAILQ_HEAD(, worker_call) calls;
-        unsigned n_calls, n_given_up;
-        uint64_t n_total, n_stray; /* stray: answers to no call in flight */
-        uint32_t next_id;
         char reason[REASON_BYTES]; /* why it ends; empty: it was not us */
 };
 
-static struct log_scope scope(const struct worker *worker) {
-        return (struct log_scope){worker->spec->plugin, worker_pid(worker)};
-}
-
-#define worker_log(worker, level, ...)                              \
-        do {                                                        \
-                struct log_scope scope_ = scope(worker);            \
-                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__); \
+#define worker_log(worker, level, ...)                                                                      \
+        do {                                                                                                \
+                struct log_scope scope_ = {(worker)->spec->process.plugin, process_pid((worker)->process)}; \
+                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);                                         \
         } while (0)
 
 const char *worker_state_name(enum worker_state state) {
         static const char *const names[WORKER_STATE_MAX_] = {
-                [WORKER_STARTING] = "starting",
-                [WORKER_READY] = "ready",
-                [WORKER_STOPPING] = "stopping",
+                [WORKER_STARTING] = "starting", [WORKER_LOADED] = "loaded",     [WORKER_INITIALIZING] = "initializing",
+                [WORKER_READY] = "ready",       [WORKER_STOPPING] = "stopping", [WORKER_ENDING] = "ending",
         };
 
         return names[state];
 }
 
-/* ---- Calls ---- */
+static void happen(struct worker *worker, enum event_kind event);
 
-static void call_remove(struct worker_call *call) {
-        struct worker *worker = call->worker;
+/* Says why the worker is about to end, unless something has said so before. */
+static void note(struct worker *worker, const char *format, ...) PRINTF_LIKE(2, 3);
+static void note(struct worker *worker, const char *format, ...) {
+        va_list args;
 
-        (void)event_del(&call->timer);
-        TAILQ_REMOVE(&worker->calls, call, link);
-        worker->n_calls--;
-        if (!call->step)
-                worker->n_given_up--;
-        free(call);
-}
-
-/* Parts the call from its step, which gets its outcome or is withdrawn. Return: the step. */
-static struct step *call_give_up(struct worker_call *call) {
-        struct step *step = call->step;
-
-        step->place = STEP_NOWHERE;
-        step->worker = NULL;
-        step->call = NULL;
-        call->step = NULL;
-        call->worker->n_given_up++;
-        return step;
+        if (worker->reason[0])
+                return;
+        va_start(args, format);
+        (void)vsnprintf(worker->reason, sizeof(worker->reason), format, args);
+        va_end(args);
 }
 
 static void arm(struct worker *worker, usec_t usec) {
@@ -117,293 +90,292 @@ static void arm(struct worker *worker, usec_t usec) {
         (void)event_add(worker->timer, &after);
 }
 
-static void worker_kill(struct worker *worker, const char *format, ...) PRINTF_LIKE(2, 3);
-static void worker_kill(struct worker *worker, const char *format, ...) {
-        va_list args;
-
-        if (worker->reason[0] == 0) {
-                va_start(args, format);
-                (void)vsnprintf(worker->reason, sizeof(worker->reason), format, args);
-                va_end(args);
-        }
-        child_kill_group(worker->child);
+static void close_conn(struct worker *worker) {
+        worker->conn = worker->calls.conn = conn_free(worker->conn);
 }
 
-static void send_cancel(struct worker_call *call) {
-        struct buf *out;
+static void request(struct worker *worker, uint32_t id, const char *method, struct mp params) {
+        struct buf *out = conn_output(worker->conn);
 
-        if (!call->worker->conn)
+        rpc_put_request(out, id, method);
+        mp_put_raw(out, params);
+        conn_flush(worker->conn);
+}
+
+/* ---- What is done about events ---- */
+
+static void kill_it(struct worker *worker) {
+        (void)event_del(worker->timer);
+        if (worker->process) {
+                process_kill(worker->process);
                 return;
-        out = conn_output(call->worker->conn);
-        rpc_put_notification(out, "cancel");
-        mp_put_map(out, 1);
-        mp_put_str(out, "msgid");
-        mp_put_uint(out, call->id);
-        conn_flush(call->worker->conn);
+        }
+        close_conn(worker);
+        event_active(worker->end, EV_TIMEOUT, 0);
 }
 
-/* A call's time is over, then its grace. A call that was withdrawn has until its time is over: the plugin may be busy with it in earnest, and
- * the worker has other calls. */
-static void on_call_timer(evutil_socket_t fd, short what, void *data) {
-        struct worker_call *call = data;
-        struct timeval grace = usec_to_timeval(CANCEL_GRACE_USEC);
-        struct step *step;
+static void kill_late(struct worker *worker) {
+        note(worker, "the plugin did not initialize within %.3g s (isolation.startup_timeout)",
+             (double)worker->spec->startup_timeout_usec / (double)USEC_PER_SEC);
+        kill_it(worker);
+}
 
+static void kill_stuck(struct worker *worker) {
+        note(worker, "it was killed because a call did not end in time and did not yield to cancellation");
+        kill_it(worker);
+}
+
+static void kill_deaf(struct worker *worker) {
+        note(worker, "it was killed because it closed its connection to the daemon");
+        kill_it(worker);
+}
+
+static void kill_slow(struct worker *worker) {
+        note(worker, "it was killed because it did not stop in time");
+        kill_it(worker);
+}
+
+static void kill_unneeded(struct worker *worker) {
+        note(worker, "it was no longer needed");
+        kill_it(worker);
+}
+
+/* The status of a process that ends says more than its closed socket. */
+static void await_exit(struct worker *worker) {
+        if (worker->process) {
+                arm(worker, EXIT_GRACE_USEC);
+                return;
+        }
+        note(worker, "the plugin server closed the connection");
+        kill_it(worker);
+}
+
+static void become_loaded(struct worker *worker) {
+        (void)event_del(worker->timer);
+        if (worker->may_initialize)
+                happen(worker, ON_TURN);
+}
+
+static void send_init(struct worker *worker) {
+        if (!worker->process) {
+                happen(worker, ON_ANSWERED); /* a server has been initialized by whoever runs it */
+                return;
+        }
+        request(worker, ID_INIT, "init", worker->spec->init);
+        arm(worker, worker->spec->startup_timeout_usec);
+}
+
+static void become_ready(struct worker *worker) {
+        (void)event_del(worker->timer);
+        worker->ready_usec = clock_now_usec();
+        worker->handler->on_ready(worker->data, worker, worker->answer);
+}
+
+static void send_shutdown(struct worker *worker) {
+        CLEANUP_BUF struct buf nothing = {0};
+
+        if (!worker->process) {
+                kill_unneeded(worker);
+                return;
+        }
+        mp_put_map(&nothing, 0);
+        request(worker, ID_SHUTDOWN, "shutdown", (struct mp){nothing.data, nothing.len});
+        /* One that holds on to a call that was cancelled will not listen to this either. */
+        arm(worker, worker->calls.n_given_up > 0 ? CANCEL_GRACE_USEC : STOP_GRACE_USEC);
+}
+
+static const struct cell {
+        enum worker_state next;
+        void (*act)(struct worker *worker);
+} life[WORKER_STATE_MAX_][EVENT_KIND_MAX_] = {
+        [WORKER_STARTING] =
+                {
+                        [ON_ANSWERED] = {WORKER_LOADED, become_loaded},
+                        [ON_REFUSED] = {WORKER_ENDING, kill_it},
+                        [ON_TIMER] = {WORKER_ENDING, kill_late},
+                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
+                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
+                        [ON_STOP] = {WORKER_ENDING, kill_unneeded},
+                },
+        [WORKER_LOADED] =
+                {
+                        [ON_TURN] = {WORKER_INITIALIZING, send_init},
+                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
+                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
+                        [ON_STOP] = {WORKER_ENDING, kill_unneeded},
+                },
+        [WORKER_INITIALIZING] =
+                {
+                        [ON_ANSWERED] = {WORKER_READY, become_ready},
+                        [ON_REFUSED] = {WORKER_ENDING, kill_it},
+                        [ON_TIMER] = {WORKER_ENDING, kill_late},
+                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
+                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
+                        [ON_STOP] = {WORKER_ENDING, kill_unneeded},
+                },
+        [WORKER_READY] =
+                {
+                        [ON_STUCK] = {WORKER_ENDING, kill_stuck},
+                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
+                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
+                        [ON_STOP] = {WORKER_STOPPING, send_shutdown},
+                },
+        [WORKER_STOPPING] =
+                {
+                        [ON_TIMER] = {WORKER_ENDING, kill_slow},
+                        [ON_STUCK] = {WORKER_ENDING, kill_stuck},
+                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
+                },
+        [WORKER_ENDING] =
+                {
+                        [ON_TIMER] = {WORKER_ENDING, kill_deaf},
+                },
+};
+
+static void happen(struct worker *worker, enum event_kind event) {
+        const struct cell *cell = &life[worker->state][event];
+
+        if (!cell->act)
+                return;
+        worker->state = cell->next;
+        cell->act(worker);
+}
+
+static void on_end(struct worker *worker, const char *how) {
+        char message[REASON_BYTES + 64];
+
+        note(worker, "%s", how);
+        (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
+        (void)event_del(worker->timer);
+        close_conn(worker);
+        worker->state = WORKER_ENDING; /* nobody is to give it anything from inside the callbacks */
+        calls_end(&worker->calls, STEP_CRASHED, message);
+        worker->handler->on_exit(worker->data, worker, worker->reason);
+}
+
+/* ---- Where events come from ---- */
+
+static void on_process_exit(void *data, const char *how) {
+        on_end(data, how);
+}
+
+static void on_end_event(evutil_socket_t fd, short what, void *data) {
         (void)fd;
         (void)what;
-        if (call->in_grace) {
-                worker_kill(call->worker, "it was killed because a call did not end in time and did not yield to cancellation");
-                return;
-        }
-        call->in_grace = true;
-        (void)event_add(&call->timer, &grace);
-        if (!call->step)
-                return;
-        send_cancel(call);
-        step = call_give_up(call);
-        step->on_done(step, &(struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"});
+        on_end(data, "it ended");
 }
 
-int worker_give(struct worker *worker, struct step *step) {
-        struct buf *out = conn_output(worker->conn);
-        usec_t now = clock_now_usec();
-        struct worker_call *call;
-        struct timeval timeout;
-
-        if (step->params.len + 64 > worker->spec->frame_bytes)
-                return -EMSGSIZE;
-        call = calloc(1, sizeof(*call));
-        if (!call)
-                return -ENOMEM;
-        call->worker = worker;
-        call->step = step;
-        call->id = worker->next_id++;
-        TAILQ_INSERT_TAIL(&worker->calls, call, link);
-        worker->n_calls++;
-        worker->n_total++;
-        worker->last_given_usec = now;
-        step->place = STEP_GIVEN;
-        step->worker = worker;
-        step->call = call;
-
-        timeout = usec_to_timeval(step_time_left(step, now));
-        evtimer_assign(&call->timer, worker->base, on_call_timer, call);
-        (void)event_add(&call->timer, &timeout);
-
-        rpc_put_request(out, call->id, "invoke");
-        mp_put_raw(out, (struct mp){step->params.data, step->params.len});
-        conn_flush(worker->conn);
-        buf_done(&step->params);
-        return 0;
+static void on_timer(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        (void)what;
+        happen(data, ON_TIMER);
 }
 
-void worker_withdraw(struct worker *worker, struct step *step) {
-        struct worker_call *call = step->call;
+static void on_stuck(void *data) {
+        struct worker *worker = data;
 
-        (void)worker;
-        (void)call_give_up(call);
-        send_cancel(call);
+        if (worker->process || calls_open(&worker->calls) == 0)
+                happen(worker, ON_STUCK);
+        else
+                worker->retiring = true;
 }
 
-static struct worker_call *find_call(struct worker *worker, uint32_t id) {
-        struct worker_call *call;
-
-        TAILQ_FOREACH(call, &worker->calls, link)
-                if (call->id == id)
-                        return call;
-        return NULL;
-}
-
-/* ---- What the worker says ---- */
-
-static void on_init_answered(struct worker *worker, const struct rpc_msg *msg) {
+/* The answer to what the state waits for. A server's to the greeting may be an error: it need not know the method. */
+static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) {
+        struct log_scope scope = {worker->spec->process.plugin, process_pid(worker->process)};
         struct mp message, traceback, details;
-        struct log_scope scope_ = scope(worker);
 
-        if (worker->state != WORKER_STARTING)
-                return;
-        if (mp_is_nil(msg->error)) {
-                (void)event_del(worker->timer);
-                worker->state = WORKER_READY;
-                worker->ready_usec = clock_now_usec();
-                worker->handler->on_ready(worker->data, worker, msg->result);
+        if (mp_is_nil(msg->error) || !worker->process) {
+                worker->answer = msg->result;
+                happen(worker, ON_ANSWERED);
+                worker->answer = (struct mp){0};
                 return;
         }
         message = mp_map_text(msg->error, "message");
         traceback = mp_map_get(msg->error, "details", &details) ? mp_map_text(details, "traceback") : (struct mp){0};
-        log_text(LOG_LEVEL_INFO, &scope_, traceback.data, traceback.len);
-        worker_kill(worker, "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200),
-                    (const char *)message.data);
+        log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
+        note(worker, "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200), (const char *)message.data);
+        happen(worker, ON_REFUSED);
 }
 
-static void on_call_answered(struct worker *worker, struct worker_call *call, const struct rpc_msg *msg) {
-        struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error};
-        struct step *step = call->step;
-
-        if (step)
-                (void)call_give_up(call);
-        call_remove(call);
-        if (step) {
-                struct mp_cur result = mp_cur(msg->result);
-
-                if (!mp_is_nil(msg->error))
-                        outcome.cause = STEP_RAISED;
-                else if (mp_peek(&result) != MP_MAP)
-                        outcome = (struct step_outcome){.cause = STEP_MALFORMED, .message = "the worker's answer is not a map"};
-                step->on_done(step, &outcome);
+static void on_response(struct worker *worker, const struct rpc_msg *msg) {
+        if (msg->id == ID_SHUTDOWN)
+                return;
+        if (msg->id < ID_FIRST_CALL) {
+                if (msg->id == (worker->state == WORKER_STARTING ? ID_LOAD : ID_INIT))
+                        on_state_answered(worker, msg);
+        } else if (calls_answered(&worker->calls, msg)) {
+                worker->handler->on_idle(worker->data, worker);
+        } else if (worker->calls.n_stray == 1) {
+                worker_log(worker, WARNING, "an answer to no call in flight (id %u) was dropped; further ones are only counted",
+                           msg->id);
         }
-        worker->handler->on_idle(worker->data, worker);
-}
-
-static void on_log(struct worker *worker, struct mp params) {
-        struct mp text = mp_map_text(params, "message");
-
-        worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
 }
 
 static void on_message(void *data, const struct rpc_msg *msg) {
         struct worker *worker = data;
-        struct worker_call *call;
 
-        if (msg->kind == RPC_REQUEST) {
-                worker_kill(worker, "it was killed because it sent a request, which workers never do");
-                return;
+        if (msg->kind == RPC_RESPONSE) {
+                on_response(worker, msg);
+        } else if (msg->kind == RPC_REQUEST) {
+                note(worker, "it was killed because it sent a request, which workers never do");
+                happen(worker, ON_BROKEN);
+        } else if (rpc_method_is(msg, "log")) {
+                struct mp text = mp_map_text(msg->params, "message");
+
+                worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
         }
-        if (msg->kind == RPC_NOTIFICATION) {
-                if (rpc_method_is(msg, "log"))
-                        on_log(worker, msg->params);
-                return;
-        }
-        if (msg->id == ID_INIT) {
-                on_init_answered(worker, msg);
-                return;
-        }
-        call = find_call(worker, msg->id);
-        if (call)
-                on_call_answered(worker, call, msg);
-        else if (msg->id != ID_SHUTDOWN && worker->n_stray++ == 0)
-                worker_log(worker, WARNING, "an answer to no call in flight (id %u) was dropped; further ones are only counted",
-                           msg->id);
 }
 
 static void on_close(void *data, enum conn_end end, const char *reason) {
         struct worker *worker = data;
 
-        worker->conn = conn_free(worker->conn);
+        close_conn(worker);
         if (end == CONN_BROKEN)
-                worker_kill(worker, "it was killed: %s", reason);
-        else if (worker->state != WORKER_STOPPING)
-                arm(worker, EXIT_GRACE_USEC); /* the status of a process that ends says more than its closed socket */
-}
-
-/* What a plugin prints is its log, a bounded number of lines a second; what is beyond is counted. */
-static void on_output(void *data, const char *line) {
-        struct worker *worker = data;
-        usec_t now = clock_now_usec();
-
-        if (now - worker->output_since_usec >= USEC_PER_SEC) {
-                if (worker->output_lines > OUTPUT_LINES)
-                        worker_log(worker, WARNING, "%u more lines of output were not logged (at most %d a second are)",
-                                   worker->output_lines - OUTPUT_LINES, OUTPUT_LINES);
-                worker->output_since_usec = now;
-                worker->output_lines = 0;
-        }
-        if (worker->output_lines++ < OUTPUT_LINES)
-                worker_log(worker, INFO, "%s", line);
-}
-
-/* ---- Life ---- */
-
-static void describe_exit(int status, char *text, size_t size) {
-        if (WIFSIGNALED(status))
-                (void)snprintf(text, size, "it was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
-        else
-                (void)snprintf(text, size, "it exited with status %d", WEXITSTATUS(status));
-}
-
-/* Ends all calls; those that were not given up get this outcome. */
-static void end_calls(struct worker *worker, enum step_cause cause, const char *message) {
-        struct worker_call *call;
-
-        while ((call = TAILQ_FIRST(&worker->calls))) {
-                struct step *step = call->step ? call_give_up(call) : NULL;
-
-                call_remove(call);
-                if (step)
-                        step->on_done(step, &(struct step_outcome){.cause = cause, .message = message});
-        }
-}
-
-static void on_child_exit(void *data, int status) {
-        struct worker *worker = data;
-        char message[REASON_BYTES + 64];
-
-        if (worker->reason[0] == 0)
-                describe_exit(status, worker->reason, sizeof(worker->reason));
-        (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
-        lines_drain(worker->output);
-        (void)event_del(worker->timer);
-        worker->conn = conn_free(worker->conn);
-        worker->state = WORKER_STOPPING; /* nobody is to give it anything from inside the callbacks */
-        end_calls(worker, STEP_CRASHED, message);
-        worker->handler->on_exit(worker->data, worker, worker->reason);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *data) {
-        struct worker *worker = data;
-
-        (void)fd;
-        (void)what;
-        if (!worker->conn && worker->state != WORKER_STOPPING)
-                worker_kill(worker, "it was killed because it closed its connection to the daemon");
-        else if (worker->state == WORKER_STARTING)
-                worker_kill(worker, "the plugin did not initialize within %.3g s (isolation.startup_timeout)",
-                            (double)worker->spec->startup_timeout_usec / (double)USEC_PER_SEC);
-        else
-                worker_kill(worker, "it was killed because it did not stop in time");
+                note(worker, "it was killed: %s", reason);
+        happen(worker, end == CONN_BROKEN ? ON_BROKEN : ON_CLOSED);
 }
 
 static const struct conn_handler conn_handler = {.on_message = on_message, .on_close = on_close};
 
-/* argv of the launcher (worker-shim/README.md). */
-static int spawn(struct worker *worker, int socket_fd, int output_fd) {
-        const struct worker_spec *spec = worker->spec;
-        char parent[16], memory[32], files[32];
-        const char *argv[20] = {spec->launcher, "--python",    spec->python, "--shim",     spec->shim_dir, "--ext", spec->ext_dir,
-                                "--sdk",        spec->sdk_dir, "--name",     spec->plugin, "--parent",     parent};
-        const struct child_spec child = {.argv = argv, .output = output_fd, .error = output_fd, .extra = socket_fd};
-        size_t n = 13;
+/* ---- Life ---- */
 
-        (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
-        if (spec->memory_bytes) {
-                (void)snprintf(memory, sizeof(memory), "%llu", (unsigned long long)spec->memory_bytes);
-                argv[n++] = "--rlimit-as";
-                argv[n++] = memory;
-        }
-        if (spec->files) {
-                (void)snprintf(files, sizeof(files), "%llu", (unsigned long long)spec->files);
-                argv[n++] = "--rlimit-nofile";
-                argv[n++] = files;
-        }
-        return child_spawn(&worker->child, worker->base, &child, on_child_exit, worker);
-}
-
-static int connect_to(struct worker *worker) {
+static int take_conn(struct worker *worker, int fd) {
         const struct conn_limits limits = {
                 .frame_bytes = worker->spec->frame_bytes,
                 .output_bytes = OUTPUT_BYTES + worker->spec->frame_bytes + CONTROL_BYTES,
         };
-        CLEANUP_FD int ours = -1, theirs = -1, output_read = -1, output_write = -1;
+        int r = conn_new(&worker->conn, worker->base, fd, &limits, &conn_handler, worker);
+
+        worker->calls.conn = worker->conn;
+        return r;
+}
+
+static int start_process(struct worker *worker) {
+        CLEANUP_FD int ours = -1, theirs = -1;
         int pair[2], r;
 
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
         ours = pair[0];
         theirs = pair[1];
-        r = child_pipe(&output_read, &output_write);
-        r = r ? r : conn_new(&worker->conn, worker->base, TAKE_FD(ours), &limits, &conn_handler, worker);
-        r = r ? r : lines_new(&worker->output, worker->base, TAKE_FD(output_read), on_output, worker);
-        return r ? r : spawn(worker, theirs, output_write);
+        r = take_conn(worker, TAKE_FD(ours));
+        return r ? r : process_start(&worker->process, worker->base, &worker->spec->process, theirs, on_process_exit, worker);
+}
+
+/* Connecting a Unix socket takes no time: it works, or it fails, also when too many wait for the server to accept them. */
+static int connect_to_server(struct worker *worker) {
+        CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+        if (fd < 0)
+                return -errno;
+        if (strlen(worker->spec->server) >= sizeof(address.sun_path))
+                return -ENAMETOOLONG;
+        (void)strcpy(address.sun_path, worker->spec->server);
+        if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+                return -errno;
+        return take_conn(worker, TAKE_FD(fd));
 }
 
 int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
@@ -417,53 +389,60 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
         worker->spec = spec;
         worker->handler = handler;
         worker->data = data;
-        worker->next_id = ID_FIRST_CALL;
         worker->started_usec = worker->last_given_usec = clock_now_usec();
-        TAILQ_INIT(&worker->calls);
+        calls_init(&worker->calls, base, ID_FIRST_CALL, on_stuck, worker);
         worker->timer = evtimer_new(base, on_timer, worker);
-        r = worker->timer ? connect_to(worker) : -ENOMEM;
+        worker->end = event_new(base, -1, 0, on_end_event, worker);
+        r = worker->timer && worker->end ? 0 : -ENOMEM;
+        r = r ? r : spec->server ? connect_to_server(worker) : start_process(worker);
         if (r < 0) {
                 (void)worker_free(worker);
                 return r;
         }
-        rpc_put_request(conn_output(worker->conn), ID_INIT, "init");
-        mp_put_raw(conn_output(worker->conn), spec->init);
-        conn_flush(worker->conn);
+        request(worker, ID_LOAD, spec->server ? "hello" : "load", spec->load);
         arm(worker, spec->startup_timeout_usec);
         *ret = worker;
         return 0;
 }
 
-void worker_stop(struct worker *worker) {
-        struct buf *out;
+void worker_initialize(struct worker *worker) {
+        worker->may_initialize = true;
+        happen(worker, ON_TURN);
+}
 
-        if (worker->state == WORKER_STOPPING)
-                return;
+int worker_give(struct worker *worker, struct step *step) {
+        int r;
+
+        if (step->params.len + 64 > worker->spec->frame_bytes)
+                return -EMSGSIZE;
+        r = calls_give(&worker->calls, step);
+        if (r < 0)
+                return r;
+        step->worker = worker;
+        worker->last_given_usec = clock_now_usec();
+        return 0;
+}
+
+void worker_withdraw(struct worker *worker, struct step *step) {
+        calls_withdraw(&worker->calls, step);
+}
+
+void worker_stop(struct worker *worker) {
         worker->was_stopped = true;
-        if (worker->state == WORKER_STARTING || !worker->conn) {
-                worker->state = WORKER_STOPPING;
-                worker_kill(worker, "it was no longer needed");
-                return;
-        }
-        worker->state = WORKER_STOPPING;
-        out = conn_output(worker->conn);
-        rpc_put_request(out, ID_SHUTDOWN, "shutdown");
-        mp_put_map(out, 0);
-        conn_flush(worker->conn);
-        /* One that holds on to a call that was cancelled will not listen to this either. */
-        arm(worker, worker->n_given_up > 0 ? CANCEL_GRACE_USEC : STOP_GRACE_USEC);
+        happen(worker, ON_STOP);
 }
 
 struct worker *worker_free(struct worker *worker) {
         if (!worker)
                 return NULL;
-        worker->state = WORKER_STOPPING;
-        end_calls(worker, STEP_STOPPED, "the daemon is stopping");
-        worker->child = child_free(worker->child);
-        worker->conn = conn_free(worker->conn);
-        worker->output = lines_free(worker->output);
+        worker->state = WORKER_ENDING;
+        calls_end(&worker->calls, STEP_STOPPED, "the daemon is stopping");
+        worker->process = process_free(worker->process);
+        close_conn(worker);
         if (worker->timer)
                 event_free(worker->timer);
+        if (worker->end)
+                event_free(worker->end);
         free(worker);
         return NULL;
 }
@@ -473,19 +452,19 @@ enum worker_state worker_state(const struct worker *worker) {
 }
 
 pid_t worker_pid(const struct worker *worker) {
-        return worker->child ? child_pid(worker->child) : 0;
+        return process_pid(worker->process);
 }
 
 unsigned worker_calls_active(const struct worker *worker) {
-        return worker->n_calls;
+        return worker->calls.n;
 }
 
 unsigned worker_calls_open(const struct worker *worker) {
-        return worker->n_calls - worker->n_given_up;
+        return calls_open(&worker->calls);
 }
 
 uint64_t worker_calls_total(const struct worker *worker) {
-        return worker->n_total;
+        return worker->calls.n_total;
 }
 
 usec_t worker_started_usec(const struct worker *worker) {
@@ -507,13 +486,12 @@ bool worker_was_stopped(const struct worker *worker) {
 bool worker_accepts(const struct worker *worker, size_t len) {
         size_t pending;
 
-        if (worker->state != WORKER_READY || !worker->conn || worker->n_given_up > 0 || worker->reason[0] ||
-            worker_is_spent(worker))
+        if (worker->state != WORKER_READY || worker->calls.n_given_up > 0 || worker_is_spent(worker))
                 return false;
         pending = conn_pending(worker->conn);
         return pending == 0 || pending + len <= OUTPUT_BYTES;
 }
 
 bool worker_is_spent(const struct worker *worker) {
-        return worker->next_id == UINT32_MAX;
+        return worker->retiring || calls_spent(&worker->calls);
 }

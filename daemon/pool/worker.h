@@ -2,32 +2,36 @@
 #pragma once
 
 /*
- * One worker: a Python process in a plugin's venv, and its life.
+ * One worker and its life: a Python process in a plugin's venv, or the connection to a plugin server that somebody else runs.
  *
- *     STARTING ──init answered──▶ READY ──worker_stop()──▶ STOPPING ──exit──▶ (on_exit)
- *         │                         │                          │
- *         └──────────── death, kill, broken protocol ──────────┴────────────▶ (on_exit)
+ *     STARTING ──▶ LOADED ──▶ INITIALIZING ──▶ READY ──▶ STOPPING
+ *      the class     its turn    initialize()   calls     shutdown()
  *
- * A worker is given calls only while READY. Its death is the outcome of exactly its calls in flight (STEP_CRASHED), each told
- * before `on_exit`. Ids of calls are never used twice in a worker's life; an answer to an id that is not in flight is dropped and
- * counted. A worker that breaks the protocol is killed.
+ * From each of them it may come to ENDING: killed, or gone by itself and not yet reaped. worker.c has the whole table. A worker is given calls
+ * only while READY. Its end is the outcome of exactly its calls in flight (STEP_CRASHED), each told before `on_exit`. A
+ * worker that breaks the protocol, or holds on to a call that was cancelled, is killed; a plugin server is disconnected.
  */
 
-#include <event2/event.h>
-
 #include "base/log.h"
+#include "pool/process.h"
 #include "pool/step.h"
 
-enum worker_state { WORKER_STARTING, WORKER_READY, WORKER_STOPPING, WORKER_STATE_MAX_ };
+enum worker_state {
+        WORKER_STARTING,     /* the class is being loaded, or a plugin server greeted */
+        WORKER_LOADED,       /* waits for worker_initialize() */
+        WORKER_INITIALIZING, /* the plugin is being made */
+        WORKER_READY,
+        WORKER_STOPPING, /* the plugin is being shut down */
+        WORKER_ENDING,
+        WORKER_STATE_MAX_,
+};
 const char *worker_state_name(enum worker_state state);
 
 /* What a worker is started with; owned by the pool, which outlives its workers. */
 struct worker_spec {
-        const char *plugin;
-        const char *launcher, *shim_dir, *ext_dir, *sdk_dir; /* where the parts of the worker lie */
-        const char *python;                                  /* the venv's interpreter */
-        struct mp init;                                      /* the map of parameters of `init` */
-        uint64_t memory_bytes, files;                        /* rlimits; 0: none */
+        struct process_spec process;
+        const char *server;   /* the plugin server's socket; NULL: a process is started */
+        struct mp load, init; /* the maps of parameters of these methods */
         usec_t startup_timeout_usec;
         size_t frame_bytes;
 };
@@ -37,13 +41,16 @@ struct worker_handler {
         void (*on_ready)(void *data, struct worker *worker, struct mp answer);
         /* A call is over: the worker has a place for another. */
         void (*on_idle)(void *data, struct worker *worker);
-        /* The process has ended and all its calls have their outcome. `reason` says why, in words. The owner frees the worker. */
+        /* The worker has ended and all its calls have their outcome. `reason` says why, in words. The owner frees the worker. */
         void (*on_exit)(void *data, struct worker *worker, const char *reason);
 };
 
-/* Return: 0, or a negative errno when no process could be started. */
+/* Return: 0, or a negative errno when no process could be started or the server could not be reached. */
 int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
                  const struct worker_handler *handler, void *data);
+
+/* The plugin may be constructed and initialized from now on. */
+void worker_initialize(struct worker *worker);
 
 /* Hands a step over, whose parameters are then gone. Only for a worker that accepts it. Return: 0, -EMSGSIZE when the message would be
  * too long for a frame, or -ENOMEM. */
@@ -59,7 +66,7 @@ void worker_stop(struct worker *worker);
 struct worker *worker_free(struct worker *worker);
 
 enum worker_state worker_state(const struct worker *worker);
-pid_t worker_pid(const struct worker *worker);
+pid_t worker_pid(const struct worker *worker);             /* 0: it is none of our processes */
 unsigned worker_calls_active(const struct worker *worker); /* with those that were given up */
 unsigned worker_calls_open(const struct worker *worker);   /* without them */
 uint64_t worker_calls_total(const struct worker *worker);
@@ -73,5 +80,5 @@ bool worker_was_stopped(const struct worker *worker); /* by worker_stop() */
  * up, and reads what it is sent. */
 bool worker_accepts(const struct worker *worker, size_t len);
 
-/* Return: whether it has used up its ids of calls: it is to be stopped when it has none in flight. */
+/* Return: whether it takes no more calls though it is READY: it is to be stopped when it has none in flight. */
 bool worker_is_spent(const struct worker *worker);

@@ -29,6 +29,10 @@ int pool_new(struct pool **ret, struct event_base *base, const struct plugin_ent
         return 0;
 }
 
+void pool_initialize(struct pool *pool) {
+        (void)pool;
+}
+
 struct pool *pool_free(struct pool *pool) {
         free(pool);
         return NULL;

@@ -118,8 +118,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         static const struct worker_handler handler = {.on_ready = on_ready, .on_idle = give, .on_exit = on_exit_};
         static const uint8_t empty_map[] = {0x80};
         static const struct worker_spec spec = {
-                .plugin = "fuzz",
-                .launcher = "",
+                .process = {.plugin = "fuzz", .launcher = ""},
+                .load = {empty_map, sizeof(empty_map)},
                 .init = {empty_map, sizeof(empty_map)},
                 .startup_timeout_usec = USEC_PER_SEC,
                 .frame_bytes = 512,
@@ -136,6 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         owner.calls = data[0];
         piece = MAX((size_t)data[2], len / 32 + 1);
         CHECK(worker_start(&worker, base, &spec, &handler, NULL) == 0);
+        worker_initialize(worker);
         for (size_t at = 3, n = 0; at < len && !process.killed; at += piece, n++) {
                 (void)send(peer, data + at, MIN(piece, len - at), MSG_NOSIGNAL | MSG_DONTWAIT);
                 (void)event_base_loop(base, EVLOOP_NONBLOCK);

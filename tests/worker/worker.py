@@ -112,10 +112,8 @@ class Worker:
 
     def init(self, class_name, hooks, config=None, name="sample", timeout=30, **more):
         entry = {"name": name, "kind": "isolated_venv", "hooks": hooks, "config": config or {}, **more.pop("entry", {})}
-        return self.call(
-            "init", timeout, plugin=entry, class_name=class_name, paths=[str(PLUGINS)], hooks=hooks, max_concurrent=8,
-            generation=1, **more,
-        )  # fmt: skip
+        self.call("load", timeout, class_name=class_name, paths=[str(PLUGINS)])
+        return self.call("init", timeout, plugin=entry, hooks=hooks, max_concurrent=8, generation=1, **more)
 
     def send_invoke(self, hook, payload, context=None, **more):
         return self.send(

@@ -42,6 +42,7 @@ class _Worker:
         self._sdk_folder = sdk_folder
         self._driver = Driver()
         self._sdk = None
+        self._class = None
         self._plugin = None
         self._hooks = None
         self._missing = {}
@@ -93,8 +94,8 @@ class _Worker:
             self._start(ident, self._invoke, params)
         elif method == "cancel":
             self._cancel(params)
-        elif method == "init":
-            self._start(ident, self._init, params, self._driver.base)
+        elif method in ("load", "init"):
+            self._start(ident, self._load if method == "load" else self._init, params, self._driver.base)
         elif method == "shutdown":
             self._start(ident, self._shutdown, params)
         elif method == "ping":
@@ -167,16 +168,25 @@ class _Worker:
 
     # -- methods -----------------------------------------------------------------------------------------------------
 
-    async def _init(self, params):
-        if self._hooks is not None:
-            return _errors.protocol_error("bad_request", "init comes once"), None
-        self._hooks = {}
-        self._answer_bytes = params.get("frame_bytes") or _LIMIT
+    async def _load(self, params):
+        if self._sdk is not None:
+            return _errors.protocol_error("bad_request", "load comes once"), None
         try:
             _load.put_first(params.get("paths") or [])
-            sdk = self._sdk = Sdk(self._sdk_folder)
-            config = sdk.PluginConfig(**params["plugin"])
-            plugin = _load.plugin_class(params["class_name"])(config)
+            self._sdk = Sdk(self._sdk_folder)
+            self._class = _load.plugin_class(params["class_name"])
+        except BaseException as exc:
+            return _errors.load_error(exc), None
+        return None, {}
+
+    async def _init(self, params):
+        if self._class is None or self._hooks is not None:
+            return _errors.protocol_error("bad_request", "init comes once, after load"), None
+        self._hooks = {}
+        self._answer_bytes = params.get("frame_bytes") or _LIMIT
+        sdk = self._sdk
+        try:
+            plugin = self._class(sdk.PluginConfig(**params["plugin"]))
             await plugin.initialize()
             self._plugin = plugin
         except BaseException as exc:

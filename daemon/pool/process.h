@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The process of a worker: the launcher and then Python, the group it leads, and what it prints.
+ *
+ * What a plugin prints is its log, line by line, a bounded number of lines a second; what is beyond is counted.
+ */
+
+#include <event2/event.h>
+#include <sys/types.h>
+
+#include "base/util.h"
+
+struct process;
+
+struct process_spec {
+        const char *plugin;
+        const char *launcher, *shim_dir, *ext_dir, *sdk_dir; /* where the parts of the worker lie */
+        const char *python;                                  /* the venv's interpreter */
+        uint64_t memory_bytes, files;                        /* rlimits; 0: none */
+};
+
+/* Called once, from the loop, when the process has ended; `how` says how, in words. May free the process. */
+typedef void (*process_callback)(void *data, const char *how);
+
+/* Starts it with `socket`, which stays the caller's, as its connection to the daemon. Return: 0 or a negative errno. */
+int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
+                  process_callback on_exit, void *data);
+
+pid_t process_pid(const struct process *process);
+
+/* SIGKILL, to it and to its group. */
+void process_kill(struct process *process);
+
+/* Kills and reaps it; on_exit is not called any more. NULL does nothing. Return: NULL. */
+struct process *process_free(struct process *process);
