@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 
+#include "config/external.h"
 #include "config/layout.h"
 #include "config/schema.h"
 #include "config/shape.h"
@@ -177,7 +178,10 @@ static void read_config_keys(struct reader *reader, const struct node *entry, st
 
 static void read_kind(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
                       struct plugin_entry *ret) {
-        if (!ret->kind || ret->mode == PLUGIN_DISABLED)
+        if (!ret->kind)
+                return;
+        external_check(reader, at, entry, ret);
+        if (ret->mode == PLUGIN_DISABLED || ret->isolation.socket)
                 return;
         if (str_eq(ret->kind, "isolated_venv"))
                 layout_find(reader, at, entry, dirs, ret);

@@ -85,6 +85,7 @@ void plugin_entry_done(struct plugin_entry *entry) {
         free(entry->script_path);
         free(entry->requirements_file);
         free(entry->isolation.python);
+        free(entry->isolation.socket);
         buf_done(&entry->entry);
         strlist_done(&entry->config_keys);
         *entry = (struct plugin_entry){0};

@@ -45,6 +45,7 @@ struct isolation {
         usec_t startup_timeout_usec;
         uint64_t memory_bytes; /* RLIMIT_AS; 0: none */
         uint64_t files;        /* RLIMIT_NOFILE */
+        char *socket;          /* absolute: where a plugin server speaks docs/protocol.md; NULL: the plugin runs in workers */
 };
 
 struct plugin_entry {

@@ -50,6 +50,8 @@ const struct config_key config_keys[] = {
         {"isolation.memory", KEY_BYTES, AT(isolation.memory_bytes), 16u << 20, UINT64_C(1) << 50, "null", true,
          "Address space of a worker, such as 512M or 2G; null: no limit."},
         {"isolation.files", KEY_COUNT, AT(isolation.files), 16, 1048576, "1024", true, "Files that a worker may have open."},
+        {"isolation.socket", KEY_ENTRY_PATH, AT(isolation.socket), NO_LIMITS, "null", true,
+         "Where the server of an external plugin listens that speaks cpexd's own protocol."},
 
         {"limits.frame_bytes", KEY_BYTES, AT(frame_bytes), 4096, 1u << 30, "16M", true, "The longest message accepted."},
         {"limits.output_bytes", KEY_BYTES, AT(output_bytes), 4096, 1u << 30, "32M", true,
@@ -135,7 +137,7 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
         if (node->type == NODE_NULL && str_eq(key->initial, "null")) {
                 if (key->type == KEY_BOOL || key->type == KEY_HOOK_POLICY)
                         *(int *)target = -1;
-                else if (key->type == KEY_PATH)
+                else if (key->type == KEY_PATH || key->type == KEY_ENTRY_PATH)
                         free(TAKE(*(char **)target));
                 else if (key->type != KEY_HOOK_POLICIES)
                         store(target, key->size, 0);
@@ -143,6 +145,7 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
         }
         switch (key->type) {
         case KEY_PATH:
+        case KEY_ENTRY_PATH:
                 value_path(reader, at, node, target);
                 break;
         case KEY_PROGRAM:
@@ -251,7 +254,10 @@ static void read_pair(struct reader *reader, const struct at *at, const struct p
                 else if (below(config_keys[i].name, name, strlen(name), &part, &len))
                         group = true;
         }
-        if (found)
+        if (found && found->type == KEY_ENTRY_PATH && offset == 0)
+                report_add(&reader->report, DIAG_ERROR, &here, pair->key->place,
+                           "this belongs into the entry of one plugin, in plugins.yaml");
+        else if (found)
                 read_key(reader, &here, pair->value, found, (char *)object + (found->offset - offset));
         else if (group)
                 schema_read(reader, &here, pair->value, name, object, offset);
@@ -343,6 +349,10 @@ void config_describe(FILE *file) {
               "512M, 1G.\n"
               "# Plugins are configured in plugins.yaml; each entry there may hold its own `isolation:`.\n",
               file);
-        for (size_t i = 0; i < n_config_keys; before = config_keys[i++].name)
+        for (size_t i = 0; i < n_config_keys; i++) {
+                if (config_keys[i].type == KEY_ENTRY_PATH)
+                        continue;
                 describe_key(file, &config_keys[i], before);
+                before = config_keys[i].name;
+        }
 }

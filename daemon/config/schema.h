@@ -12,6 +12,7 @@
 
 enum key_type {
         KEY_PATH,
+        KEY_ENTRY_PATH, /* a path that only a plugin's entry gives */
         KEY_PROGRAM,
         KEY_MODE,
         KEY_LEVEL,

@@ -168,6 +168,8 @@ static void test_ranges_are_exact(void **state) {
         assert_refused("log: {level: warn}",
                        "/etc/x/c.yaml:1:14: log.level: unknown value \"warn\"; allowed: error, warning, notice, info, "
                        "debug");
+        assert_refused("isolation: {socket: /s}",
+                       "/etc/x/c.yaml:1:13: isolation.socket: this belongs into the entry of one plugin, in plugins.yaml");
         assert_refused("- a", "/etc/x/c.yaml:1:1: expected a map, found a list");
         assert_refused("limits: 5", "/etc/x/c.yaml:1:9: limits: expected a map, found 5");
         assert_taken("limits:\nsocket:\n");

@@ -333,6 +333,45 @@ static void test_isolation_of_an_entry(void **state) {
                 mp_map_get((struct mp){f.config->plugins[0].entry.data, f.config->plugins[0].entry.len}, "isolation", &ignored));
 }
 
+static void test_a_server_that_speaks_our_protocol(void **state) {
+        PARSE(f, "plugins:\n  - {name: a, kind: external, hooks: [h], isolation: {socket: run/a.sock, timeout: 2}}\n"
+                 "  - {name: b, kind: external, isolation: {socket: /run/b.sock}}\n");
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.diags.n, 0);
+        assert_path(f.config->plugins[0].isolation.socket, "run/a.sock");
+        assert_int_equal(f.config->plugins[0].isolation.timeout_usec, 2 * USEC_PER_SEC);
+        assert_null(f.config->plugins[0].class_name);
+        assert_string_equal(f.config->plugins[1].isolation.socket, "/run/b.sock");
+}
+
+static void test_a_socket_is_the_only_way_to_a_server(void **state) {
+        char longest[64 + 128] = "", text[512], message[512];
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: external, isolation: {socket: /a}, grpc: {target: 'a:1'}, mcp: null}\n"
+                 "  - {name: b, kind: isolated_venv, isolation: {socket: /b}, " SEED "}\n");
+
+        (void)state;
+        ASSERT_DIAGS(
+                &f, "p.yaml:2:51: plugins[0] \"a\": isolation.socket: the server is reached by grpc already; give one of them",
+                "p.yaml:3:56: plugins[1] \"b\": isolation.socket: only a plugin of kind external has a server of its own; this "
+                "one is of kind isolated_venv");
+
+        memset(longest, 'x', 107);
+        longest[0] = '/';
+        (void)snprintf(text, sizeof(text), "plugins: [{name: a, kind: external, isolation: {socket: %s}}]", longest);
+        PARSE(fits, text);
+        assert_int_equal(fits.result, 0);
+        longest[107] = 'x';
+        (void)snprintf(text, sizeof(text), "plugins: [{name: a, kind: external, isolation: {socket: %s}}]", longest);
+        PARSE(too_long, text);
+        (void)snprintf(message, sizeof(message),
+                       "p.yaml:1:57: plugins[0] \"a\": isolation.socket: the path of a socket has at most 107 bytes, %s has 108",
+                       longest);
+        ASSERT_DIAGS(&too_long, message);
+}
+
 #define SETTINGS \
         "plugin_settings: {plugin_timeout: 5, default_hook_policy: deny, hook_policies: {a: [x], b: {writable_fields: [y]}}}\n"
 #define ONE "plugins: [{name: a, kind: isolated_venv, " SEED "}]\n"
@@ -398,6 +437,8 @@ int main(void) {
                 cmocka_unit_test(test_layouts),
                 cmocka_unit_test(test_layouts_that_are_none),
                 cmocka_unit_test(test_isolation_of_an_entry),
+                cmocka_unit_test(test_a_server_that_speaks_our_protocol),
+                cmocka_unit_test(test_a_socket_is_the_only_way_to_a_server),
                 cmocka_unit_test(test_settings_by_weight),
                 cmocka_unit_test(test_blocks_for_others),
         };
