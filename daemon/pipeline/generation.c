@@ -118,6 +118,19 @@ static int build_hooks(struct generation *generation) {
 
 /* ---- Life ---- */
 
+/* Each in its turn. A plugin may have failed before: its venv could not be built, or its class not be loaded. Return: whether all are
+ * settled. */
+static bool initialize_next(struct generation *generation) {
+        for (; generation->n_settled < generation->n_plugins; generation->n_settled++) {
+                struct pool *pool = generation->plugins[generation->n_settled].pool;
+
+                pool_initialize(pool);
+                if (pool_state(pool) == POOL_STARTING)
+                        return false;
+        }
+        return true;
+}
+
 static void on_later(evutil_socket_t fd, short what, void *data) {
         struct generation *generation = data;
 
@@ -126,7 +139,7 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
         if (generation->retired && generation->n_open == 0) {
                 generation->gone(generation->data, generation);
                 (void)generation_destroy(generation);
-        } else if (!generation->retired && generation->n_settled == generation->n_plugins && generation->settled) {
+        } else if (!generation->retired && initialize_next(generation) && generation->settled) {
                 void (*settled)(void *, struct generation *) = generation->settled;
 
                 generation->settled = NULL;
@@ -134,22 +147,11 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
         }
 }
 
-/* A plugin may have failed before its turn: its venv could not be built, or its class not be loaded. */
-static void initialize_next(struct generation *generation) {
-        struct plugin *plugin;
-
-        for (; generation->n_settled < generation->n_plugins; generation->n_settled++) {
-                plugin = &generation->plugins[generation->n_settled];
-                pool_initialize(plugin->pool);
-                if (pool_state(plugin->pool) == POOL_STARTING)
-                        return;
-        }
-        event_active(generation->later, EV_TIMEOUT, 0);
-}
-
 static void on_settled(void *data, struct pool *pool) {
+        struct generation *generation = data;
+
         (void)pool;
-        initialize_next(data);
+        event_active(generation->later, EV_TIMEOUT, 0);
 }
 
 static void close_last(struct generation *generation);
@@ -217,7 +219,7 @@ int generation_new(struct generation **ret, struct event_base *base, uint64_t nu
                 (void)generation_destroy(generation);
                 return -ENOMEM;
         }
-        initialize_next(generation);
+        event_active(generation->later, EV_TIMEOUT, 0);
         *ret = generation;
         return 0;
 }

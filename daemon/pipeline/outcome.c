@@ -226,10 +226,13 @@ static void conclude_bad_request(struct turn *turn, struct mp error) {
         invocation->ending = ENDING_ERROR;
 }
 
-/* Return: whether the worker says so. A payload that an earlier plugin made is that plugin's doing. */
+/* Return: whether the worker says so. A payload that an earlier plugin made is that plugin's doing; a server that is none of ours has
+ * no say in it. */
 static bool is_bad_request(const struct turn *turn, struct mp error) {
         struct mp type = get(error, "type");
 
+        if (turn->plugin->entry->isolation.socket)
+                return false;
         if (mp_eq_str(type, "ProtocolError"))
                 return mp_eq_str(get(error, "code"), "bad_request");
         return mp_eq_str(type, "ValidationError") && mp_eq_str(get(error, "stage"), "request") &&
@@ -475,13 +478,22 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
                          });
 }
 
-/* The plugin's own context as the worker tells it: none is an empty one. */
+/* The plugin's own context as its worker or server tells it: none is an empty one. */
 static void keep_context(struct turn *turn, struct mp document) {
         struct mp_cur cur = mp_cur(document);
 
         buf_reset(&turn->context);
-        if (document.len > 0 && mp_peek(&cur) == MP_MAP && mp_depth(document) <= REQUEST_DEPTH_MAX)
+        if (document.len > 0 && mp_peek(&cur) == MP_MAP && mp_depth(document) <= REQUEST_DEPTH_MAX) {
                 buf_set(&turn->context, document);
+        } else if (document.len > 0 && turn->plugin->entry->isolation.socket) {
+                mp_put_map(&turn->context, 2);
+                mp_put_str(&turn->context, "state");
+                mp_put_map(&turn->context, 0);
+                mp_put_str(&turn->context, "metadata");
+                mp_put_map(&turn->context, 1);
+                mp_put_str(&turn->context, TURN_SERVER_CONTEXT);
+                mp_put_bin(&turn->context, document.data, document.len);
+        }
 }
 
 static struct mp get_map(struct mp map, const char *key) {

@@ -18,6 +18,24 @@ struct mp turn_own_context(const struct turn *turn) {
         return mp_peek(&cur) == MP_MAP ? entry : (struct mp){0};
 }
 
+/* As the worker gets it: a plugin server's document that is no map lies in a map of ours (outcome.c). */
+static void put_own_context(struct buf *buf, struct mp context) {
+        struct mp metadata, kept;
+        struct mp_cur cur;
+
+        if (mp_map_get(context, "metadata", &metadata) && mp_map_get(metadata, TURN_SERVER_CONTEXT, &kept)) {
+                cur = mp_cur(kept);
+                if (mp_peek(&cur) == MP_BIN) {
+                        mp_put_raw(buf, kept);
+                        return;
+                }
+        }
+        if (context.len > 0)
+                mp_put_bin(buf, context.data, context.len);
+        else
+                mp_put_nil(buf);
+}
+
 static void put_map_or_empty(struct buf *buf, const struct buf *map) {
         if (map->len > 0)
                 mp_put_raw(buf, buf_mp(map));
@@ -65,10 +83,7 @@ int turn_put_params(const struct turn *turn, struct buf *buf) {
         mp_put_str(buf, "context");
         put_context(invocation, buf);
         mp_put_str(buf, "contexts");
-        if (context.len > 0)
-                mp_put_bin(buf, context.data, context.len);
-        else
-                mp_put_nil(buf);
+        put_own_context(buf, context);
         mp_put_str(buf, "extensions");
         extensions_put_filtered(buf, invocation->in.extensions, &turn->plugin->entry->capabilities);
         return buf_error(buf);

@@ -11,6 +11,10 @@
 #include "pipeline/invocation.h"
 #include "pipeline/record.h"
 
+/* A plugin server may keep what it likes between the hooks of a request, and it may be no map. Then it is kept as bytes under this key of
+ * the plugin's metadata, which every host hands back. */
+#define TURN_SERVER_CONTEXT "cpexd.server_context"
+
 enum turn_state { TURN_PENDING, TURN_RUNNING, TURN_OVER };
 
 struct turn {

@@ -18,6 +18,7 @@
 #define IDLE_USEC (10 * USEC_PER_SEC)
 #define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that dies sooner after it was ready is replaced after a pause */
 #define BACKOFF_MAX_USEC (30 * USEC_PER_SEC)
+#define SERVER_BACKOFF_MAX_USEC USEC_PER_SEC /* trying to connect costs nothing */
 
 static void pool_work(struct pool *pool);
 
@@ -186,7 +187,7 @@ static void fail(struct pool *pool, const char *reason) {
                 log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
                           (double)pool->backoff_usec / (double)USEC_PER_SEC);
                 pause_starting(pool, pool->backoff_usec);
-                pool->backoff_usec = MIN(pool->backoff_usec * 2, BACKOFF_MAX_USEC);
+                pool->backoff_usec = MIN(pool->backoff_usec * 2, pool->spec.server ? SERVER_BACKOFF_MAX_USEC : BACKOFF_MAX_USEC);
         }
         settle(pool, serves ? POOL_READY : POOL_FAILED);
         schedule(pool);
@@ -286,9 +287,15 @@ static const struct worker_handler worker_handler = {
         .on_exit = on_worker_exit,
 };
 
+/* Return: whether no worker can be started before there is a venv. */
+static bool needs_venv(const struct pool *pool) {
+        return !pool->python && !pool->entry->isolation.socket;
+}
+
 /* Return: whether one is starting. */
 static bool start_worker(struct pool *pool) {
-        char reason[128];
+        const char *server = pool->entry->isolation.socket;
+        char reason[256];
         unsigned i = 0;
         int r;
 
@@ -298,7 +305,10 @@ static bool start_worker(struct pool *pool) {
                 return false;
         r = worker_start(&pool->workers[i], pool->base, &pool->spec, &worker_handler, pool);
         if (r < 0) {
-                (void)snprintf(reason, sizeof(reason), "no process can be started: %s", strerror(-r));
+                if (server)
+                        (void)snprintf(reason, sizeof(reason), "its server cannot be reached at %s: %s", server, strerror(-r));
+                else
+                        (void)snprintf(reason, sizeof(reason), "no process can be started: %s", strerror(-r));
                 fail(pool, reason);
                 return false;
         }
@@ -311,7 +321,7 @@ static bool start_worker(struct pool *pool) {
 static void start_what_is_needed(struct pool *pool) {
         unsigned starting = count_coming(pool), ready = count(pool, WORKER_READY);
 
-        if (pool->closing || !pool->python || event_pending(pool->retry, EV_TIMEOUT, NULL))
+        if (pool->closing || needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
                 return;
         for (; starting + ready < pool->entry->isolation.workers_min; starting++)
                 if (!start_worker(pool))
@@ -416,15 +426,23 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
-        if (!pool->python && !pool->job)
+        if (needs_venv(pool) && !pool->job)
                 start_venv(pool);
         schedule(pool);
 }
 
 /* ---- Life ---- */
 
-/* The parameters of `load` (docs/protocol.md). */
+/* The parameters of `load`, or of `hello` to a plugin server (docs/protocol.md). */
 static int put_load(struct buf *buf, const struct plugin_entry *entry) {
+        if (entry->isolation.socket) {
+                mp_put_map(buf, 2);
+                mp_put_str(buf, "client");
+                mp_put_str(buf, "cpexd");
+                mp_put_str(buf, "version");
+                mp_put_uint(buf, 1);
+                return buf_error(buf);
+        }
         mp_put_map(buf, 2);
         mp_put_str(buf, "class_name");
         mp_put_str(buf, entry->class_name);
@@ -486,6 +504,7 @@ int pool_new(struct pool **ret, struct event_base *base, const struct plugin_ent
                                 .memory_bytes = entry->isolation.memory_bytes,
                                 .files = entry->isolation.files,
                         },
+                .server = entry->isolation.socket,
                 .load = {pool->load.data, pool->load.len},
                 .init = {pool->init.data, pool->init.len},
                 .startup_timeout_usec = entry->isolation.startup_timeout_usec,

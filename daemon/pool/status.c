@@ -15,7 +15,10 @@ static const char *status_name(const struct pool *pool) {
 static void put_worker_status(const struct worker *worker, struct buf *buf) {
         mp_put_map(buf, 5);
         mp_put_str(buf, "pid");
-        mp_put_int(buf, worker_pid(worker));
+        if (worker_pid(worker) > 0)
+                mp_put_int(buf, worker_pid(worker));
+        else
+                mp_put_nil(buf); /* the connection to a plugin server */
         mp_put_str(buf, "state");
         mp_put_str(buf, worker_state_name(worker_state(worker)));
         mp_put_str(buf, "calls_active");

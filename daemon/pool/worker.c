@@ -115,7 +115,8 @@ static void kill_it(struct worker *worker) {
 }
 
 static void kill_late(struct worker *worker) {
-        note(worker, "the plugin did not initialize within %.3g s (isolation.startup_timeout)",
+        note(worker, "%s within %.3g s (isolation.startup_timeout)",
+             worker->process ? "the plugin did not initialize" : "its server did not answer",
              (double)worker->spec->startup_timeout_usec / (double)USEC_PER_SEC);
         kill_it(worker);
 }
@@ -486,7 +487,7 @@ bool worker_was_stopped(const struct worker *worker) {
 bool worker_accepts(const struct worker *worker, size_t len) {
         size_t pending;
 
-        if (worker->state != WORKER_READY || worker->calls.n_given_up > 0 || worker_is_spent(worker))
+        if (worker->state != WORKER_READY || worker_is_spent(worker) || (worker->process && worker->calls.n_given_up > 0))
                 return false;
         pending = conn_pending(worker->conn);
         return pending == 0 || pending + len <= OUTPUT_BYTES;

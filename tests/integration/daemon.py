@@ -206,7 +206,8 @@ class Daemon:
         return [worker["pid"] for worker in self.status(name)["workers"] if worker["state"] == "ready"]
 
     def worker_pids(self):
-        return sorted(worker["pid"] for each in self.admin("status")["plugins"] for worker in each["workers"])
+        """Of all workers; 0 for a connection to a plugin server."""
+        return sorted(worker["pid"] or 0 for each in self.admin("status")["plugins"] for worker in each["workers"])
 
     def descriptors(self):
         found = {}
@@ -267,7 +268,7 @@ class Daemon:
                 yield f"descriptors were {len(want)} and are {len(have)}: {want} … {have}"
             # A plugin that cannot be installed is tried again and again.
             children = sorted(pid for pid in children_of(self.pid) if program_of(pid) != "cpexd-venv")
-            if children != workers_now:
+            if children != [pid for pid in workers_now if pid]:
                 yield f"children are {children}, workers {workers_now}"
         zombies = [pid for pid in children_of(self.pid) if (stat := stat_of(pid)) and stat[0] == "Z"]
         if zombies:
