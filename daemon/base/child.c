@@ -149,9 +149,9 @@ int child_spawn(struct child **ret, struct event_base *base, const struct child_
         r = r ? r : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
         r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->output, STDOUT_FILENO);
         r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->error, STDERR_FILENO);
-        if (spec->extra >= 0)
-                r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->extra, STDERR_FILENO + 1);
-        r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + (spec->extra >= 0 ? 2 : 1));
+        for (unsigned i = 0; i < spec->n_extra; i++)
+                r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->extra[i], STDERR_FILENO + 1 + (int)i);
+        r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1 + (int)spec->n_extra);
         r = r ? r : posix_spawn(&pid, spec->argv[0], &actions, &attributes, (char *const *)spec->argv, environ);
         (void)posix_spawnattr_destroy(&attributes);
         (void)posix_spawn_file_actions_destroy(&actions);

@@ -22,8 +22,9 @@ typedef void (*child_callback)(void *data, int wait_status);
 struct child_spec {
         const char *const *argv; /* [0]: the program's path; NULL-terminated */
         int output, error;       /* become its descriptors 1 and 2; 0 is /dev/null */
-        int extra;               /* becomes its descriptor 3; -1: none. Nothing else is inherited. */
-        bool group;              /* it leads a process group of its own */
+        int extra[2];            /* become 3 and 4; the second is at least 4 here as well. Nothing else is inherited. */
+        unsigned n_extra;
+        bool group; /* it leads a process group of its own */
 };
 
 /* Starts a program, with all signals unblocked and at their defaults, and watches it. Return: 0 or a negative errno. */

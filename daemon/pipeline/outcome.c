@@ -138,6 +138,8 @@ static void put_failed(struct turn *turn, const struct step_outcome *outcome, st
         if (outcome->setting)
                 rpc_put_limit(error_key(invocation, "details"), step_cause_name(outcome->cause), outcome->value, outcome->maximum,
                               outcome->setting);
+        else if (outcome->details.len > 0)
+                mp_put_raw(error_key(invocation, "details"), outcome->details);
         else
                 mp_put_map(error_key(invocation, "details"), 0);
 }

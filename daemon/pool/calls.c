@@ -7,17 +7,20 @@
 
 #include "pool/calls.h"
 
+#define STACKS_USEC (5 * USEC_PER_MSEC) /* two of these, and what the clock is coarse by, are below 20 ms */
+
 struct worker_call {
         TAILQ_ENTRY(worker_call) link;
         struct calls *calls;
-        struct step *step; /* NULL: given up */
+        struct step *step; /* NULL: nobody waits for it */
         uint32_t id;
-        bool in_grace; /* its time is over */
+        enum { CALL_RUNNING, CALL_CANCELLED, CALL_ASKED, CALL_GRACE } phase;
         struct event timer;
 };
 
-void calls_init(struct calls *calls, struct event_base *base, uint32_t first_id, void (*on_stuck)(void *data), void *data) {
-        *calls = (struct calls){.base = base, .next_id = first_id, .on_stuck = on_stuck, .data = data};
+void calls_init(struct calls *calls, struct event_base *base, uint32_t first_id, const struct calls_handler *handler,
+                void *data) {
+        *calls = (struct calls){.base = base, .next_id = first_id, .handler = handler, .data = data};
         TAILQ_INIT(&calls->all);
 }
 
@@ -27,8 +30,8 @@ static void call_remove(struct worker_call *call) {
         (void)event_del(&call->timer);
         TAILQ_REMOVE(&calls->all, call, link);
         calls->n--;
-        if (!call->step)
-                calls->n_given_up--;
+        calls->n_given_up -= !call->step;
+        calls->n_over -= call->phase > CALL_RUNNING;
         free(call);
 }
 
@@ -58,26 +61,51 @@ static void send_cancel(struct worker_call *call) {
         conn_flush(conn);
 }
 
-/* A call's time is over, then its grace. A call that was withdrawn has until its time is over: the plugin may be busy with it in earnest,
- * and has other calls. */
+static void enter(struct worker_call *call, unsigned phase, usec_t usec) {
+        struct timeval after = usec_to_timeval(usec);
+
+        call->calls->n_over += call->phase == CALL_RUNNING;
+        call->phase = phase;
+        (void)event_add(&call->timer, &after);
+}
+
+static void time_out(struct worker_call *call) {
+        const struct calls_handler *handler = call->calls->handler;
+        struct step_outcome outcome = {.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"};
+        CLEANUP_BUF struct buf details = {0};
+        struct step *step = call_give_up(call);
+
+        if (call->phase == CALL_ASKED)
+                handler->put_details(call->calls->data, &details);
+        if (buf_error(&details) == 0)
+                outcome.details = (struct mp){details.data, details.len};
+        enter(call, CALL_GRACE, CANCEL_GRACE_USEC);
+        step->on_done(step, &outcome);
+}
+
+/* A call that was withdrawn has until its time is over: the plugin may be busy with it in earnest, and has other calls. */
 static void on_timer(evutil_socket_t fd, short what, void *data) {
-        struct timeval grace = usec_to_timeval(CANCEL_GRACE_USEC);
         struct worker_call *call = data;
-        struct step *step;
+        struct calls *calls = call->calls;
 
         (void)fd;
         (void)what;
-        if (call->in_grace) {
-                call->calls->on_stuck(call->calls->data);
-                return;
+        if (call->phase == CALL_GRACE) {
+                calls->handler->on_stuck(calls->data);
+        } else if (!call->step) {
+                enter(call, CALL_GRACE, CANCEL_GRACE_USEC);
+        } else if (call->phase == CALL_CANCELLED) {
+                calls->handler->ask_stacks(calls->data);
+                enter(call, CALL_ASKED, STACKS_USEC);
+        } else if (call->phase == CALL_ASKED) {
+                time_out(call);
+        } else {
+                send_cancel(call);
+                if (calls->handler->ask_stacks)
+                        enter(call, CALL_CANCELLED, STACKS_USEC);
+                else
+                        time_out(call);
         }
-        call->in_grace = true;
-        (void)event_add(&call->timer, &grace);
-        if (!call->step)
-                return;
-        send_cancel(call);
-        step = call_give_up(call);
-        step->on_done(step, &(struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"});
 }
 
 int calls_give(struct calls *calls, struct step *step) {
@@ -127,6 +155,7 @@ static struct worker_call *find(struct calls *calls, uint32_t id) {
 bool calls_answered(struct calls *calls, const struct rpc_msg *msg) {
         struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error};
         struct worker_call *call = find(calls, msg->id);
+        bool late = call && call->phase > CALL_RUNNING;
         struct mp_cur result = mp_cur(msg->result);
         struct step *step;
 
@@ -136,7 +165,10 @@ bool calls_answered(struct calls *calls, const struct rpc_msg *msg) {
         }
         step = call->step ? call_give_up(call) : NULL;
         call_remove(call);
-        if (!mp_is_nil(msg->error))
+        calls->n_late += late;
+        if (late)
+                outcome = (struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"};
+        else if (!mp_is_nil(msg->error))
                 outcome.cause = STEP_RAISED;
         else if (mp_peek(&result) != MP_MAP)
                 outcome = (struct step_outcome){.cause = STEP_MALFORMED, .message = "the worker's answer is not a map"};
@@ -145,7 +177,7 @@ bool calls_answered(struct calls *calls, const struct rpc_msg *msg) {
         return true;
 }
 
-void calls_end(struct calls *calls, enum step_cause cause, const char *message) {
+void calls_end(struct calls *calls, const struct step_outcome *outcome) {
         struct worker_call *call;
 
         while ((call = TAILQ_FIRST(&calls->all))) {
@@ -153,6 +185,6 @@ void calls_end(struct calls *calls, enum step_cause cause, const char *message) 
 
                 call_remove(call);
                 if (step)
-                        step->on_done(step, &(struct step_outcome){.cause = cause, .message = message});
+                        step->on_done(step, outcome);
         }
 }

@@ -4,9 +4,13 @@
 /*
  * The calls under way on one connection to a plugin: their ids, their time, and what is left of them when nobody waits any more.
  *
- * Each step that is given gets one outcome, or is withdrawn. A call whose time is over is answered for at once and the plugin is asked to
- * let go of it; one that does not within the grace is stuck. Ids are never used twice; an answer to an id that is not
- * in flight is dropped and counted.
+ * Each step that is given gets one outcome, or is withdrawn. When a call's time is over the plugin is asked to let go of it:
+ *
+ *     RUNNING ──its time──▶ CANCELLED ──5 ms──▶ ASKED ──5 ms──▶ GRACE ──200 ms──▶ stuck
+ *                               the worker is asked where it is     the step has its outcome, if not before
+ *
+ * What the plugin still answers is too late from then on. Ids are never used twice; an answer to an id that is not in flight, or too late,
+ * is dropped and counted.
  */
 
 #include <event2/event.h>
@@ -19,16 +23,25 @@
 struct calls {
         struct event_base *base;
         struct conn *conn; /* the owner's; NULL once it is gone */
-        void (*on_stuck)(void *data);
+        const struct calls_handler *handler;
         void *data;
 
         TAILQ_HEAD(, worker_call) all;
-        unsigned n, n_given_up;    /* with those, and only those, that were given up */
+        unsigned n, n_given_up;    /* with those, and only those, that nobody waits for */
+        unsigned n_over;           /* those that the plugin should have let go of */
         uint64_t n_total, n_stray; /* stray: answers to no call in flight */
+        uint64_t n_late;
         uint32_t next_id;
 };
 
-void calls_init(struct calls *calls, struct event_base *base, uint32_t first_id, void (*on_stuck)(void *data), void *data);
+struct calls_handler {
+        /* The plugin is to write down where it is. NULL: it cannot, and the step has its outcome at once. */
+        void (*ask_stacks)(void *data);
+        void (*put_details)(void *data, struct buf *buf); /* a map; likewise */
+        void (*on_stuck)(void *data);
+};
+
+void calls_init(struct calls *calls, struct event_base *base, uint32_t first_id, const struct calls_handler *handler, void *data);
 
 /* Sends a step, whose parameters are then gone. Return: 0 or -ENOMEM. */
 int calls_give(struct calls *calls, struct step *step);
@@ -36,11 +49,11 @@ int calls_give(struct calls *calls, struct step *step);
 /* The step's caller has lost interest: the plugin is asked to let go, its answer dropped. */
 void calls_withdraw(struct calls *calls, struct step *step);
 
-/* Return: whether the answer is one to a call in flight. The step has its outcome then. */
+/* Return: whether the answer is one to a call in flight, whose step then has its outcome. */
 bool calls_answered(struct calls *calls, const struct rpc_msg *msg);
 
 /* Ends all; those that were not given up get this outcome. */
-void calls_end(struct calls *calls, enum step_cause cause, const char *message);
+void calls_end(struct calls *calls, const struct step_outcome *outcome);
 
 static inline unsigned calls_open(const struct calls *calls) {
         return calls->n - calls->n_given_up;

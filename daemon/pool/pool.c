@@ -266,6 +266,7 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
                 if (pool->workers[i] == worker)
                         pool->workers[i] = NULL;
+        pool->n_dropped += worker_answers_dropped(worker);
         if (pool->closing || worker_was_stopped(worker)) {
                 log_write(LOG_LEVEL_DEBUG, &scope, "%s", reason);
         } else if (ready > 0) {

@@ -35,5 +35,5 @@ struct pool {
         struct event *idle;  /* once a second while there are more workers than `min` */
         usec_t backoff_usec;
 
-        uint64_t n_calls, n_errors, n_restarts;
+        uint64_t n_calls, n_errors, n_restarts, n_dropped; /* dropped: of workers that have ended */
 };

@@ -3,19 +3,31 @@
 /*
  * Standard output and standard error of a worker are one pipe, so that its lines keep their order, and nothing it prints can reach
  * the connection. When the process ends its last words are read before anybody hears of the end.
+ *
+ * The stacks are written by a signal handler in the worker (Python's faulthandler) into a piece of memory that both share and that
+ * cannot grow. So nothing has to be read in time, and a worker that writes there what it likes has written a bounded text.
  */
 
 #include "pool/process.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/lines.h"
 #include "base/log.h"
+#include "wire/mp.h"
 
 #define OUTPUT_LINES 200 /* a second */
+#define LAST_LINES 5
+#define LAST_LINE_BYTES 256
+#define STACKS_BYTES ((off_t)64 << 10)
+#define STACKS_TOLD ((size_t)8 << 10)
+#define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/shim/cpexd_worker/__main__.py has it */
 
 struct process {
         const struct process_spec *spec;
@@ -25,6 +37,10 @@ struct process {
         struct lines *output;
         usec_t output_since_usec; /* the second in which output_lines are counted */
         unsigned output_lines;
+        char last[LAST_LINES][LAST_LINE_BYTES]; /* a ring */
+        unsigned n_last;
+        int stacks;        /* the shared memory; its offset is where the worker will write */
+        off_t stacks_from; /* what is before was asked for another time */
 };
 
 static void on_output(void *data, const char *line) {
@@ -32,6 +48,7 @@ static void on_output(void *data, const char *line) {
         struct log_scope scope = {process->spec->plugin, process_pid(process)};
         usec_t now = clock_now_usec();
 
+        (void)snprintf(process->last[process->n_last++ % LAST_LINES], LAST_LINE_BYTES, "%s", line);
         if (now - process->output_since_usec >= USEC_PER_SEC) {
                 if (process->output_lines > OUTPUT_LINES)
                         log_write(LOG_LEVEL_WARNING, &scope, "%u more lines of output were not logged (at most %d a second are)",
@@ -62,7 +79,8 @@ static int spawn(struct process *process, struct event_base *base, int socket, i
         char parent[16], memory[32], files[32];
         const char *argv[20] = {spec->launcher, "--python",    spec->python, "--shim",     spec->shim_dir, "--ext", spec->ext_dir,
                                 "--sdk",        spec->sdk_dir, "--name",     spec->plugin, "--parent",     parent};
-        const struct child_spec child = {.argv = argv, .output = output, .error = output, .extra = socket};
+        const struct child_spec child = {
+                .argv = argv, .output = output, .error = output, .extra = {socket, process->stacks}, .n_extra = 2};
         size_t n = 13;
 
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
@@ -79,6 +97,21 @@ static int spawn(struct process *process, struct event_base *base, int socket, i
         return child_spawn(&process->child, base, &child, on_child_exit, process);
 }
 
+/* At least 5, see child_spec. */
+static int make_stacks(int *ret) {
+        CLEANUP_FD int memory = memfd_create("stacks", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        int fd;
+
+        if (memory < 0 || ftruncate(memory, STACKS_BYTES) < 0 ||
+            fcntl(memory, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+                return -errno;
+        fd = fcntl(memory, F_DUPFD_CLOEXEC, 5);
+        if (fd < 0)
+                return -errno;
+        *ret = fd;
+        return 0;
+}
+
 int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
                   process_callback on_exit, void *data) {
         CLEANUP_FD int output_read = -1, output_write = -1;
@@ -90,7 +123,9 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
         process->spec = spec;
         process->on_exit = on_exit;
         process->data = data;
-        r = child_pipe(&output_read, &output_write);
+        process->stacks = -1;
+        r = make_stacks(&process->stacks);
+        r = r ? r : child_pipe(&output_read, &output_write);
         r = r ? r : lines_new(&process->output, base, TAKE_FD(output_read), on_output, process);
         r = r ? r : spawn(process, base, socket, output_write);
         if (r < 0) {
@@ -105,6 +140,43 @@ pid_t process_pid(const struct process *process) {
         return process && process->child ? child_pid(process->child) : 0;
 }
 
+void process_ask_stacks(struct process *process) {
+        off_t at = lseek(process->stacks, 0, SEEK_CUR);
+
+        if (at < 0 || at > STACKS_BYTES / 2)
+                at = lseek(process->stacks, 0, SEEK_SET);
+        process->stacks_from = at;
+        child_signal(process->child, STACKS_SIGNAL);
+}
+
+static size_t read_stacks(struct process *process, char text[STACKS_TOLD]) {
+        off_t end = lseek(process->stacks, 0, SEEK_CUR);
+        ssize_t n = 0;
+
+        if (end > process->stacks_from)
+                n = pread(process->stacks, text, MIN(STACKS_TOLD, (size_t)(end - process->stacks_from)), process->stacks_from);
+        process->stacks_from = MAX(end, (off_t)0);
+        return n > 0 ? (size_t)n : 0;
+}
+
+void process_put_details(struct process *process, struct buf *buf) {
+        unsigned n_last = MIN(process->n_last, (unsigned)LAST_LINES);
+        char text[STACKS_TOLD];
+        size_t len = read_stacks(process, text);
+
+        mp_put_map(buf, (len > 0) + (n_last > 0));
+        if (len > 0) {
+                mp_put_str(buf, "stacks");
+                mp_put_text(buf, text, len);
+        }
+        if (n_last == 0)
+                return;
+        mp_put_str(buf, "output");
+        mp_put_array(buf, n_last);
+        for (unsigned i = process->n_last - n_last; i != process->n_last; i++)
+                mp_put_text(buf, process->last[i % LAST_LINES], strlen(process->last[i % LAST_LINES]));
+}
+
 void process_kill(struct process *process) {
         child_kill_group(process->child);
 }
@@ -114,6 +186,7 @@ struct process *process_free(struct process *process) {
                 return NULL;
         process->child = child_free(process->child);
         process->output = lines_free(process->output);
+        (void)fd_close(process->stacks);
         free(process);
         return NULL;
 }

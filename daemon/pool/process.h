@@ -4,13 +4,14 @@
 /*
  * The process of a worker: the launcher and then Python, the group it leads, and what it prints.
  *
- * What a plugin prints is its log, line by line, a bounded number of lines a second; what is beyond is counted.
+ * What a plugin prints is its log, line by line, a bounded number of lines a second; what is beyond is counted. Where its Python
+ * threads are, the interpreter tells on request, and unasked when it crashes.
  */
 
 #include <event2/event.h>
 #include <sys/types.h>
 
-#include "base/util.h"
+#include "base/buf.h"
 
 struct process;
 
@@ -29,6 +30,13 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
                   process_callback on_exit, void *data);
 
 pid_t process_pid(const struct process *process);
+
+/* Has the interpreter write down where each of its threads is. It does so within a few milliseconds, whatever the plugin is busy with. */
+void process_ask_stacks(struct process *process);
+
+/* Appends a map for an error's `details`: `stacks` (str), as asked for or left by a crash, and `output` (array of str), the last lines
+ * printed; each only if there is any. */
+void process_put_details(struct process *process, struct buf *buf);
 
 /* SIGKILL, to it and to its group. */
 void process_kill(struct process *process);

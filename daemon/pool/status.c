@@ -29,10 +29,18 @@ static void put_worker_status(const struct worker *worker, struct buf *buf) {
         mp_put_uint(buf, clock_now_usec() - worker_started_usec(worker));
 }
 
+static uint64_t answers_dropped(const struct pool *pool) {
+        uint64_t n = pool->n_dropped;
+
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+                n += pool->workers[i] ? worker_answers_dropped(pool->workers[i]) : 0;
+        return n;
+}
+
 void pool_put_status(const struct pool *pool, struct buf *buf) {
         size_t workers, n = 0;
 
-        mp_put_map(buf, 13);
+        mp_put_map(buf, 14);
         mp_put_str(buf, "name");
         mp_put_str(buf, pool->entry->name);
         mp_put_str(buf, "status");
@@ -57,6 +65,8 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_uint(buf, pool->n_calls);
         mp_put_str(buf, "errors_total");
         mp_put_uint(buf, pool->n_errors);
+        mp_put_str(buf, "late_total");
+        mp_put_uint(buf, answers_dropped(pool));
         mp_put_str(buf, "restarts");
         mp_put_uint(buf, pool->n_restarts);
         mp_put_str(buf, "workers");

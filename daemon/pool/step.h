@@ -35,6 +35,7 @@ struct step_outcome {
         enum step_cause cause;
         struct mp answer, error;
         const char *message; /* a sentence, for the causes that have neither map */
+        struct mp details;   /* map: what else there is to say of them; empty: nothing */
         /* for refusals: which limit was met */
         uint64_t value, maximum;
         const char *setting;

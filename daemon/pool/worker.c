@@ -182,7 +182,7 @@ static void send_shutdown(struct worker *worker) {
         mp_put_map(&nothing, 0);
         request(worker, ID_SHUTDOWN, "shutdown", (struct mp){nothing.data, nothing.len});
         /* One that holds on to a call that was cancelled will not listen to this either. */
-        arm(worker, worker->calls.n_given_up > 0 ? CANCEL_GRACE_USEC : STOP_GRACE_USEC);
+        arm(worker, worker->calls.n > 0 ? CANCEL_GRACE_USEC : STOP_GRACE_USEC);
 }
 
 static const struct cell {
@@ -242,15 +242,30 @@ static void happen(struct worker *worker, enum event_kind event) {
         cell->act(worker);
 }
 
+static void log_stacks(const struct worker *worker, struct mp details) {
+        struct log_scope scope = {worker->spec->process.plugin, process_pid(worker->process)};
+        struct mp stacks = mp_map_text(details, "stacks");
+
+        log_text(LOG_LEVEL_INFO, &scope, stacks.data, stacks.len);
+}
+
 static void on_end(struct worker *worker, const char *how) {
+        struct step_outcome outcome = {.cause = STEP_CRASHED};
+        CLEANUP_BUF struct buf details = {0};
         char message[REASON_BYTES + 64];
 
         note(worker, "%s", how);
+        outcome.message = message;
+        if (worker->process)
+                process_put_details(worker->process, &details);
+        if (buf_error(&details) == 0)
+                outcome.details = (struct mp){details.data, details.len};
+        log_stacks(worker, outcome.details);
         (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
         (void)event_del(worker->timer);
         close_conn(worker);
         worker->state = WORKER_ENDING; /* nobody is to give it anything from inside the callbacks */
-        calls_end(&worker->calls, STEP_CRASHED, message);
+        calls_end(&worker->calls, &outcome);
         worker->handler->on_exit(worker->data, worker, worker->reason);
 }
 
@@ -272,6 +287,18 @@ static void on_timer(evutil_socket_t fd, short what, void *data) {
         happen(data, ON_TIMER);
 }
 
+static void ask_stacks(void *data) {
+        process_ask_stacks(((struct worker *)data)->process);
+}
+
+static void put_details(void *data, struct buf *buf) {
+        struct worker *worker = data;
+
+        process_put_details(worker->process, buf);
+        if (buf_error(buf) == 0)
+                log_stacks(worker, (struct mp){buf->data, buf->len});
+}
+
 static void on_stuck(void *data) {
         struct worker *worker = data;
 
@@ -280,6 +307,9 @@ static void on_stuck(void *data) {
         else
                 worker->retiring = true;
 }
+
+static const struct calls_handler process_calls = {.ask_stacks = ask_stacks, .put_details = put_details, .on_stuck = on_stuck};
+static const struct calls_handler server_calls = {.on_stuck = on_stuck};
 
 /* The answer to what the state waits for. A server's to the greeting may be an error: it need not know the method. */
 static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) {
@@ -391,7 +421,7 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
         worker->handler = handler;
         worker->data = data;
         worker->started_usec = worker->last_given_usec = clock_now_usec();
-        calls_init(&worker->calls, base, ID_FIRST_CALL, on_stuck, worker);
+        calls_init(&worker->calls, base, ID_FIRST_CALL, spec->server ? &server_calls : &process_calls, worker);
         worker->timer = evtimer_new(base, on_timer, worker);
         worker->end = event_new(base, -1, 0, on_end_event, worker);
         r = worker->timer && worker->end ? 0 : -ENOMEM;
@@ -437,7 +467,7 @@ struct worker *worker_free(struct worker *worker) {
         if (!worker)
                 return NULL;
         worker->state = WORKER_ENDING;
-        calls_end(&worker->calls, STEP_STOPPED, "the daemon is stopping");
+        calls_end(&worker->calls, &(struct step_outcome){.cause = STEP_STOPPED, .message = "the daemon is stopping"});
         worker->process = process_free(worker->process);
         close_conn(worker);
         if (worker->timer)
@@ -468,6 +498,10 @@ uint64_t worker_calls_total(const struct worker *worker) {
         return worker->calls.n_total;
 }
 
+uint64_t worker_answers_dropped(const struct worker *worker) {
+        return worker->calls.n_late + worker->calls.n_stray;
+}
+
 usec_t worker_started_usec(const struct worker *worker) {
         return worker->started_usec;
 }
@@ -487,7 +521,8 @@ bool worker_was_stopped(const struct worker *worker) {
 bool worker_accepts(const struct worker *worker, size_t len) {
         size_t pending;
 
-        if (worker->state != WORKER_READY || worker_is_spent(worker) || (worker->process && worker->calls.n_given_up > 0))
+        if (worker->state != WORKER_READY || worker_is_spent(worker) ||
+            (worker->process && worker->calls.n_over + worker->calls.n_given_up > 0))
                 return false;
         pending = conn_pending(worker->conn);
         return pending == 0 || pending + len <= OUTPUT_BYTES;

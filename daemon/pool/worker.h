@@ -70,6 +70,7 @@ pid_t worker_pid(const struct worker *worker);             /* 0: it is none of o
 unsigned worker_calls_active(const struct worker *worker); /* with those that were given up */
 unsigned worker_calls_open(const struct worker *worker);   /* without them */
 uint64_t worker_calls_total(const struct worker *worker);
+uint64_t worker_answers_dropped(const struct worker *worker); /* that came too late, or to no call in flight */
 usec_t worker_started_usec(const struct worker *worker);
 usec_t worker_ready_usec(const struct worker *worker);      /* 0: never */
 usec_t worker_last_given_usec(const struct worker *worker); /* of its last call; if none, when it started */

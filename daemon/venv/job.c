@@ -95,7 +95,7 @@ static int spawn(struct venv_job *job, struct event_base *base, const struct ven
                                     spec->requirements ? "--requirements" : NULL,
                                     spec->requirements,
                                     NULL};
-        const struct child_spec child = {.argv = argv, .output = output_fd, .error = log_fd, .extra = -1, .group = true};
+        const struct child_spec child = {.argv = argv, .output = output_fd, .error = log_fd, .group = true};
 
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
         return child_spawn(&job->child, base, &child, on_exit_status, job);

@@ -395,6 +395,35 @@ void mp_put_str(struct buf *buf, const char *text) {
                 mp_put_nil(buf);
 }
 
+/* RFC 3629. Return: bytes of the character, 0 when it is none. */
+static size_t utf8_width(const uint8_t *at, size_t left) {
+        size_t width = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+
+        if (width == 0 || width > left)
+                return 0;
+        for (size_t i = 1; i < width; i++)
+                if ((at[i] & 0xc0) != 0x80)
+                        return 0;
+        if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf0 && at[1] < 0x90) ||
+            (at[0] == 0xf4 && at[1] > 0x8f))
+                return 0; /* too long for what it says, a surrogate, beyond the last character */
+        return width;
+}
+
+void mp_put_text(struct buf *buf, const void *text, size_t len) {
+        uint8_t *copy;
+
+        mp_put_strn(buf, text, len);
+        if (buf_error(buf) < 0)
+                return;
+        copy = buf->data + buf->len - len;
+        for (size_t i = 0, width; i < len; i += MAX(width, (size_t)1)) {
+                width = utf8_width(copy + i, len - i);
+                if (width == 0)
+                        copy[i] = '?';
+        }
+}
+
 void mp_put_bin(struct buf *buf, const void *data, size_t len) {
         PACK(buf, msgpack_pack_bin, len);
         buf_append(buf, data, len);

@@ -105,6 +105,7 @@ void mp_put_uint(struct buf *buf, uint64_t value);
 void mp_put_float(struct buf *buf, double value);
 void mp_put_str(struct buf *buf, const char *text); /* NULL: nil */
 void mp_put_strn(struct buf *buf, const void *text, size_t len);
+void mp_put_text(struct buf *buf, const void *text, size_t len); /* any bytes: a '?' for each that is no UTF-8 */
 void mp_put_bin(struct buf *buf, const void *data, size_t len);
 void mp_put_array(struct buf *buf, size_t n);
 void mp_put_map(struct buf *buf, size_t n);

@@ -28,7 +28,7 @@ static int peer;
 
 int child_spawn(struct child **ret, struct event_base *base, const struct child_spec *spec, child_callback on_exit, void *data) {
         (void)base;
-        peer = fcntl(spec->extra, F_DUPFD_CLOEXEC, 0);
+        peer = fcntl(spec->extra[0], F_DUPFD_CLOEXEC, 0);
         process = (struct child){.on_exit = on_exit, .data = data};
         *ret = &process;
         return 0;
@@ -45,6 +45,10 @@ int child_pipe(int *ret_read, int *ret_write) {
 
 pid_t child_pid(const struct child *child) {
         return child ? INT32_MAX : 0;
+}
+
+void child_signal(struct child *child, int signal) {
+        (void)child, (void)signal;
 }
 
 void child_kill_group(struct child *child) {

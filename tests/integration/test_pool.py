@@ -154,6 +154,48 @@ def test_a_hang_is_answered_in_time_and_the_worker_replaced(cpexd):
     replaced(daemon, old)
 
 
+SPIN = """
+    def spin(self):
+        while True:
+            pass
+
+    async def tool_pre_invoke(self, payload, context):
+        print("about to \\udcff spin")
+        if payload.name == "crash":
+            import ctypes
+            ctypes.string_at(0)
+        self.spin()
+"""
+
+
+@pytest.mark.parametrize(("name", "cause", "function"), [("spin", "timeout", "in spin"), ("crash", "crash", "in string_at")])
+def test_where_a_plugin_was_is_told(cpexd, name, cause, function):
+    """In the error and in the log: the Python stacks, also of a loop that never lets go, and the last lines printed."""
+    daemon = cpexd([plugin("p", SPIN, isolation={"timeout": 0.3})])
+    daemon.expect("on_error: fail|it was killed|it will be replaced")
+    begun = time.monotonic()
+    error = error_of(daemon, do(name))
+    assert error.cause == cause
+    assert time.monotonic() - begun < (5 if SANITIZED else 0.5)
+    assert function in error.details["stacks"] and "in tool_pre_invoke" in error.details["stacks"]
+    assert error.details["output"] == ["about to \\udcff spin"]
+    daemon.wait_log(f'plugin "p".*{function}')
+
+
+def test_an_answer_that_comes_too_late_is_counted(cpexd):
+    """It is not the answer, however good: the caller has another by then."""
+    daemon = cpexd([plugin("p", """
+    async def tool_pre_invoke(self, payload, context):
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            return Result(metadata={"late": True})
+    """, isolation={"timeout": 0.2})])
+    daemon.expect("on_error: fail")
+    assert error_of(daemon, do("t")).cause == "timeout"
+    assert daemon.status("p")["late_total"] == 1
+
+
 def test_a_timeout_that_yields_keeps_the_worker(cpexd):
     daemon = cpexd([anything(timeout=1, max_concurrent=4)])
     daemon.expect('plugin "p"')
@@ -331,6 +373,7 @@ def test_workers_do_not_inherit_descriptors(cpexd):
     assert has.pop("0") == "/dev/null"
     output = {has.pop("1"), has.pop("2")}
     assert all(what.startswith("pipe:") for what in output)
+    assert has.pop("4") == "/memfd:stacks (deleted)"
     # Of the rest, one is the daemon's line and the others are asyncio's own.
     assert len(has) <= 4 and all(re.match(r"socket:|anon_inode:\[eventpoll", what) for what in has.values()), has
     assert not of_daemon & {what for what in has.values() if what.startswith("socket:")}

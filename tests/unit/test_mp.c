@@ -12,6 +12,30 @@ static enum mp_scan_status scan(const uint8_t *data, size_t len, size_t limit) {
         return mp_scan(&state, data, len, limit);
 }
 
+static void assert_text(const char *bytes, const char *expected) {
+        CLEANUP_BUF struct buf buf = {0};
+        struct mp_cur cur;
+        struct mp text;
+
+        mp_put_text(&buf, bytes, strlen(bytes));
+        cur = mp_cur((struct mp){buf.data, buf.len});
+        assert_true(mp_read_str(&cur, &text));
+        assert_int_equal(text.len, strlen(expected));
+        assert_memory_equal(text.data, expected, text.len);
+}
+
+static void test_text_is_utf_8(void **state) {
+        (void)state;
+        assert_text("", "");
+        assert_text("plain", "plain");
+        assert_text("\xc3\xa4\xe2\x82\xac\xf0\x9f\x90\x8d", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x90\x8d");
+        assert_text("a\xff\x80z", "a??z");
+        assert_text("cut \xe2\x82", "cut ??");
+        assert_text("\xc0\xaf \xe0\x80\xaf \xf0\x80\x80\xaf", "?? ??? ????"); /* overlong */
+        assert_text("\xed\x9f\xbf \xed\xa0\x80", "\xed\x9f\xbf ???"); /* the last before the surrogates, the first of them */
+        assert_text("\xf4\x8f\xbf\xbf \xf4\x90\x80\x80", "\xf4\x8f\xbf\xbf ????");
+}
+
 static void test_scan_refuses_what_cannot_become_acceptable(void **state) {
         (void)state;
         assert_int_equal(scan(BYTES(0xdd, 0xff, 0, 0, 0), 1 << 20), MP_SCAN_BIG);
@@ -185,6 +209,7 @@ int main(void) {
                 cmocka_unit_test(test_positive_in_signed_format),
                 cmocka_unit_test(test_readers_stay_on_another_type),
                 cmocka_unit_test(test_secret_ext),
+                cmocka_unit_test(test_text_is_utf_8),
                 cmocka_unit_test(test_merge_is_dict_update),
         };
 

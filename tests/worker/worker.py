@@ -46,12 +46,13 @@ class Worker:
             "--parent", str(os.getpid()), *options,
         ]  # fmt: skip
 
-        def as_descriptor_3():
+        def as_descriptors_3_and_4():
             os.dup2(theirs.fileno(), 3, inheritable=True)
+            os.dup2(os.memfd_create("stacks"), 4, inheritable=True)
 
         self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(3,),
-            preexec_fn=as_descriptor_3, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}, **popen,
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(3, 4),
+            preexec_fn=as_descriptors_3_and_4, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}, **popen,
         )  # fmt: skip
         theirs.close()
         os.close(output)

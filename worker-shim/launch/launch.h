@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #define LAUNCH_FD_SOCKET 3
+#define LAUNCH_FD_STACKS 4 /* where Python writes its stacks, by a signal and when it crashes */
 
 #define LAUNCH_EXIT_USAGE 120     /* the command line is wrong */
 #define LAUNCH_EXIT_SETUP 121     /* a step before Python failed; descriptor 2 says which */

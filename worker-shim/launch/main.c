@@ -201,7 +201,7 @@ int main(int argc, char *argv[]) {
         leave_session();
         reset_signals();
         (void)umask(077);
-        close_from(LAUNCH_FD_SOCKET + 1);
+        close_from(LAUNCH_FD_STACKS + 1);
         raise_oom_score();
         clean_environment();
         set_limits(&launch); /* last: what comes before shall not fail for want of what a plugin is denied */

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run by cpexd-launch as `python -s -P …/cpexd_worker/__main__.py PLUGIN EXT SDK`."""
 
+import faulthandler
+import os
 import sys
+
+_STACKS = 4  # the daemon reads there where the threads are
+_STACKS_SIGNAL = 63  # SIGRTMAX - 1; the daemon's pool/process.c has it too
 
 
 def _main():
@@ -12,6 +17,10 @@ def _main():
     sys.argv[1:] = []
     # A plugin's output is its log: whole lines, at once, whatever is in them.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+
+    os.set_inheritable(_STACKS, False)
+    faulthandler.enable(_STACKS)
+    faulthandler.register(_STACKS_SIGNAL, _STACKS)
 
     from cpexd_worker._worker import run
 
