@@ -53,8 +53,8 @@ static int start_next(struct service *service) {
         log_diags(&service->diags);
         if (r < 0)
                 return r;
-        return generation_new(&service->next, service->base, (service->current ? service->current->number : 0) + 1, daemon,
-                              plugins, &service->args.layout, &generation_handler, service);
+        return generation_new(&service->next, service->base, service->current, daemon, plugins, &service->args.layout,
+                              &generation_handler, service);
 }
 
 static void retire(struct service *service, struct generation *generation) {
@@ -119,17 +119,23 @@ static const char *fatal_reason(const struct service *service, const struct plug
         return strict ? pool_missing_hook(plugin->pool) : NULL;
 }
 
-/* The names in `of` that are, or are not, in `in`. */
-static void put_names(struct buf *buf, const char *key, const struct generation *of, const struct generation *in, bool present) {
+enum fate { FATE_NOT_THERE, FATE_RESTARTED, FATE_KEPT };
+
+/* The names in `of` of the plugins that have this fate in `in`. */
+static void put_names(struct buf *buf, const char *key, const struct generation *of, const struct generation *in,
+                      enum fate fate) {
         size_t array, n = 0;
 
         mp_put_str(buf, key);
         array = mp_array_begin(buf);
-        for (size_t i = 0; i < of->n_plugins; i++)
-                if ((generation_plugin(in, of->plugins[i].entry->name) != NULL) == present) {
+        for (size_t i = 0; i < of->n_plugins; i++) {
+                const struct plugin *there = generation_plugin(in, of->plugins[i].entry->name);
+
+                if (fate == (!there ? FATE_NOT_THERE : there->kept ? FATE_KEPT : FATE_RESTARTED)) {
                         mp_put_str(buf, of->plugins[i].entry->name);
                         n++;
                 }
+        }
         mp_array_end(buf, array, n);
 }
 
@@ -138,16 +144,17 @@ static void swap(struct service *service) {
         struct generation *old = service->current;
 
         mp_put_map(&changed, 4);
-        put_names(&changed, "added", service->next, old, false);
-        put_names(&changed, "removed", old, service->next, false);
-        put_names(&changed, "restarted", service->next, old, true);
-        mp_put_str(&changed, "kept");
-        mp_put_array(&changed, 0);
+        put_names(&changed, "added", service->next, old, FATE_NOT_THERE);
+        put_names(&changed, "removed", old, service->next, FATE_NOT_THERE);
+        put_names(&changed, "restarted", old, service->next, FATE_RESTARTED);
+        put_names(&changed, "kept", old, service->next, FATE_KEPT);
         if (!str_eq(service->socket_path, service->next->daemon->socket.path) ||
             !str_eq(service->control_path, service->next->daemon->control.path))
                 log_warning("socket.path and control.path take effect at a restart, not at a reload");
         service->current = TAKE(service->next);
         log_set_level(service->current->daemon->log_level);
+        for (size_t i = 0; i < service->current->n_plugins; i++)
+                pool_enable(service->current->plugins[i].pool);
         retire(service, old);
         log_notice("generation %llu serves", (unsigned long long)service->current->number);
         end_reload(service, &(struct reload_result){

@@ -118,11 +118,33 @@ void hook_policies_done(struct hook_policies *policies) {
         *policies = (struct hook_policies){0};
 }
 
+static bool isolation_same(const struct isolation *a, const struct isolation *b) {
+        return str_eq(a->python, b->python) && a->workers_min == b->workers_min && a->workers_max == b->workers_max &&
+               a->max_concurrent == b->max_concurrent && a->queue == b->queue && a->timeout_usec == b->timeout_usec &&
+               a->startup_timeout_usec == b->startup_timeout_usec && a->memory_bytes == b->memory_bytes && a->files == b->files &&
+               str_eq(a->socket, b->socket);
+}
+
+bool plugin_entry_same(const struct plugin_entry *a, const struct plugin_entry *b) {
+        return a->entry.len == b->entry.len && memcmp(a->entry.data, b->entry.data, a->entry.len) == 0 &&
+               str_eq(a->class_name, b->class_name) && str_eq(a->script_path, b->script_path) &&
+               str_eq(a->requirements_file, b->requirements_file) && isolation_same(&a->isolation, &b->isolation);
+}
+
+struct plugins_config *plugins_config_ref(struct plugins_config *config) {
+        config->n_shared++;
+        return config;
+}
+
 void plugins_config_free(struct plugins_config *config) {
         struct hook_policies policies;
 
         if (!config)
                 return;
+        if (config->n_shared > 0) {
+                config->n_shared--;
+                return;
+        }
         policies = (struct hook_policies){config->policies, config->n_policies};
         hook_policies_done(&policies);
         for (size_t i = 0; i < config->n_plugins; i++)

@@ -86,6 +86,7 @@ struct plugins_config {
         struct plugin_entry *plugins;
         size_t n_plugins;
         unsigned execution_pool; /* plugins of the concurrent phase that run at once in one call */
+        unsigned n_shared;       /* references beside the first */
         bool lists_plugins;      /* `plugins:` is there and a list, though it may be empty */
         bool fail_on_plugin_error;
         bool default_deny; /* default_hook_policy: deny */
@@ -134,5 +135,10 @@ int strlist_append(struct strlist *list, const char *text); /* a copy */
 struct strlist *hook_policies_add(struct hook_policies *policies, const char *hook);
 void hook_policies_done(struct hook_policies *policies);
 void plugin_entry_done(struct plugin_entry *entry);
-void plugins_config_free(struct plugins_config *config);
+
+/* Return: whether a plugin of the one entry runs as one of the other would: nothing of it need be started again. */
+bool plugin_entry_same(const struct plugin_entry *a, const struct plugin_entry *b);
+
+struct plugins_config *plugins_config_ref(struct plugins_config *config);
+void plugins_config_free(struct plugins_config *config); /* gives up a reference */
 void daemon_config_free(struct daemon_config *config);

@@ -118,6 +118,11 @@ static int build_hooks(struct generation *generation) {
 
 /* ---- Life ---- */
 
+static void free_superseded(struct generation *generation) {
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                generation->plugins[i].superseded = pool_free(generation->plugins[i].superseded);
+}
+
 /* Each in its turn. A plugin may have failed before: its venv could not be built, or its class not be loaded. Return: whether all are
  * settled. */
 static bool initialize_next(struct generation *generation) {
@@ -139,12 +144,33 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
         if (generation->retired && generation->n_open == 0) {
                 generation->gone(generation->data, generation);
                 (void)generation_destroy(generation);
-        } else if (!generation->retired && initialize_next(generation) && generation->settled) {
+                return;
+        }
+        free_superseded(generation);
+        if (!generation->retired && initialize_next(generation) && generation->settled) {
                 void (*settled)(void *, struct generation *) = generation->settled;
 
                 generation->settled = NULL;
+                generation->previous = NULL;
                 settled(generation->data, generation);
         }
+}
+
+static bool on_prepared(void *data, struct pool *pool) {
+        struct generation *generation = data;
+        const struct plugin *before;
+        struct plugin *plugin = generation->plugins;
+
+        while (plugin->pool != pool)
+                plugin++;
+        before = generation->previous ? generation_plugin(generation->previous, plugin->entry->name) : NULL;
+        if (!before || !pool_serves_same(before->pool, pool))
+                return false;
+        plugin->superseded = pool;
+        plugin->pool = pool_ref(before->pool);
+        plugin->kept = true;
+        event_active(generation->later, EV_TIMEOUT, 0);
+        return true;
 }
 
 static void on_settled(void *data, struct pool *pool) {
@@ -165,11 +191,18 @@ static void on_closed(void *data, struct pool *pool) {
 }
 
 static void close_last(struct generation *generation) {
-        if (generation->n_open == 0)
-                event_active(generation->later, EV_TIMEOUT, 0);
-        else
-                pool_close(generation->plugins[generation->n_open - 1].pool, on_closed, generation);
+        struct pool **pool;
+
+        for (; generation->n_open > 0; generation->n_open--) {
+                pool = &generation->plugins[generation->n_open - 1].pool;
+                if (pool_close(*pool, on_closed, generation))
+                        return;
+                *pool = NULL; /* it serves another generation */
+        }
+        event_active(generation->later, EV_TIMEOUT, 0);
 }
+
+static const struct pool_handler pool_handler = {.superseded = on_prepared, .settled = on_settled};
 
 static int start_plugins(struct generation *generation) {
         const struct plugins_config *config = generation->config;
@@ -184,8 +217,8 @@ static int start_plugins(struct generation *generation) {
                         continue;
                 plugin->entry = &config->plugins[i];
                 make_uuid(plugin->id);
-                if (pool_new(&plugin->pool, generation->base, plugin->entry, &generation->layout, generation->number, on_settled,
-                             generation) < 0)
+                if (pool_new(&plugin->pool, generation->base, generation->config, plugin->entry, &generation->layout,
+                             generation->number, &pool_handler, generation) < 0)
                         return -ENOMEM;
                 generation->n_plugins++;
         }
@@ -193,9 +226,9 @@ static int start_plugins(struct generation *generation) {
         return 0;
 }
 
-int generation_new(struct generation **ret, struct event_base *base, uint64_t number, struct daemon_config *daemon,
-                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler,
-                   void *data) {
+int generation_new(struct generation **ret, struct event_base *base, const struct generation *previous,
+                   struct daemon_config *daemon, struct plugins_config *config, const struct pool_layout *layout,
+                   const struct generation_handler *handler, void *data) {
         struct generation *generation = calloc(1, sizeof(*generation));
 
         if (!generation) {
@@ -203,7 +236,8 @@ int generation_new(struct generation **ret, struct event_base *base, uint64_t nu
                 plugins_config_free(config);
                 return -ENOMEM;
         }
-        generation->number = number;
+        generation->number = (previous ? previous->number : 0) + 1;
+        generation->previous = previous;
         generation->daemon = daemon;
         generation->config = config;
         generation->base = base;
@@ -236,6 +270,7 @@ void generation_unref(struct generation *generation) {
 
 void generation_retire(struct generation *generation) {
         generation->retired = true;
+        generation->previous = NULL;
         generation_unref(generation);
 }
 
@@ -243,6 +278,7 @@ struct generation *generation_destroy(struct generation *generation) {
         if (!generation)
                 return NULL;
         generation->destroying = true; /* the last background calls may give up their references below */
+        free_superseded(generation);
         for (size_t i = 0; i < generation->n_plugins; i++)
                 (void)pool_free(generation->plugins[i].pool);
         for (size_t i = 0; i < generation->n_hooks; i++)

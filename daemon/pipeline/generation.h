@@ -20,7 +20,9 @@ enum phase phase_of(enum plugin_mode mode); /* PHASE_MAX_ for a disabled plugin 
 struct plugin {
         const struct plugin_entry *entry;
         struct pool *pool;
-        char id[37]; /* a UUID, fresh in each generation, as CPEX's PluginRef has */
+        struct pool *superseded; /* by one of the generation before, which serves on; to be freed */
+        bool kept;               /* that is so */
+        char id[37];             /* a UUID, fresh in each generation, as CPEX's PluginRef has */
 };
 
 /* The plugins of one hook: of each phase in order of priority, ties in file order. */
@@ -35,6 +37,7 @@ struct generation {
         uint64_t number;
         struct daemon_config *daemon;
         struct plugins_config *config;
+        const struct generation *previous; /* until this one is settled */
         struct plugin *plugins;
         size_t n_plugins; /* without the disabled ones, which are not even loaded */
         struct hook *hooks;
@@ -61,10 +64,11 @@ struct generation_handler {
         void (*gone)(void *data, struct generation *generation);
 };
 
-/* Takes over both configurations in any case. `layout` is copied; its strings must outlive the generation. Return: 0 or -ENOMEM. */
-int generation_new(struct generation **ret, struct event_base *base, uint64_t number, struct daemon_config *daemon,
-                   struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler,
-                   void *data);
+/* Takes over both configurations in any case. `layout` is copied; its strings must outlive the generation. A plugin that is in `previous`
+ * (NULL: none) as it is here shares its pool, with workers that know nothing of generations. Return: 0 or -ENOMEM. */
+int generation_new(struct generation **ret, struct event_base *base, const struct generation *previous,
+                   struct daemon_config *daemon, struct plugins_config *config, const struct pool_layout *layout,
+                   const struct generation_handler *handler, void *data);
 
 struct generation *generation_ref(struct generation *generation);
 void generation_unref(struct generation *generation);

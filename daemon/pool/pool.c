@@ -56,7 +56,7 @@ static void settle(struct pool *pool, enum pool_state state) {
         if (pool->settled_told || pool->closing)
                 return;
         pool->settled_told = true;
-        pool->settled(pool->settled_data, pool);
+        pool->handler->settled(pool->data, pool);
 }
 
 /* ---- Steps ---- */
@@ -139,7 +139,7 @@ static void give(struct pool *pool, struct worker *worker, struct step *step) {
                                     .cause = STEP_OVERSIZE,
                                     .message = r == -EMSGSIZE ? "the call is longer than a message may be" : "out of memory",
                                     .value = step->params.len,
-                                    .maximum = pool->layout->frame_bytes,
+                                    .maximum = pool->layout.frame_bytes,
                                     .setting = "limits.frame_bytes",
                             });
 }
@@ -322,7 +322,7 @@ static bool start_worker(struct pool *pool) {
 static void start_what_is_needed(struct pool *pool) {
         unsigned starting = count_coming(pool), ready = count(pool, WORKER_READY);
 
-        if (pool->closing || needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
+        if (pool->closing || pool->superseded || needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
                 return;
         for (; starting + ready < pool->entry->isolation.workers_min; starting++)
                 if (!start_worker(pool))
@@ -389,6 +389,15 @@ static void on_work(evutil_socket_t fd, short what, void *data) {
 
 /* ---- Venv ---- */
 
+/* All is there to start workers with. */
+static void become_prepared(struct pool *pool) {
+        if (!pool->prepared_told) {
+                pool->prepared_told = true;
+                pool->superseded = pool->handler->superseded(pool->data, pool);
+        }
+        schedule(pool);
+}
+
 static void on_venv(void *data, const struct venv_result *result) {
         struct pool *pool = data;
 
@@ -397,20 +406,24 @@ static void on_venv(void *data, const struct venv_result *result) {
         } else {
                 pool->python = strdup(result->python);
                 pool->fingerprint = strdup(result->fingerprint);
-                if (!pool->python || !pool->fingerprint)
-                        fail(pool, "out of memory");
+                if (!pool->code && result->code)
+                        pool->code = strdup(result->code);
                 pool->spec.process.python = pool->python;
+                if (pool->python && pool->fingerprint)
+                        become_prepared(pool);
+                else
+                        fail(pool, "out of memory");
         }
         pool->job = venv_job_free(pool->job);
-        schedule(pool);
 }
 
 static void start_venv(struct pool *pool) {
         const struct venv_spec spec = {
-                .builder = pool->layout->venv_builder,
-                .cache_dir = pool->layout->cache_dir,
+                .builder = pool->layout.venv_builder,
+                .cache_dir = pool->layout.cache_dir,
                 .python = pool->entry->isolation.python,
                 .requirements = pool->entry->requirements_file,
+                .code = pool->entry->script_path,
                 .plugin = pool->entry->name,
         };
         char reason[128];
@@ -427,9 +440,10 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
-        if (needs_venv(pool) && !pool->job)
+        if (!needs_venv(pool))
+                become_prepared(pool);
+        else if (!pool->job)
                 start_venv(pool);
-        schedule(pool);
 }
 
 /* ---- Life ---- */
@@ -471,17 +485,20 @@ static int put_init(struct buf *buf, const struct plugin_entry *entry, const str
         return buf_error(buf);
 }
 
-int pool_new(struct pool **ret, struct event_base *base, const struct plugin_entry *entry, const struct pool_layout *layout,
-             uint64_t generation, pool_settled settled, void *data) {
+int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
+             const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data) {
         struct pool *pool = calloc(1, sizeof(*pool));
 
         if (!pool)
                 return -ENOMEM;
+        pool->refs = 1;
+        pool->config = plugins_config_ref(config);
         pool->base = base;
         pool->entry = entry;
-        pool->layout = layout;
-        pool->settled = settled;
-        pool->settled_data = data;
+        pool->layout = *layout;
+        pool->layout.cache_dir = pool->cache_dir = strdup(layout->cache_dir);
+        pool->handler = handler;
+        pool->data = data;
         pool->backoff_usec = BACKOFF_MIN_USEC;
         pool->n_registered = entry->hooks.n;
         TAILQ_INIT(&pool->waiting);
@@ -489,8 +506,8 @@ int pool_new(struct pool **ret, struct event_base *base, const struct plugin_ent
         pool->work = event_new(base, -1, 0, on_work, pool);
         pool->retry = evtimer_new(base, on_retry, pool);
         pool->idle = evtimer_new(base, on_idle, pool);
-        if (!pool->workers || !pool->work || !pool->retry || !pool->idle || put_load(&pool->load, entry) < 0 ||
-            put_init(&pool->init, entry, layout, generation) < 0) {
+        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->idle ||
+            put_load(&pool->load, entry) < 0 || put_init(&pool->init, entry, layout, generation) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
@@ -524,7 +541,22 @@ void pool_initialize(struct pool *pool) {
                         worker_initialize(pool->workers[i]);
 }
 
-void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
+struct pool *pool_ref(struct pool *pool) {
+        pool->refs++;
+        return pool;
+}
+
+bool pool_serves_same(const struct pool *pool, const struct pool *other) {
+        bool same_code = pool->spec.server || (pool->code && str_eq(pool->code, other->code));
+
+        return pool->state == POOL_READY && !pool->closing && same_code && str_eq(pool->fingerprint, other->fingerprint) &&
+               str_eq(pool->cache_dir, other->cache_dir) && pool->layout.frame_bytes == other->layout.frame_bytes &&
+               plugin_entry_same(pool->entry, other->entry);
+}
+
+bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
+        if (--pool->refs > 0)
+                return false;
         pool->closing = true;
         pool->closed = closed;
         pool->closed_data = data;
@@ -534,10 +566,11 @@ void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
                 if (pool->workers[i] && worker_calls_open(pool->workers[i]) == 0)
                         worker_stop(pool->workers[i]);
         schedule(pool);
+        return true;
 }
 
 struct pool *pool_free(struct pool *pool) {
-        if (!pool)
+        if (!pool || (pool->refs > 0 && --pool->refs > 0))
                 return NULL;
         pool->closing = true;
         refuse_waiting(pool, STEP_STOPPED, "the daemon is stopping");
@@ -555,6 +588,9 @@ struct pool *pool_free(struct pool *pool) {
         buf_done(&pool->init);
         free(pool->python);
         free(pool->fingerprint);
+        free(pool->code);
+        free(pool->cache_dir);
+        plugins_config_free(pool->config);
         free(pool->error);
         free(pool->missing_hook);
         free(pool);
@@ -595,6 +631,10 @@ void pool_disable(struct pool *pool) {
         if (!pool->disabled)
                 log_write(LOG_LEVEL_WARNING, &scope, "disabled until the next reload, after an error (on_error: disable)");
         pool->disabled = true;
+}
+
+void pool_enable(struct pool *pool) {
+        pool->disabled = false;
 }
 
 bool pool_is_disabled(const struct pool *pool) {

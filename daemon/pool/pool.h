@@ -30,12 +30,24 @@ struct pool_layout {
         size_t frame_bytes;
 };
 
-/* Called when the pool leaves POOL_STARTING, once. */
-typedef void (*pool_settled)(void *data, struct pool *pool);
+struct pool_handler {
+        /* Called when the venv is there, once, before any worker is started. Return: whether none is to be: another pool of the same
+         * plugin serves, and this one is only waiting to be freed. */
+        bool (*superseded)(void *data, struct pool *pool);
+        /* Called when the pool leaves POOL_STARTING, once. */
+        void (*settled)(void *data, struct pool *pool);
+};
 
-/* `entry` and `layout` must outlive the pool. Return: 0 or -ENOMEM; a plugin that cannot start is a pool in POOL_FAILED. */
-int pool_new(struct pool **ret, struct event_base *base, const struct plugin_entry *entry, const struct pool_layout *layout,
-             uint64_t generation, pool_settled settled, void *data);
+/* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir.
+ * Return: 0 or -ENOMEM; a plugin that cannot start is a pool in POOL_FAILED. */
+int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
+             const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data);
+
+/* Another owner. Each gives its reference up by pool_close() or pool_free(). */
+struct pool *pool_ref(struct pool *pool);
+
+/* Return: whether `pool` serves, and its plugin, code, venv and settings are those of `other`, which has its venv. */
+bool pool_serves_same(const struct pool *pool, const struct pool *other);
 
 /* It is the plugin's turn: its workers, which have loaded its class by then or not, may construct and initialize it. */
 void pool_initialize(struct pool *pool);
@@ -46,11 +58,12 @@ void pool_submit(struct pool *pool, struct step *step);
 /* The step's caller has lost interest: there will be no outcome. */
 void pool_withdraw(struct step *step);
 
-/* Refuses new steps and those that wait (STEP_STOPPED), lets each worker finish its calls and shut its plugin down, then calls
- * `closed` from the loop. The owner then frees the pool. */
-void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data);
+/* The last owner's: refuses new steps and those that wait (STEP_STOPPED), lets each worker finish its calls and shut its plugin down, then
+ * calls `closed` from the loop; the owner then frees the pool. Return: whether it was the last one's; if not, the caller has
+ * nothing more to do with the pool. */
+bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data);
 
-/* Kills what still runs; steps that are still here get STEP_STOPPED. Return: NULL. */
+/* The last owner's: kills what still runs; steps that are still here get STEP_STOPPED. Return: NULL. */
 struct pool *pool_free(struct pool *pool);
 
 enum pool_state pool_state(const struct pool *pool);
@@ -69,8 +82,9 @@ const char *pool_fingerprint(const struct pool *pool);
 /* Counts a call of this plugin that failed, for the status. */
 void pool_note_failure(struct pool *pool);
 
-/* CPEX's on_error: disable. The pool remembers it; whoever picks plugins for a call asks. */
+/* CPEX's on_error: disable. The pool remembers it; whoever picks plugins for a call asks. A reload enables it again. */
 void pool_disable(struct pool *pool);
+void pool_enable(struct pool *pool);
 bool pool_is_disabled(const struct pool *pool);
 
 /* Appends the map of control method `status` for this plugin (docs/protocol.md). */

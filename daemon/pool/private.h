@@ -10,20 +10,24 @@
 
 struct pool {
         struct event_base *base;
+        struct plugins_config *config;
         const struct plugin_entry *entry;
-        const struct pool_layout *layout;
-        pool_settled settled;
-        void *settled_data;
+        struct pool_layout layout;
+        char *cache_dir; /* of the layout */
+        const struct pool_handler *handler;
+        void *data;
+        unsigned refs;
         void (*closed)(void *data, struct pool *pool);
         void *closed_data;
 
         enum pool_state state;
-        bool may_initialize, settled_told, closing, closed_told, disabled;
+        bool may_initialize, superseded, prepared_told, settled_told, closing, closed_told, disabled;
         char *error, *missing_hook;
         size_t n_registered; /* hooks of the entry before the first missing one */
 
         struct venv_job *job;
         char *python, *fingerprint; /* NULL: the venv is not there yet */
+        char *code;                 /* of the code when the venv was asked for; NULL: not known */
         struct buf load, init;
         struct worker_spec spec;
 

@@ -25,5 +25,8 @@ void digest_add(struct digest *digest, const char *name, const char *text);
  * Return: 0, or negative with the reason, for instance that there is too much of it. */
 int digest_add_path(struct digest *digest, const char *name, const char *path, char **ret_error);
 
+/* Of files beyond 1 MiB only size and time of change count from here on. For what is looked at often and has no fingerprint to keep. */
+void digest_be_quick(struct digest *digest);
+
 /* Finishes. Return: 0 or -EIO. */
 int digest_hex(struct digest *digest, char ret[DIGEST_HEX_BYTES]);

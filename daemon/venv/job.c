@@ -20,7 +20,7 @@ struct venv_job {
         struct child *child;
         struct lines *output, *log;
         char *plugin;
-        char *python, *fingerprint, *error; /* as printed */
+        char *python, *fingerprint, *code, *error; /* as printed */
         bool built;
         venv_callback callback;
         void *data;
@@ -42,6 +42,8 @@ static void on_output(void *data, const char *line) {
                 value = &job->python;
         else if (len == 11 && memcmp(line, "fingerprint", len) == 0)
                 value = &job->fingerprint;
+        else if (len == 4 && memcmp(line, "code", len) == 0)
+                value = &job->code;
         else if (len == 5 && memcmp(line, "error", len) == 0)
                 value = &job->error;
         else if (len == 5 && memcmp(line, "built", len) == 0)
@@ -67,6 +69,7 @@ static void on_exit_status(void *data, int status) {
         if (is_success(job, status)) {
                 result.python = job->python;
                 result.fingerprint = job->fingerprint;
+                result.code = job->code;
                 result.built = job->built;
         } else if (job->error) {
                 result.error = job->error;
@@ -84,19 +87,18 @@ static void on_exit_status(void *data, int status) {
 
 static int spawn(struct venv_job *job, struct event_base *base, const struct venv_spec *spec, int output_fd, int log_fd) {
         char parent[16];
-        const char *const argv[] = {spec->builder,
-                                    "build",
-                                    "--parent",
-                                    parent,
-                                    "--cache",
-                                    spec->cache_dir,
-                                    "--python",
-                                    spec->python,
-                                    spec->requirements ? "--requirements" : NULL,
-                                    spec->requirements,
-                                    NULL};
+        const char *argv[13] = {spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python", spec->python};
+        size_t n = 8;
         const struct child_spec child = {.argv = argv, .output = output_fd, .error = log_fd, .group = true};
 
+        if (spec->requirements) {
+                argv[n++] = "--requirements";
+                argv[n++] = spec->requirements;
+        }
+        if (spec->code) {
+                argv[n++] = "--code";
+                argv[n++] = spec->code;
+        }
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
         return child_spawn(&job->child, base, &child, on_exit_status, job);
 }
@@ -134,6 +136,7 @@ struct venv_job *venv_job_free(struct venv_job *job) {
         free(job->plugin);
         free(job->python);
         free(job->fingerprint);
+        free(job->code);
         free(job->error);
         free(job);
         return NULL;

@@ -19,6 +19,7 @@ struct venv_spec {
         const char *cache_dir;
         const char *python;       /* a path, or a name to look up in PATH */
         const char *requirements; /* absolute path of the file; NULL: none */
+        const char *code;         /* a folder, whose state is to be told; NULL: none */
         const char *plugin;       /* for the log */
 };
 
@@ -26,6 +27,7 @@ struct venv_result {
         const char *error;       /* NULL: success; else a sentence with the telling lines of the installer */
         const char *python;      /* absolute path of the venv's interpreter */
         const char *fingerprint; /* 64 hexadecimal digits */
+        const char *code;        /* likewise, of the folder's content; NULL: not known */
         bool built;              /* false: it was in the cache */
 };
 

@@ -21,9 +21,9 @@ struct pool {
 static struct step *waiting[16];
 static size_t n_waiting;
 
-int pool_new(struct pool **ret, struct event_base *base, const struct plugin_entry *entry, const struct pool_layout *layout,
-             uint64_t generation, pool_settled settled, void *data) {
-        (void)base, (void)layout, (void)generation, (void)settled, (void)data;
+int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
+             const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data) {
+        (void)base, (void)config, (void)layout, (void)generation, (void)handler, (void)data;
         *ret = calloc(1, sizeof(**ret));
         (*ret)->entry = entry;
         return 0;
@@ -56,8 +56,19 @@ void pool_withdraw(struct step *step) {
         CHECK(!"withdrawn twice, or after its outcome");
 }
 
-void pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
-        closed(data, pool);
+struct pool *pool_ref(struct pool *pool) {
+        return pool;
+}
+
+bool pool_serves_same(const struct pool *pool, const struct pool *other) {
+        (void)pool, (void)other;
+        return false;
+}
+
+bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
+        (void)closed, (void)data;
+        free(pool);
+        return false;
 }
 
 const char *step_cause_name(enum step_cause cause) {
@@ -112,7 +123,7 @@ static struct generation *start_generation(struct event_base *base) {
         }
         CHECK(daemon_config_parse(&daemon, NULL, "", 0, &overrides, &diags) == 0);
         CHECK(plugins_config_parse(&config, daemon, text, strlen(text), &diags) == 0);
-        CHECK(generation_new(&generation, base, 1, daemon, config, &layout, &handler, NULL) == 0);
+        CHECK(generation_new(&generation, base, NULL, daemon, config, &layout, &handler, NULL) == 0);
         diags_done(&diags);
         return generation;
 }

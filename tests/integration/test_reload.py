@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reload changes what has changed, and nothing else: who was not touched keeps its workers, its state and its calls."""
+
+import json
+import signal
+import threading
+import time
+
+import pytest
+from daemon import CallError, eventually, plugin
+
+HOOK = "tool_pre_invoke"
+COUNTING = """
+    n = 0
+
+    async def tool_pre_invoke(self, payload, context):
+        self.n += 1
+        if payload.name == "fail":
+            raise ValueError("asked to")
+        if payload.name == "sleep":
+            await asyncio.sleep(payload.args["seconds"])
+        return Result(metadata={self.name: {"pid": os.getpid(), "n": self.n}})
+"""
+TOOL = {"name": "t", "args": {}}
+
+
+def counting(name, body=COUNTING, **entry):
+    return plugin(name, body, **entry)
+
+
+def reload(daemon):
+    """What changed, by `cpexctl reload`."""
+    answer = daemon.admin("reload")
+    return {key: sorted(answer["changed"][key]) for key in ("added", "removed", "restarted", "kept")}
+
+
+def of(daemon, name):
+    return daemon.invoke(HOOK, TOOL)["metadata"][name]
+
+
+def test_who_did_not_change_is_kept(cpexd):
+    daemon = cpexd([counting("same"), counting("config"), counting("settings"), counting("gone"), counting("code")])
+    before = daemon.invoke(HOOK, TOOL)
+    assert before["generation"] == 1
+    daemon.write([counting("same"), counting("config", config={"x": 1}), counting("settings", isolation={"timeout": 7}),
+                  counting("new"), counting("code", body=COUNTING + "\n    # another line\n")])
+    assert reload(daemon) == {"added": ["new"], "removed": ["gone"], "restarted": ["code", "config", "settings"], "kept": ["same"]}
+    after = daemon.invoke(HOOK, TOOL)
+    assert after["generation"] == 2
+    assert after["metadata"]["same"] == {"pid": before["metadata"]["same"]["pid"], "n": 2}
+    for name in ("config", "settings", "code"):
+        assert after["metadata"][name]["n"] == 1
+        assert after["metadata"][name]["pid"] != before["metadata"][name]["pid"]
+    assert "gone" not in after["metadata"] and after["metadata"]["new"]["n"] == 1
+    eventually(lambda: len(daemon.worker_pids()) == 5)
+
+
+@pytest.mark.parametrize("change", ["requirements", "module", "touched"])
+def test_what_counts_as_a_change(cpexd, change):
+    daemon = cpexd([counting("p")])
+    of(daemon, "p")
+    folder = daemon.folder / "plugins" / "p_plugin"
+    if change == "requirements":
+        (folder / "requirements.txt").write_text("# nothing\n--no-binary :none:\n")
+    elif change == "module":
+        (folder / "p_plugin" / "helper.py").write_text("x = 1\n")
+    else:
+        (folder / "p_plugin" / "plugin.py").touch()
+        (folder / "p_plugin" / "__pycache__").mkdir(exist_ok=True)
+        (folder / "p_plugin" / "__pycache__" / "x.pyc").write_text("left over")
+    assert reload(daemon)["kept" if change == "touched" else "restarted"] == ["p"]
+
+
+def test_a_call_under_way_is_not_disturbed(cpexd):
+    """Of a plugin that is kept and of one that is not: each call ends in the generation it began in."""
+    daemon = cpexd([counting("kept"), counting("other")])
+    with daemon.host() as host:
+        call = host.begin(HOOK, {"name": "sleep", "args": {"seconds": 0.7}})
+        time.sleep(0.2)
+        daemon.write([counting("kept"), counting("other", config={"x": 1})])
+        assert reload(daemon)["kept"] == ["kept"]
+        new = daemon.invoke(HOOK, TOOL)
+        old = host.end(call)
+    assert (old["generation"], new["generation"]) == (1, 2)
+    assert old["metadata"]["kept"]["pid"] == new["metadata"]["kept"]["pid"]
+    assert old["metadata"]["other"]["pid"] != new["metadata"]["other"]["pid"]
+    daemon.wait_log("generation 1 has ended")
+    assert of(daemon, "kept")["n"] == 3
+
+
+def test_a_plugin_that_is_no_longer_called_ends_after_its_last_call(cpexd):
+    """It was shared by two generations; the last call of the older one has it to the end."""
+    daemon = cpexd([counting("shared"), counting("x")])
+    with daemon.host() as host:
+        call = host.begin(HOOK, {"name": "sleep", "args": {"seconds": 1}})
+        time.sleep(0.2)
+        assert reload(daemon)["kept"] == ["shared", "x"]
+        daemon.write([counting("x")])
+        assert reload(daemon) == {"added": [], "removed": ["shared"], "restarted": [], "kept": ["x"]}
+        assert set(host.end(call)["metadata"]) == {"shared", "x"}
+    eventually(lambda: len(daemon.worker_pids()) == 1)
+
+
+def test_a_refused_reload_touches_nothing(cpexd):
+    daemon = cpexd([counting("p")])
+    before = of(daemon, "p")
+    daemon.write([counting("p"), counting("broken", body="async def initialize(self):\n    raise ValueError('no')\n" + COUNTING)])
+    daemon.expect("cannot start|refused")
+    with pytest.raises(CallError):
+        daemon.admin("reload")
+    assert of(daemon, "p") == {"pid": before["pid"], "n": 2}
+    daemon.write([counting("p")])
+    assert reload(daemon)["kept"] == ["p"]
+    assert of(daemon, "p") == {"pid": before["pid"], "n": 3}
+
+
+def test_a_disabled_plugin_is_enabled_again(cpexd):
+    """As in a host that is started anew; its worker had done nothing wrong."""
+    daemon = cpexd([counting("p", on_error="disable")])
+    daemon.expect("asked to|disabled until")
+    pid = of(daemon, "p")["pid"]
+    daemon.invoke(HOOK, {"name": "fail", "args": {}})
+    assert daemon.invoke(HOOK, TOOL)["metadata"] == {}
+    assert reload(daemon)["kept"] == ["p"]
+    assert of(daemon, "p")["pid"] == pid
+
+
+def test_many_reloads_under_load(cpexd):
+    """Good ones, bad ones, and every kind of change: no call fails, and none mixes two generations."""
+    daemon = cpexd([counting("a"), counting("b")])
+    daemon.expect("plugins.yaml|refused")
+    stop = threading.Event()
+    faults, calls = [], [0]
+
+    def caller():
+        with daemon.host() as host:
+            while not stop.is_set():
+                try:
+                    answer = host.invoke(HOOK, TOOL)
+                except CallError as exc:
+                    faults.append(str(exc))
+                    return
+                calls[0] += 1
+                expected = {"a", "b"} | ({"c"} if answer["generation"] % 2 == 0 else set())
+                if set(answer["metadata"]) != expected:
+                    faults.append((answer["generation"], answer["metadata"]))
+                    return
+
+    threads = [threading.Thread(target=caller) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    path = daemon.folder / "plugins.yaml"
+    for n in range(24):
+        daemon.write([counting("a"), counting("b", config={"n": n // 2})] + ([counting("c")] if n % 2 == 0 else []))
+        if n % 3 == 0:
+            text = path.read_text()
+            path.write_text(text[: len(text) * n // 24 + 5])
+            with pytest.raises(CallError):
+                daemon.admin("reload")
+            path.write_text(text)
+        assert daemon.admin("reload")["generation"] == n + 2
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not faults and calls[0] > 100
+    assert daemon.workers("a") and daemon.status("a")["restarts"] == 0
+
+
+def test_bursts_of_signals_coalesce(cpexd):
+    daemon = cpexd([counting("p")])
+    for _ in range(100):
+        daemon.signal(signal.SIGHUP)
+    daemon.wait_log("generation 2 serves")
+    time.sleep(0.5)
+    assert daemon.invoke(HOOK, TOOL)["generation"] < 20
+
+
+def test_cpexctl_says_what_changed(cpexd):
+    daemon = cpexd([counting("a"), counting("b")])
+    daemon.write([counting("a"), counting("c")])
+    done = daemon.ctl("reload")
+    assert done.returncode == 0
+    for words in ("added", "c", "removed", "b", "kept", "a"):
+        assert words in done.stdout
+    assert json.loads(daemon.ctl("--json", "reload").stdout)["changed"]["kept"] == ["a", "c"]
