@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "admin/control.h"
+#include "base/child.h"
 #include "base/notify.h"
 #include "config.h"
 #include "host/listener.h"
@@ -323,12 +324,14 @@ int main(int argc, char **argv) {
         if (options.check)
                 return check(&options.service);
         log_init(LOG_LEVEL_INFO);
+        child_adopt_orphans();
         status = parts_find(&options.service.layout) < 0 ? STATUS_SYSTEM : start(&cpexd, &options.service);
         if (status == STATUS_OK && event_base_dispatch(cpexd.base) < 0)
                 status = STATUS_SYSTEM;
         if (status == STATUS_OK)
                 status = cpexd.status;
         cleanup(&cpexd);
+        child_end_orphans();
         parts_done(&options.service.layout);
         if (status == STATUS_OK)
                 log_notice("stopped");

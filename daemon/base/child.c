@@ -6,6 +6,9 @@
  *
  * Until it is reaped, a process keeps its number even when dead; so every signal goes out before that, and by number.
  *
+ * Orphans are looked for whenever a child was reaped, in the kernel's list of our children: those that we do not know are somebody's
+ * leftovers. They are killed and watched like any child, and what they leave behind comes to light when they are reaped.
+ *
  * A killed process is gone within a millisecond or so, and child_free() waits for it. Should it hang in the kernel (a dead
  * network file system), the loop must not hang with it: the object then stays behind, on its own, and reaps when it can.
  */
@@ -16,13 +19,20 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/queue.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define ASK_MSEC 20
 #define FREE_WAIT_MSEC 100
+#define END_WAIT_MSEC 1000
+#define STRANGERS_MAX 64
 
 struct child {
+        LIST_ENTRY(child) link;
+        struct event_base *base;
         pid_t pid;
         int pidfd; /* -1: none */
         bool reaped;
@@ -31,7 +41,14 @@ struct child {
         void *data;
 };
 
+static LIST_HEAD(, child) children = LIST_HEAD_INITIALIZER(children);
+static bool adopting;
+static pid_t strangers[STRANGERS_MAX]; /* children that were there before */
+static size_t n_strangers;
+static unsigned n_left; /* orphans that were killed and are not gone */
+
 static void child_destroy(struct child *child) {
+        LIST_REMOVE(child, link);
         if (child->event)
                 event_free(child->event);
         (void)fd_close(child->pidfd);
@@ -60,6 +77,66 @@ static bool child_reap(struct child *child, int *ret_status) {
         return true;
 }
 
+static bool is_known(pid_t pid) {
+        const struct child *child;
+
+        LIST_FOREACH(child, &children, link)
+                if (child->pid == pid)
+                        return true;
+        for (size_t i = 0; i < n_strangers; i++)
+                if (strangers[i] == pid)
+                        return true;
+        return false;
+}
+
+/* Calls `found` with each child of this process, whose one thread starts them all. A kernel without this list has none for us. */
+static void each_child(void (*found)(pid_t pid, struct event_base *base), struct event_base *base) {
+        FILE *file = fopen("/proc/thread-self/children", "re");
+        int pid;
+
+        if (!file)
+                return;
+        while (fscanf(file, "%d", &pid) == 1)
+                found(pid, base);
+        (void)fclose(file);
+}
+
+static void kill_orphan(pid_t pid, struct event_base *base) {
+        struct child *orphan;
+
+        if (is_known(pid))
+                return;
+        (void)kill(pid, SIGKILL);
+        (void)child_watch(&orphan, base, pid, NULL, NULL); /* if it fails, the next sweep finds it again */
+}
+
+static void note_stranger(pid_t pid, struct event_base *base) {
+        (void)base;
+        if (n_strangers < STRANGERS_MAX)
+                strangers[n_strangers++] = pid;
+}
+
+void child_adopt_orphans(void) {
+        each_child(note_stranger, NULL);
+        adopting = prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+}
+
+static void end_orphan(pid_t pid, struct event_base *base) {
+        (void)base;
+        if (!is_known(pid) && kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, WNOHANG) == 0)
+                n_left++;
+}
+
+void child_end_orphans(void) {
+        for (int i = 0; adopting && i < END_WAIT_MSEC; i++) {
+                n_left = 0;
+                each_child(end_orphan, NULL);
+                if (n_left == 0)
+                        return;
+                (void)poll(NULL, 0, 1);
+        }
+}
+
 static void on_event(evutil_socket_t fd, short what, void *data) {
         struct child *child = data;
         int status;
@@ -69,6 +146,8 @@ static void on_event(evutil_socket_t fd, short what, void *data) {
         if (!child_reap(child, &status))
                 return;
         (void)event_del(child->event);
+        if (adopting)
+                each_child(kill_orphan, child->base);
         if (child->on_exit)
                 child->on_exit(child->data, status);
         else
@@ -81,8 +160,11 @@ int child_watch(struct child **ret, struct event_base *base, pid_t pid, child_ca
 
         if (!child)
                 return -ENOMEM;
-        *child = (struct child){.pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0), .on_exit = on_exit, .data = data};
+        *child = (struct child){
+                .base = base, .pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0), .on_exit = on_exit, .data = data};
+        LIST_INSERT_HEAD(&children, child, link);
         if (child->pidfd < 0 && (errno == EMFILE || errno == ENFILE)) {
+                LIST_REMOVE(child, link);
                 free(child);
                 return -EMFILE;
         }

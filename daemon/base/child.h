@@ -6,7 +6,8 @@
  * knows of all the others.
  *
  * A child that leads a process group (setsid or setpgid in it) owns the group: whatever is left of it when the child ends is killed
- * before the child is reaped, while its number cannot yet mean somebody else.
+ * before the child is reaped, while its number cannot yet mean somebody else. What has left the group by then, as daemons do, becomes a
+ * child of this process (child_adopt_orphans()) and is killed as well.
  */
 
 #include <event2/event.h>
@@ -26,6 +27,13 @@ struct child_spec {
         unsigned n_extra;
         bool group; /* it leads a process group of its own */
 };
+
+/* Makes this process the parent of whatever its children leave behind. Children that it has already, and has not started by
+ * child_spawn(), are none of its business. */
+void child_adopt_orphans(void);
+
+/* For the end of this process: kills what is left of anything that its children left behind, and waits for it, for up to a second. */
+void child_end_orphans(void);
 
 /* Starts a program, with all signals unblocked and at their defaults, and watches it. Return: 0 or a negative errno. */
 int child_spawn(struct child **ret, struct event_base *base, const struct child_spec *spec, child_callback on_exit, void *data);

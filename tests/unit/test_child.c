@@ -178,6 +178,27 @@ static void test_without_pidfd(void **state) {
         test_free_kills_all(state);
 }
 
+/* What has left its group becomes ours when its parent dies, is killed then, and leaves no zombie. */
+static void test_orphans_are_killed(void **state) {
+        struct seen *seen = *state;
+        char path[] = "/tmp/test-child-XXXXXX";
+        CLEANUP_FD int fd = mkstemp(path);
+        char script[256], text[32] = "";
+
+        assert_true(fd >= 0);
+        child_adopt_orphans();
+        (void)snprintf(script, sizeof(script), "setsid -f sh -c 'echo $$ >%s; exec sleep 100'; sleep 0.3", path);
+        watch(seen, script);
+        loop(seen->base, 600);
+        assert_int_equal(seen->calls, 1);
+        assert_true(pread(fd, text, sizeof(text) - 1, 0) > 0);
+        for (int i = 0; i < 200 && kill(atoi(text), 0) == 0; i++)
+                loop(seen->base, 10);
+        assert_int_equal(kill(atoi(text), 0), -1);
+        child_end_orphans();
+        (void)unlink(path);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_exit_status_comes_once, setup, teardown),
@@ -186,6 +207,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_group_goes_with_its_leader, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_free_kills_all, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_without_pidfd, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_orphans_are_killed, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

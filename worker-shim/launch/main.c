@@ -118,6 +118,12 @@ static void follow_parent(pid_t parent) {
                 fail(LAUNCH_EXIT_SETUP, "the daemon, process %d, is gone", (int)parent);
 }
 
+/* What the plugin starts stays below this process, however it detaches itself, and so is found when the worker ends. */
+static void keep_descendants(void) {
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+                fail(LAUNCH_EXIT_SETUP, "cannot become the parent of orphans: %m");
+}
+
 static void leave_session(void) {
         if (setsid() < 0 && getsid(0) != getpid())
                 fail(LAUNCH_EXIT_SETUP, "cannot start a new session: %m");
@@ -198,6 +204,7 @@ int main(int argc, char *argv[]) {
         parse_options(argc, argv, &launch);
         follow_parent(launch.parent);
         check_socket();
+        keep_descendants();
         leave_session();
         reset_signals();
         (void)umask(077);
