@@ -14,6 +14,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "admin/control.h"
 #include "base/child.h"
@@ -313,6 +314,16 @@ static void open_standard_descriptors(void) {
         (void)fd_close(fd);
 }
 
+/* The soft limit is meant for programs that use select(). Workers have limits of their own (isolation.files). */
+static void raise_files(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv) {
         struct options options = {0};
         struct cpexd cpexd = {0};
@@ -325,6 +336,7 @@ int main(int argc, char **argv) {
                 return check(&options.service);
         log_init(LOG_LEVEL_INFO);
         child_adopt_orphans();
+        raise_files();
         status = parts_find(&options.service.layout) < 0 ? STATUS_SYSTEM : start(&cpexd, &options.service);
         if (status == STATUS_OK && event_base_dispatch(cpexd.base) < 0)
                 status = STATUS_SYSTEM;

@@ -119,12 +119,15 @@ struct daemon_config {
         struct isolation isolation; /* defaults */
         struct plugin_settings settings;
 
-        size_t frame_bytes;   /* longest message */
-        size_t output_bytes;  /* most bytes kept for a peer that does not read */
-        unsigned connections; /* hosts connected at once */
-        unsigned calls;       /* calls in flight, each connection */
-        int startup_skip;     /* startup_failures: skip */
-        usec_t drain_usec;    /* how long calls in flight may take at a stop or after a reload */
+        size_t frame_bytes;    /* longest message */
+        size_t output_bytes;   /* most bytes kept for a peer that does not read */
+        unsigned connections;  /* hosts connected at once */
+        unsigned calls;        /* calls in flight, each connection */
+        unsigned calls_total;  /* and of all of them */
+        size_t bytes_total;    /* in the buffers of all hosts, and in their calls in flight */
+        unsigned connect_rate; /* connections a second, each user */
+        int startup_skip;      /* startup_failures: skip */
+        usec_t drain_usec;     /* how long calls in flight may take at a stop or after a reload */
 };
 
 void strlist_done(struct strlist *list);

@@ -4,17 +4,21 @@
  * A session owns its calls, and each call its invocation; freeing the session frees them all, which withdraws what workers have under
  * way. An answer is written the moment its invocation is done, into the connection's output, in whatever order that is.
  *
- * A host with too many calls in flight is told so by an error for each call beyond; one that does not read its answers is cut off by the
+ * What a host holds is charged to its user's account (host/quota.h): the connection, each call in flight with its bytes, and the
+ * connection's buffers, whoever fills them. A host with too many calls in flight is told so by an error for each call beyond; one that does not read its answers is cut off by the
  * connection's limit; neither delays anybody else.
  */
 
 #include "host/session.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "host/quota.h"
 #include "wire/conn.h"
 
-#define FRAMES_IN_FLIGHT 4 /* the most that one host may have in memory, in longest messages */
+#define FRAMES_IN_FLIGHT 4      /* the most that one host may have in memory, in longest messages */
+#define DESCRIPTORS_RESERVED 64 /* for workers, and for the control socket */
 
 struct call {
         TAILQ_ENTRY(call) link;
@@ -30,15 +34,19 @@ struct session {
         struct conn *conn;
         TAILQ_HEAD(, call) calls;
         unsigned n_calls;
+        struct account *account;
         size_t bytes, bytes_max; /* of the calls in flight; at the maximum no more is read */
+        size_t memory;           /* of the connection's buffers */
         pid_t pid;               /* of the peer when it connected; for the log */
-        uid_t uid;
 };
 
 struct hosts {
         struct event_base *base;
         struct generation *const *current;
         TAILQ_HEAD(, session) sessions;
+        struct accounts accounts;
+        usec_t complained_usec; /* when a connection was last refused by the log */
+        unsigned n_refused;     /* since then */
         struct hosts_counts counts;
         bool stopping, drained;
         struct event *idle_check, *drain_timer;
@@ -48,6 +56,11 @@ struct hosts {
 
 /* ---- Calls ---- */
 
+static void discharge(struct session *session, size_t bytes) {
+        account_give(session->account, QUOTA_CALLS, 1);
+        account_give(session->account, QUOTA_BYTES, bytes);
+}
+
 static void call_free(struct call *call) {
         struct session *session = call->session;
 
@@ -55,6 +68,7 @@ static void call_free(struct call *call) {
         TAILQ_REMOVE(&session->calls, call, link);
         session->n_calls--;
         session->bytes -= call->bytes;
+        discharge(session, call->bytes);
         if (session->bytes < session->bytes_max)
                 conn_resume(session->conn);
         session->hosts->counts.calls_active--;
@@ -91,6 +105,28 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         conn_flush(session->conn);
 }
 
+/* Charges a call. Return: whether it is within all limits; if not, the error is written. */
+static bool charge_call(struct session *session, const struct generation *generation, const struct rpc_msg *msg) {
+        struct buf *out = conn_output(session->conn);
+        struct account *account = session->account;
+
+        if (session->n_calls >= generation->daemon->calls) {
+                rpc_put_limit_error(out, msg->id, "too many calls of this connection are in flight", "calls", session->n_calls,
+                                    generation->daemon->calls, "limits.calls_per_connection");
+        } else if (!account_take(account, QUOTA_CALLS, 1)) {
+                rpc_put_limit_error(out, msg->id, "too many calls of this user are in flight", "calls",
+                                    account->held[QUOTA_CALLS], account_limit(account, QUOTA_CALLS), "limits.calls");
+        } else if (!account_take(account, QUOTA_BYTES, msg->params.len)) {
+                account_give(account, QUOTA_CALLS, 1);
+                rpc_put_limit_error(out, msg->id, "the calls and answers of this user take too much memory", "bytes",
+                                    account->held[QUOTA_BYTES], account_limit(account, QUOTA_BYTES), "limits.bytes");
+        } else {
+                return true;
+        }
+        session->hosts->counts.calls_failed++;
+        return false;
+}
+
 static void on_invoke(struct session *session, struct generation *generation, const struct rpc_msg *msg) {
         struct buf *out = conn_output(session->conn);
         struct hosts *hosts = session->hosts;
@@ -98,14 +134,11 @@ static void on_invoke(struct session *session, struct generation *generation, co
         struct refusal refusal;
 
         hosts->counts.calls_total++;
-        if (session->n_calls >= generation->daemon->calls) {
-                hosts->counts.calls_failed++;
-                rpc_put_limit_error(out, msg->id, "too many calls of this connection are in flight", "calls", session->n_calls,
-                                    generation->daemon->calls, "limits.calls_per_connection");
+        if (!charge_call(session, generation, msg))
                 return;
-        }
         call = calloc(1, sizeof(*call));
         if (!call) {
+                discharge(session, msg->params.len);
                 rpc_put_protocol_error(out, msg->id, "limit", "out of memory");
                 return;
         }
@@ -113,6 +146,7 @@ static void on_invoke(struct session *session, struct generation *generation, co
         call->msgid = msg->id;
         if (!invocation_start(&call->invocation, generation, msg->params, on_invocation_done, call, &refusal)) {
                 hosts->counts.calls_failed++;
+                discharge(session, msg->params.len);
                 rpc_put_protocol_error(out, msg->id, refusal.code, "%s", refusal.message);
                 free(call);
                 return;
@@ -156,12 +190,15 @@ static void session_free(struct session *session) {
         (void)conn_free(session->conn);
         TAILQ_REMOVE(&session->hosts->sessions, session, link);
         session->hosts->counts.connected--;
+        account_give(session->account, QUOTA_CONNECTIONS, 1);
+        account_give(session->account, QUOTA_BYTES, session->memory);
+        account_close(session->account);
         free(session);
 }
 
 static void end_session(struct session *session, const char *reason) {
         if (reason)
-                log_warning("host pid %d uid %u: disconnected: %s", (int)session->pid, (unsigned)session->uid, reason);
+                log_warning("host pid %d uid %u: disconnected: %s", (int)session->pid, (unsigned)session->account->uid, reason);
         session_free(session);
 }
 
@@ -201,7 +238,66 @@ static void on_close(void *data, enum conn_end end, const char *reason) {
         end_session(data, end == CONN_CLOSED ? NULL : reason);
 }
 
-static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close};
+static const char *on_memory(void *data, size_t bytes) {
+        struct session *session = data;
+
+        if (bytes > session->memory && !account_take(session->account, QUOTA_BYTES, bytes - session->memory))
+                return "the calls and answers of its user take too much memory (limits.bytes)";
+        if (bytes < session->memory)
+                account_give(session->account, QUOTA_BYTES, session->memory - bytes);
+        session->memory = bytes;
+        return NULL;
+}
+
+static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close, .on_memory = on_memory};
+
+/* One line a second; who is refused may come again at once. */
+static void log_refusal(struct hosts *hosts, const struct ucred *peer, const char *why, const char *setting) {
+        usec_t now = clock_now_usec();
+
+        hosts->n_refused++;
+        if (now - hosts->complained_usec < USEC_PER_SEC)
+                return;
+        log_warning("host pid %d uid %u: refused: %s (%s); %u refused since the last such line", (int)peer->pid,
+                    (unsigned)peer->uid, why, setting, hosts->n_refused);
+        hosts->complained_usec = now;
+        hosts->n_refused = 0;
+}
+
+/* Descriptors count up from the lowest that is free. Return: whether so few are left that they had better go to workers. */
+static bool is_scarce(int fd) {
+        struct rlimit limit;
+
+        return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + DESCRIPTORS_RESERVED >= limit.rlim_cur;
+}
+
+/* Return: the account, charged with the connection; NULL when it is refused. */
+static struct account *admit(struct hosts *hosts, int fd, const struct ucred *peer) {
+        struct account *account = account_open(&hosts->accounts, peer->uid);
+
+        if (!account)
+                return NULL;
+        if (!account_connects(account, clock_now_usec()))
+                log_refusal(hosts, peer, "it connects too often", "limits.connection_rate");
+        else if (is_scarce(fd))
+                log_refusal(hosts, peer, "too few descriptors are left", "the limit of open files, RLIMIT_NOFILE");
+        else if (!account_take(account, QUOTA_CONNECTIONS, 1))
+                log_refusal(hosts, peer, "too many hosts are connected", "limits.connections");
+        else
+                return account;
+        account_close(account);
+        return NULL;
+}
+
+/* The limits of the serving generation. */
+static void update_totals(struct hosts *hosts) {
+        const struct daemon_config *config = (*hosts->current)->daemon;
+
+        hosts->accounts.total[QUOTA_CONNECTIONS] = config->connections;
+        hosts->accounts.total[QUOTA_CALLS] = config->calls_total;
+        hosts->accounts.total[QUOTA_BYTES] = config->bytes_total;
+        hosts->accounts.rate = config->connect_rate;
+}
 
 void hosts_accept(struct hosts *hosts, int fd) {
         const struct generation *generation = *hosts->current;
@@ -209,33 +305,32 @@ void hosts_accept(struct hosts *hosts, int fd) {
                 .frame_bytes = generation->daemon->frame_bytes,
                 .output_bytes = generation->daemon->output_bytes,
         };
-        struct session *session;
         struct ucred peer = {.pid = 0, .uid = (uid_t)-1};
         socklen_t len = sizeof(peer);
+        struct session *session;
+        struct account *account;
 
+        update_totals(hosts);
         (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-        if (hosts->counts.connected >= generation->daemon->connections) {
-                log_warning("host pid %d uid %u: refused: %u hosts are connected, which is the limit (limits.connections)",
-                            (int)peer.pid, (unsigned)peer.uid, hosts->counts.connected);
-                (void)fd_close(fd);
-                return;
-        }
-        session = calloc(1, sizeof(*session));
+        account = admit(hosts, fd, &peer);
+        session = account ? calloc(1, sizeof(*session)) : NULL;
         if (!session) {
+                if (account) {
+                        account_give(account, QUOTA_CONNECTIONS, 1);
+                        account_close(account);
+                }
                 (void)fd_close(fd);
                 return;
         }
         session->hosts = hosts;
+        session->account = account;
         session->bytes_max = FRAMES_IN_FLIGHT * limits.frame_bytes;
         session->pid = peer.pid;
-        session->uid = peer.uid;
         TAILQ_INIT(&session->calls);
-        if (conn_new(&session->conn, hosts->base, fd, &limits, &handler, session) < 0) {
-                free(session);
-                return;
-        }
         TAILQ_INSERT_TAIL(&hosts->sessions, session, link);
         hosts->counts.connected++;
+        if (conn_new(&session->conn, hosts->base, fd, &limits, &handler, session) < 0)
+                session_free(session);
 }
 
 /* ---- All of them ---- */
@@ -316,6 +411,7 @@ struct hosts *hosts_free(struct hosts *hosts) {
         hosts->stopping = false;
         while ((session = TAILQ_FIRST(&hosts->sessions)))
                 session_free(session);
+        accounts_done(&hosts->accounts);
         if (hosts->idle_check)
                 event_free(hosts->idle_check);
         if (hosts->drain_timer)

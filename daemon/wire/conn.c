@@ -32,6 +32,7 @@ struct conn {
         struct buf out;
         size_t out_pos; /* bytes of `out` already written */
 
+        size_t told; /* bytes of both buffers, as on_memory was told */
         enum conn_end end;
         const char *reason; /* why it is closing */
         bool closing, paused;
@@ -60,6 +61,22 @@ static void on_close_later(evutil_socket_t fd, short what, void *data) {
         conn->handler->on_close(conn->data, conn->end, conn->reason);
 }
 
+/* Return: whether the connection may have the memory that it has. */
+static bool account_memory(struct conn *conn) {
+        size_t bytes = conn->in.cap + conn->out.cap;
+        const char *reason;
+
+        if (bytes == conn->told || !conn->handler->on_memory)
+                return true;
+        reason = conn->handler->on_memory(conn->data, bytes);
+        if (reason) {
+                conn_fail(conn, CONN_BROKEN, reason);
+                return false;
+        }
+        conn->told = bytes;
+        return true;
+}
+
 static const char *scan_complaint(enum mp_scan_status status) {
         switch (status) {
         case MP_SCAN_BAD:
@@ -79,6 +96,7 @@ static void input_compact(struct conn *conn) {
         conn->in_pos = 0;
         if (conn->in.len == 0 && conn->in.cap > KEEP_BYTES)
                 buf_done(&conn->in);
+        (void)account_memory(conn);
 }
 
 static void conn_destroy(struct conn *conn) {
@@ -162,6 +180,8 @@ static void on_readable(evutil_socket_t fd, short what, void *data) {
                 conn_fail(conn, CONN_BROKEN, "out of memory");
                 return;
         }
+        if (!account_memory(conn))
+                return;
         n = recv(fd, end, want, MSG_DONTWAIT);
         if (n < 0) {
                 if (errno != EAGAIN && errno != EINTR)
@@ -207,8 +227,11 @@ void conn_flush(struct conn *conn) {
                 buf_reset(&conn->out);
                 if (conn->out.cap > KEEP_BYTES)
                         buf_done(&conn->out);
+                (void)account_memory(conn);
                 return;
         }
+        if (!account_memory(conn))
+                return;
         if (conn->out_pos > conn->out.len / 2) {
                 buf_consume(&conn->out, conn->out_pos);
                 conn->out_pos = 0;

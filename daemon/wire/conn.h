@@ -33,6 +33,9 @@ enum conn_end {
 struct conn_handler {
         void (*on_message)(void *data, const struct rpc_msg *msg);
         void (*on_close)(void *data, enum conn_end end, const char *reason); /* `reason`: a sentence */
+        /* The connection's buffers have `bytes` by now. Return: NULL, or why that is too much, and the connection is closed.
+         * NULL for a callback: it never is. */
+        const char *(*on_memory)(void *data, size_t bytes);
 };
 
 /* Takes over `fd` in any case. Return: 0 or -ENOMEM. */
