@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 
 #include "admin/control.h"
+#include "admin/metrics.h"
 #include "base/child.h"
 #include "base/notify.h"
 #include "config.h"
@@ -38,6 +39,7 @@ struct cpexd {
         struct service *service;
         struct hosts *hosts;
         struct control *control;
+        struct metrics *metrics;
         struct listener *host_listener, *control_listener;
         struct event *signals[4];
         struct event *stop_timer;
@@ -279,6 +281,9 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
                 log_error("cannot start: out of memory");
                 return STATUS_SYSTEM;
         }
+        r = metrics_new(&cpexd->metrics, cpexd->base, cpexd->service, cpexd->hosts, first->daemon);
+        if (r < 0)
+                return r == -EADDRINUSE ? STATUS_IN_USE : STATUS_SYSTEM;
         listener_start(cpexd->control_listener);
         log_info("cpexd " CPEXD_VERSION " listens on %s", first->daemon->socket.path);
         return STATUS_OK;
@@ -292,6 +297,7 @@ static void cleanup(struct cpexd *cpexd) {
         (void)sigprocmask(SIG_BLOCK, &all, NULL);
         cpexd->host_listener = listener_free(cpexd->host_listener);
         cpexd->control_listener = listener_free(cpexd->control_listener);
+        cpexd->metrics = metrics_free(cpexd->metrics);
         cpexd->control = control_free(cpexd->control);
         cpexd->hosts = hosts_free(cpexd->hosts);
         cpexd->service = service_free(cpexd->service);

@@ -166,6 +166,7 @@ void daemon_config_free(struct daemon_config *config) {
         free(config->cache_dir);
         free(config->socket.path);
         free(config->control.path);
+        free(config->metrics.path);
         free(config->isolation.python);
         free(config);
 }

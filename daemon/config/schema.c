@@ -30,6 +30,12 @@ const struct config_key config_keys[] = {
          "The socket for cpexctl. Where only socket.path is given: control.sock beside it."},
         {"control.mode", KEY_MODE, AT(control.mode), 0, 0777, "0600", false, "Its permissions, in octal."},
 
+        {"metrics.path", KEY_PATH, AT(metrics.path), NO_LIMITS, "null", false,
+         "A Unix socket that answers GET /metrics and /healthz over HTTP; null: none."},
+        {"metrics.mode", KEY_MODE, AT(metrics.mode), 0, 0777, "0660", false, "Its permissions, in octal."},
+        {"metrics.port", KEY_COUNT, AT(metrics_port), 1, 65535, "null", false,
+         "A port of 127.0.0.1 that answers the same, to anybody on this machine; null: none."},
+
         {"log.level", KEY_LEVEL, AT(log_level), NO_LIMITS, "info", true,
          "The least that is logged: error, warning, notice, info or debug."},
 

@@ -201,6 +201,10 @@ void listener_stop(struct listener *listener) {
         (void)evconnlistener_disable(listener->accepting);
 }
 
+int listener_fd(const struct listener *listener) {
+        return evconnlistener_get_fd(listener->accepting);
+}
+
 struct listener *listener_free(struct listener *listener) {
         struct stat st;
 

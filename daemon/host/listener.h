@@ -28,5 +28,8 @@ void listener_start(struct listener *listener);
 /* Takes no more connections. */
 void listener_stop(struct listener *listener);
 
+/* Return: its descriptor, which stays its own. */
+int listener_fd(const struct listener *listener);
+
 /* Closes, and removes the socket file if it is still ours. Return: NULL. */
 struct listener *listener_free(struct listener *listener);

@@ -80,7 +80,7 @@ static void time_out(struct worker_call *call) {
         if (buf_error(&details) == 0)
                 outcome.details = (struct mp){details.data, details.len};
         enter(call, CALL_GRACE, CANCEL_GRACE_USEC);
-        step->on_done(step, &outcome);
+        step_finish(step, &outcome);
 }
 
 /* A call that was withdrawn has until its time is over: the plugin may be busy with it in earnest, and has other calls. */
@@ -124,7 +124,8 @@ int calls_give(struct calls *calls, struct step *step) {
         step->place = STEP_GIVEN;
         step->call = call;
 
-        timeout = usec_to_timeval(step_time_left(step, clock_now_usec()));
+        step->given_usec = clock_now_usec();
+        timeout = usec_to_timeval(step_time_left(step, step->given_usec));
         evtimer_assign(&call->timer, calls->base, on_timer, call);
         (void)event_add(&call->timer, &timeout);
 
@@ -173,7 +174,7 @@ bool calls_answered(struct calls *calls, const struct rpc_msg *msg) {
         else if (mp_peek(&result) != MP_MAP)
                 outcome = (struct step_outcome){.cause = STEP_MALFORMED, .message = "the worker's answer is not a map"};
         if (step)
-                step->on_done(step, &outcome);
+                step_finish(step, &outcome);
         return true;
 }
 
@@ -185,6 +186,6 @@ void calls_end(struct calls *calls, const struct step_outcome *outcome) {
 
                 call_remove(call);
                 if (step)
-                        step->on_done(step, outcome);
+                        step_finish(step, outcome);
         }
 }

@@ -22,18 +22,6 @@
 
 static void pool_work(struct pool *pool);
 
-const char *step_cause_name(enum step_cause cause) {
-        static const char *const names[STEP_CAUSE_MAX_] = {
-                [STEP_ANSWERED] = "answered",         [STEP_RAISED] = "exception",
-                [STEP_TIMEOUT] = "timeout",           [STEP_CRASHED] = "crash",
-                [STEP_MALFORMED] = "malformed",       [STEP_OVERSIZE] = "oversize",
-                [STEP_QUEUE_FULL] = "queue_full",     [STEP_QUEUE_TIMEOUT] = "queue_timeout",
-                [STEP_START_FAILED] = "start_failed", [STEP_STOPPED] = "stopped",
-        };
-
-        return names[cause];
-}
-
 static void schedule(struct pool *pool) {
         event_active(pool->work, EV_TIMEOUT, 0);
 }
@@ -70,7 +58,7 @@ static void dequeue(struct pool *pool, struct step *step) {
 
 static void finish(struct pool *pool, struct step *step, const struct step_outcome *outcome) {
         dequeue(pool, step);
-        step->on_done(step, outcome);
+        step_finish(step, outcome);
 }
 
 static void on_wait_timer(evutil_socket_t fd, short what, void *data) {
@@ -110,12 +98,15 @@ void pool_submit(struct pool *pool, struct step *step) {
         usec_t left;
 
         step->pool = pool;
+        step->stats = &pool->stats;
+        step->submitted_usec = clock_now_usec();
+        step->given_usec = 0;
         pool->n_calls++;
         /* The way of nearly every call. Whatever is in the way is dealt with on the next turn of the loop, by pool_work(). */
         if (pool->n_waiting == 0 && !pool->closing && (worker = pick_worker(pool, step)) && worker_give(worker, step) == 0)
                 return;
 
-        left = step_time_left(step, clock_now_usec());
+        left = step_time_left(step, step->submitted_usec);
         if (pool->state == POOL_STARTING && step->deadline_usec == USEC_INFINITY)
                 left = MAX(left, pool->entry->isolation.startup_timeout_usec);
         timeout = usec_to_timeval(left);
@@ -135,13 +126,13 @@ static void give(struct pool *pool, struct worker *worker, struct step *step) {
         r = worker_give(worker, step);
         if (r == 0)
                 return;
-        step->on_done(step, &(struct step_outcome){
-                                    .cause = STEP_OVERSIZE,
-                                    .message = r == -EMSGSIZE ? "the call is longer than a message may be" : "out of memory",
-                                    .value = step->params.len,
-                                    .maximum = pool->layout.frame_bytes,
-                                    .setting = "limits.frame_bytes",
-                            });
+        step_finish(step, &(struct step_outcome){
+                                  .cause = STEP_OVERSIZE,
+                                  .message = r == -EMSGSIZE ? "the call is longer than a message may be" : "out of memory",
+                                  .value = step->params.len,
+                                  .maximum = pool->layout.frame_bytes,
+                                  .setting = "limits.frame_bytes",
+                          });
 }
 
 static void refuse_waiting(struct pool *pool, enum step_cause cause, const char *message) {
@@ -639,4 +630,8 @@ void pool_enable(struct pool *pool) {
 
 bool pool_is_disabled(const struct pool *pool) {
         return pool->disabled;
+}
+
+const struct step_stats *pool_stats(const struct pool *pool) {
+        return &pool->stats;
 }

@@ -87,5 +87,14 @@ void pool_disable(struct pool *pool);
 void pool_enable(struct pool *pool);
 bool pool_is_disabled(const struct pool *pool);
 
+/* Of all its steps so far, those that were withdrawn left out. */
+const struct step_stats *pool_stats(const struct pool *pool);
+
+/* What a plugin is at. */
+struct pool_figures {
+        uint64_t up, workers, calls_active, queue, memory_bytes, restarts, late_answers;
+};
+struct pool_figures pool_figures(const struct pool *pool);
+
 /* Appends the map of control method `status` for this plugin (docs/protocol.md). */
 void pool_put_status(const struct pool *pool, struct buf *buf);

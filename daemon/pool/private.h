@@ -39,5 +39,6 @@ struct pool {
         struct event *idle;  /* once a second while there are more workers than `min` */
         usec_t backoff_usec;
 
+        struct step_stats stats;
         uint64_t n_calls, n_errors, n_restarts, n_dropped; /* dropped: of workers that have ended */
 };

@@ -177,6 +177,19 @@ void process_put_details(struct process *process, struct buf *buf) {
                 mp_put_text(buf, process->last[i % LAST_LINES], strlen(process->last[i % LAST_LINES]));
 }
 
+uint64_t process_memory_bytes(const struct process *process) {
+        CLEANUP_FD int fd = -1;
+        unsigned long long pages = 0;
+        char text[128];
+        ssize_t n;
+
+        (void)snprintf(text, sizeof(text), "/proc/%d/statm", (int)process_pid(process));
+        fd = open(text, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+        text[MAX(n, (ssize_t)0)] = 0;
+        return sscanf(text, "%*u %llu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
 void process_kill(struct process *process) {
         child_kill_group(process->child);
 }

@@ -38,6 +38,9 @@ void process_ask_stacks(struct process *process);
  * printed; each only if there is any. */
 void process_put_details(struct process *process, struct buf *buf);
 
+/* Return: its resident memory; 0: not known. */
+uint64_t process_memory_bytes(const struct process *process);
+
 /* SIGKILL, to it and to its group. */
 void process_kill(struct process *process);
 

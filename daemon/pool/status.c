@@ -13,7 +13,7 @@ static const char *status_name(const struct pool *pool) {
 }
 
 static void put_worker_status(const struct worker *worker, struct buf *buf) {
-        mp_put_map(buf, 5);
+        mp_put_map(buf, 6);
         mp_put_str(buf, "pid");
         if (worker_pid(worker) > 0)
                 mp_put_int(buf, worker_pid(worker));
@@ -25,6 +25,8 @@ static void put_worker_status(const struct worker *worker, struct buf *buf) {
         mp_put_uint(buf, worker_calls_active(worker));
         mp_put_str(buf, "calls_total");
         mp_put_uint(buf, worker_calls_total(worker));
+        mp_put_str(buf, "memory_bytes");
+        mp_put_uint(buf, worker_memory_bytes(worker));
         mp_put_str(buf, "started_usec_ago");
         mp_put_uint(buf, clock_now_usec() - worker_started_usec(worker));
 }
@@ -35,6 +37,26 @@ static uint64_t answers_dropped(const struct pool *pool) {
         for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
                 n += pool->workers[i] ? worker_answers_dropped(pool->workers[i]) : 0;
         return n;
+}
+
+struct pool_figures pool_figures(const struct pool *pool) {
+        struct pool_figures figures = {
+                .queue = pool->n_waiting,
+                .restarts = pool->n_restarts,
+                .late_answers = answers_dropped(pool),
+        };
+
+        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
+                const struct worker *worker = pool->workers[i];
+
+                if (!worker)
+                        continue;
+                figures.workers += worker_state(worker) == WORKER_READY;
+                figures.calls_active += worker_calls_active(worker);
+                figures.memory_bytes += worker_memory_bytes(worker);
+        }
+        figures.up = figures.workers > 0;
+        return figures;
 }
 
 void pool_put_status(const struct pool *pool, struct buf *buf) {

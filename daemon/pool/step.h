@@ -41,6 +41,16 @@ struct step_outcome {
         const char *setting;
 };
 
+/* What came of all the steps of a pool. */
+#define STEP_BUCKETS 16
+extern const usec_t step_bucket_usec[STEP_BUCKETS]; /* upper ends; the last is USEC_INFINITY */
+
+struct step_stats {
+        uint64_t by_cause[STEP_CAUSE_MAX_];
+        uint64_t in_bucket[STEP_BUCKETS]; /* by the time from being submitted to the outcome */
+        uint64_t total_usec, waited_usec; /* of that: until a worker had it */
+};
+
 struct pool;
 struct worker;
 struct worker_call;
@@ -51,6 +61,8 @@ struct step {
         usec_t deadline_usec; /* of the whole call, absolute; USEC_INFINITY: none */
         void (*on_done)(struct step *step, const struct step_outcome *outcome);
         struct pool *pool; /* where it was submitted */
+        struct step_stats *stats;
+        usec_t submitted_usec, given_usec; /* given: 0: never */
 
         /* The pool's own: a step is nowhere, waits in the pool's queue, or is in a worker's hands. */
         enum { STEP_NOWHERE, STEP_WAITING, STEP_GIVEN } place;
@@ -68,6 +80,9 @@ static inline usec_t step_time_left(const struct step *step, usec_t now) {
                 return step->timeout_usec;
         return MIN(step->timeout_usec, step->deadline_usec > now ? step->deadline_usec - now : 0);
 }
+
+/* Gives the step its outcome, and counts it. */
+void step_finish(struct step *step, const struct step_outcome *outcome);
 
 static inline void step_done(struct step *step) {
         buf_done(&step->params);

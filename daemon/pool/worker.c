@@ -450,7 +450,7 @@ int worker_give(struct worker *worker, struct step *step) {
         if (r < 0)
                 return r;
         step->worker = worker;
-        worker->last_given_usec = clock_now_usec();
+        worker->last_given_usec = step->given_usec;
         return 0;
 }
 
@@ -500,6 +500,10 @@ uint64_t worker_calls_total(const struct worker *worker) {
 
 uint64_t worker_answers_dropped(const struct worker *worker) {
         return worker->calls.n_late + worker->calls.n_stray;
+}
+
+uint64_t worker_memory_bytes(const struct worker *worker) {
+        return worker->process ? process_memory_bytes(worker->process) : 0;
 }
 
 usec_t worker_started_usec(const struct worker *worker) {

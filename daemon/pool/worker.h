@@ -75,6 +75,8 @@ usec_t worker_started_usec(const struct worker *worker);
 usec_t worker_ready_usec(const struct worker *worker);      /* 0: never */
 usec_t worker_last_given_usec(const struct worker *worker); /* of its last call; if none, when it started */
 
+uint64_t worker_memory_bytes(const struct worker *worker); /* resident; 0: not known */
+
 bool worker_was_stopped(const struct worker *worker); /* by worker_stop() */
 
 /* Return: whether a call with parameters of `len` bytes may be given now: the worker is READY, holds on to no call that was given

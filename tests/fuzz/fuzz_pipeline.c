@@ -71,10 +71,6 @@ bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
         return false;
 }
 
-const char *step_cause_name(enum step_cause cause) {
-        return cause == STEP_TIMEOUT ? "timeout" : cause == STEP_OVERSIZE ? "oversize" : "crash";
-}
-
 enum pool_state pool_state(const struct pool *pool) {
         (void)pool;
         return POOL_READY;

@@ -82,6 +82,8 @@ static void on_done(struct step *step, const struct step_outcome *outcome) {
 }
 
 static void give(void *data, struct worker *worker) {
+        static struct step_stats stats;
+
         (void)data;
         for (unsigned i = 0; i < ELEMENTS(owner.steps); i++) {
                 if (!(owner.calls & (1u << i)) || !worker_accepts(worker, 0))
@@ -92,6 +94,7 @@ static void give(void *data, struct worker *worker) {
                         .timeout_usec = owner.calls & (16u << i) ? 0 : 60 * USEC_PER_SEC,
                         .deadline_usec = USEC_INFINITY,
                         .on_done = on_done,
+                        .stats = &stats,
                 };
                 mp_put_map(&owner.steps[i].params, 0);
                 CHECK(worker_give(worker, &owner.steps[i]) == 0);

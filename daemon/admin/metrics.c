@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * HTTP is libevent's (evhttp); ours is the text. It is made anew for each request, family by family as OpenMetrics 1.0 wants it, each
+ * family being one function over the plugins.
+ */
+
+#include "admin/metrics.h"
+
+#include <event2/buffer.h>
+#include <event2/http.h>
+#include <event2/listener.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "config.h"
+#include "host/listener.h"
+
+#define REQUEST_BYTES 4096 /* headers and body */
+#define TIMEOUT_SECONDS 10
+
+struct metrics {
+        const struct service *service;
+        const struct hosts *hosts;
+        struct evhttp *http;
+        struct listener *listener; /* of the Unix socket */
+};
+
+/* ---- The text ---- */
+
+static void put_family(struct evbuffer *out, const char *name, const char *type, const char *help) {
+        (void)evbuffer_add_printf(out, "# TYPE cpexd_%s %s\n# HELP cpexd_%s %s\n", name, type, name, help);
+}
+
+/* A label's value: backslash, quote and newline are escaped. */
+static void put_label(struct evbuffer *out, const char *name, const char *value) {
+        (void)evbuffer_add_printf(out, "%s=\"", name);
+        for (; *value; value++) {
+                if (*value == '\\' || *value == '"' || *value == '\n')
+                        (void)evbuffer_add(out, "\\", 1);
+                (void)evbuffer_add(out, *value == '\n' ? "n" : value, 1);
+        }
+        (void)evbuffer_add(out, "\"", 1);
+}
+
+/* "cpexd_NAME{plugin="…"" with the brace open. */
+static void put_sample(struct evbuffer *out, const char *name, const struct plugin *plugin) {
+        (void)evbuffer_add_printf(out, "cpexd_%s{", name);
+        put_label(out, "plugin", plugin->entry->name);
+}
+
+static double seconds(uint64_t usec) {
+        return (double)usec / (double)USEC_PER_SEC;
+}
+
+static void put_calls(struct evbuffer *out, const struct generation *generation) {
+        put_family(out, "plugin_calls", "counter", "Calls of a plugin by what came of them.");
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                const struct step_stats *stats = pool_stats(generation->plugins[i].pool);
+
+                for (enum step_cause cause = 0; cause < STEP_CAUSE_MAX_; cause++) {
+                        put_sample(out, "plugin_calls_total", &generation->plugins[i]);
+                        (void)evbuffer_add_printf(out, ",outcome=\"%s\"} %llu\n", step_cause_name(cause),
+                                                  (unsigned long long)stats->by_cause[cause]);
+                }
+        }
+}
+
+static void put_durations(struct evbuffer *out, const struct generation *generation) {
+        put_family(out, "plugin_duration_seconds", "histogram", "From handing a call to the plugin's pool to its outcome.");
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                const struct step_stats *stats = pool_stats(generation->plugins[i].pool);
+                uint64_t n = 0;
+
+                for (size_t bucket = 0; bucket < STEP_BUCKETS; bucket++) {
+                        n += stats->in_bucket[bucket];
+                        put_sample(out, "plugin_duration_seconds_bucket", &generation->plugins[i]);
+                        if (step_bucket_usec[bucket] == USEC_INFINITY)
+                                (void)evbuffer_add_printf(out, ",le=\"+Inf\"} %llu\n", (unsigned long long)n);
+                        else
+                                (void)evbuffer_add_printf(out, ",le=\"%g\"} %llu\n", seconds(step_bucket_usec[bucket]),
+                                                          (unsigned long long)n);
+                }
+                put_sample(out, "plugin_duration_seconds_count", &generation->plugins[i]);
+                (void)evbuffer_add_printf(out, "} %llu\n", (unsigned long long)n);
+                put_sample(out, "plugin_duration_seconds_sum", &generation->plugins[i]);
+                (void)evbuffer_add_printf(out, "} %.6f\n", seconds(stats->total_usec));
+        }
+}
+
+static void put_waiting(struct evbuffer *out, const struct generation *generation) {
+        put_family(out, "plugin_wait_seconds", "counter", "Time that calls have waited for a worker.");
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                put_sample(out, "plugin_wait_seconds_total", &generation->plugins[i]);
+                (void)evbuffer_add_printf(out, "} %.6f\n", seconds(pool_stats(generation->plugins[i].pool)->waited_usec));
+        }
+}
+
+static const struct {
+        const char *name, *type, *suffix, *help;
+        size_t offset; /* in struct pool_figures */
+} families[] = {
+#define FAMILY(member, type, suffix, help) \
+        { "plugin_" #member, type, suffix, help, offsetof(struct pool_figures, member) }
+        FAMILY(up, "gauge", "", "Whether the plugin has a worker that is ready."),
+        FAMILY(workers, "gauge", "", "Workers that are ready."),
+        FAMILY(calls_active, "gauge", "", "Calls in the hands of workers."),
+        FAMILY(queue, "gauge", "", "Calls that wait for a worker."),
+        FAMILY(memory_bytes, "gauge", "", "Resident memory of the workers."),
+        FAMILY(restarts, "counter", "_total", "Workers that ended unasked."),
+        FAMILY(late_answers, "counter", "_total", "Answers that came too late, or to no call in flight."),
+};
+
+static void put_figures(struct evbuffer *out, const struct generation *generation) {
+        for (size_t f = 0; f < ELEMENTS(families); f++) {
+                char name[64];
+
+                put_family(out, families[f].name, families[f].type, families[f].help);
+                (void)snprintf(name, sizeof(name), "%s%s", families[f].name, families[f].suffix);
+                for (size_t i = 0; i < generation->n_plugins; i++) {
+                        struct pool_figures figures = pool_figures(generation->plugins[i].pool);
+
+                        put_sample(out, name, &generation->plugins[i]);
+                        (void)evbuffer_add_printf(out, "} %llu\n",
+                                                  (unsigned long long)*(uint64_t *)((char *)&figures + families[f].offset));
+                }
+        }
+}
+
+static void put_one(struct evbuffer *out, const char *name, const char *type, const char *help, const char *suffix,
+                    uint64_t value) {
+        put_family(out, name, type, help);
+        (void)evbuffer_add_printf(out, "cpexd_%s%s %llu\n", name, suffix, (unsigned long long)value);
+}
+
+static void put_daemon(struct evbuffer *out, const struct metrics *metrics, const struct generation *generation) {
+        struct hosts_counts counts = hosts_counts(metrics->hosts);
+
+        (void)evbuffer_add_printf(out, "# TYPE cpexd info\n# HELP cpexd Which cpexd this is.\ncpexd_info{version=\"%s\"} 1\n",
+                                  CPEXD_VERSION);
+        put_one(out, "generation", "gauge", "The configuration that serves.", "", generation->number);
+        put_one(out, "uptime_seconds", "gauge", "Since cpexd was started.", "",
+                service_uptime_usec(metrics->service) / USEC_PER_SEC);
+        put_one(out, "hosts", "gauge", "Connected hosts.", "", counts.connected);
+        put_one(out, "calls_active", "gauge", "Calls of hosts in flight.", "", counts.calls_active);
+        put_one(out, "calls", "counter", "Calls of hosts.", "_total", counts.calls_total);
+        put_one(out, "calls_failed", "counter", "Calls of hosts that were answered with an error.", "_total",
+                counts.calls_failed);
+}
+
+/* ---- HTTP ---- */
+
+static void on_metrics(struct evhttp_request *request, void *data) {
+        struct evbuffer *out = evhttp_request_get_output_buffer(request);
+        const struct metrics *metrics = data;
+        const struct generation *generation = service_newest(metrics->service);
+
+        (void)evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
+                                "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        put_daemon(out, metrics, generation);
+        put_calls(out, generation);
+        put_durations(out, generation);
+        put_waiting(out, generation);
+        put_figures(out, generation);
+        (void)evbuffer_add_printf(out, "# EOF\n");
+        evhttp_send_reply(request, HTTP_OK, "OK", NULL);
+}
+
+static void on_health(struct evhttp_request *request, void *data) {
+        const struct metrics *metrics = data;
+        enum service_state state = service_state(metrics->service);
+        bool serves = state == SERVICE_RUNNING || state == SERVICE_RELOADING;
+
+        (void)evbuffer_add_printf(evhttp_request_get_output_buffer(request), serves ? "ok\n" : "not serving\n");
+        evhttp_send_reply(request, serves ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
+}
+
+/* ---- Sockets ---- */
+
+static void on_resume(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        (void)what;
+        (void)evconnlistener_enable(data);
+}
+
+/* Without descriptors an accepting socket stays readable, and the loop would spin. */
+static void on_accept_error(struct evconnlistener *accepting, void *data) {
+        const struct timeval pause = {.tv_usec = 100 * 1000};
+
+        (void)data;
+        (void)evconnlistener_disable(accepting);
+        (void)event_base_once(evconnlistener_get_base(accepting), -1, EV_TIMEOUT, on_resume, accepting, &pause);
+}
+
+static void on_connection(void *data, int fd) {
+        (void)data;
+        (void)fd_close(fd); /* never: evhttp accepts on a copy of the descriptor */
+}
+
+static int serve_path(struct metrics *metrics, struct event_base *base, const struct socket_config *config) {
+        CLEANUP_FD int fd = -1;
+        struct evhttp_bound_socket *bound;
+        int r = listener_new(&metrics->listener, base, config, on_connection, metrics);
+
+        if (r < 0)
+                return r;
+        fd = fcntl(listener_fd(metrics->listener), F_DUPFD_CLOEXEC, 0);
+        bound = fd < 0 ? NULL : evhttp_accept_socket_with_handle(metrics->http, fd);
+        if (!bound)
+                return -ENOMEM;
+        (void)TAKE_FD(fd);
+        evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+        return 0;
+}
+
+static int serve_port(struct metrics *metrics, unsigned port) {
+        struct evhttp_bound_socket *bound = evhttp_bind_socket_with_handle(metrics->http, "127.0.0.1", (uint16_t)port);
+
+        if (!bound)
+                return errno ? -errno : -EADDRINUSE;
+        evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+        return 0;
+}
+
+int metrics_new(struct metrics **ret, struct event_base *base, const struct service *service, const struct hosts *hosts,
+                const struct daemon_config *config) {
+        struct metrics *metrics;
+        int r = 0;
+
+        if (!config->metrics.path && config->metrics_port == 0) {
+                *ret = NULL;
+                return 0;
+        }
+        metrics = calloc(1, sizeof(*metrics));
+        if (!metrics || !(metrics->http = evhttp_new(base))) {
+                free(metrics);
+                return -ENOMEM;
+        }
+        metrics->service = service;
+        metrics->hosts = hosts;
+        evhttp_set_allowed_methods(metrics->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+        evhttp_set_max_headers_size(metrics->http, REQUEST_BYTES);
+        evhttp_set_max_body_size(metrics->http, REQUEST_BYTES);
+        evhttp_set_timeout(metrics->http, TIMEOUT_SECONDS);
+        (void)evhttp_set_cb(metrics->http, "/metrics", on_metrics, metrics);
+        (void)evhttp_set_cb(metrics->http, "/healthz", on_health, metrics);
+        if (config->metrics.path)
+                r = serve_path(metrics, base, &config->metrics);
+        if (r < 0) {
+                log_error("%s: cannot serve metrics: %s (metrics.path)", config->metrics.path, strerror(-r));
+        } else if (config->metrics_port > 0) {
+                r = serve_port(metrics, config->metrics_port);
+                if (r < 0)
+                        log_error("127.0.0.1:%u: cannot serve metrics: %s (metrics.port)", config->metrics_port, strerror(-r));
+        }
+        if (r < 0) {
+                (void)metrics_free(metrics);
+                return r;
+        }
+        *ret = metrics;
+        return 0;
+}
+
+struct metrics *metrics_free(struct metrics *metrics) {
+        if (!metrics)
+                return NULL;
+        evhttp_free(metrics->http);
+        (void)listener_free(metrics->listener);
+        free(metrics);
+        return NULL;
+}
