@@ -36,12 +36,17 @@ struct plugin_condition {
 
 /* The key `isolation` of a plugin's entry, over the defaults of cpexd.yaml. */
 struct isolation {
-        char *python;            /* a path, or a name to look up in PATH */
-        unsigned workers_min;    /* ≥ 1 */
-        unsigned workers_max;    /* ≥ workers_min */
-        unsigned max_concurrent; /* calls in flight in one worker, ≥ 1 */
-        unsigned queue;          /* calls that may wait for a worker */
-        usec_t timeout_usec;     /* one call of one plugin */
+        char *python;              /* a path, or a name to look up in PATH */
+        unsigned workers_min;      /* ≥ 1 */
+        unsigned workers_max;      /* ≥ workers_min */
+        unsigned max_concurrent;   /* calls in flight in one worker, ≥ 1 */
+        unsigned queue;            /* calls that may wait for a worker */
+        usec_t idle_usec;          /* a worker beyond workers_min that had nothing to do for so long is stopped */
+        usec_t queue_timeout_usec; /* how long a call may wait; 0: as long as it may run */
+        unsigned recycle_calls;    /* a worker is replaced after so many; 0: never */
+        usec_t recycle_age_usec;
+        uint64_t recycle_memory_bytes; /* resident */
+        usec_t timeout_usec;           /* one call of one plugin */
         usec_t startup_timeout_usec;
         uint64_t memory_bytes; /* RLIMIT_AS; 0: none */
         uint64_t files;        /* RLIMIT_NOFILE */

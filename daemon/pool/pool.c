@@ -5,41 +5,17 @@
  * a worker became ready or died. It hands waiting steps to workers with room and starts a worker when steps still wait. It never calls
  * a step's on_done itself from inside pool_submit(): refusals are kept as waiting steps and are refused by the same
  * function on the next turn of the loop, so that no caller has to expect its outcome before its own call has returned.
- *
- * Workers stand in an array of `workers.max` slots. A slot is empty, or has a worker in some state; nothing else is
- * counted, so nothing can be counted wrongly.
  */
 
 #include "pool/private.h"
 
 #include <stdio.h>
 
-#define BACKOFF_MIN_USEC (100 * USEC_PER_MSEC)
-#define IDLE_USEC (10 * USEC_PER_SEC)
-#define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that dies sooner after it was ready is replaced after a pause */
-#define BACKOFF_MAX_USEC (30 * USEC_PER_SEC)
-#define SERVER_BACKOFF_MAX_USEC USEC_PER_SEC /* trying to connect costs nothing */
-
-static void pool_work(struct pool *pool);
-
-static void schedule(struct pool *pool) {
+void pool_schedule(struct pool *pool) {
         event_active(pool->work, EV_TIMEOUT, 0);
 }
 
-static unsigned count(const struct pool *pool, enum worker_state state) {
-        unsigned n = 0;
-
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
-                n += pool->workers[i] && worker_state(pool->workers[i]) == state;
-        return n;
-}
-
-/* Those that are on the way to be ready. */
-static unsigned count_coming(const struct pool *pool) {
-        return count(pool, WORKER_STARTING) + count(pool, WORKER_LOADED) + count(pool, WORKER_INITIALIZING);
-}
-
-static void settle(struct pool *pool, enum pool_state state) {
+void pool_settle(struct pool *pool, enum pool_state state) {
         pool->state = state;
         if (pool->settled_told || pool->closing)
                 return;
@@ -80,7 +56,7 @@ void pool_withdraw(struct step *step) {
 static struct worker *pick_worker(const struct pool *pool, const struct step *step) {
         struct worker *best = NULL;
 
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
+        for (unsigned i = 0; i < pool->n_slots; i++) {
                 struct worker *worker = pool->workers[i];
 
                 if (!worker || !worker_accepts(worker, step->params.len) ||
@@ -109,6 +85,8 @@ void pool_submit(struct pool *pool, struct step *step) {
         left = step_time_left(step, step->submitted_usec);
         if (pool->state == POOL_STARTING && step->deadline_usec == USEC_INFINITY)
                 left = MAX(left, pool->entry->isolation.startup_timeout_usec);
+        if (pool->entry->isolation.queue_timeout_usec)
+                left = MIN(left, pool->entry->isolation.queue_timeout_usec);
         timeout = usec_to_timeval(left);
         step->place = STEP_WAITING;
         TAILQ_INSERT_TAIL(&pool->waiting, step, link);
@@ -116,7 +94,7 @@ void pool_submit(struct pool *pool, struct step *step) {
         evtimer_assign(&step->timer, pool->base, on_wait_timer, step);
         if (event_add(&step->timer, &timeout) < 0)
                 event_active(&step->timer, EV_TIMEOUT, 0);
-        schedule(pool);
+        pool_schedule(pool);
 }
 
 static void give(struct pool *pool, struct worker *worker, struct step *step) {
@@ -156,198 +134,9 @@ static void refuse_beyond_queue(struct pool *pool) {
                        });
 }
 
-/* ---- Workers ---- */
-
-/* The next worker is started after `pause`. */
-static void pause_starting(struct pool *pool, usec_t pause) {
-        struct timeval after = usec_to_timeval(pause);
-
-        (void)event_add(pool->retry, &after);
-}
-
-/* An attempt to start a worker failed. Of several that fail together the first counts. */
-static void fail(struct pool *pool, const char *reason) {
-        struct log_scope scope = {.plugin = pool->entry->name};
-        bool serves = count(pool, WORKER_READY) > 0;
-
-        if (pool->closing)
-                return;
-        if (!event_pending(pool->retry, EV_TIMEOUT, NULL)) {
-                free(pool->error);
-                pool->error = strdup(reason);
-                log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
-                          (double)pool->backoff_usec / (double)USEC_PER_SEC);
-                pause_starting(pool, pool->backoff_usec);
-                pool->backoff_usec = MIN(pool->backoff_usec * 2, pool->spec.server ? SERVER_BACKOFF_MAX_USEC : BACKOFF_MAX_USEC);
-        }
-        settle(pool, serves ? POOL_READY : POOL_FAILED);
-        schedule(pool);
-}
-
-/* `missing` of the answer to init: hooks without a usable method. The others are served; a call of one of these fails in the worker. */
-static void note_missing_hooks(struct pool *pool, struct mp answer) {
-        struct log_scope scope = {.plugin = pool->entry->name};
-        struct mp missing, hook, why;
-        struct mp_cur cur;
-        uint32_t n;
-
-        if (pool->missing_hook || !mp_map_get(answer, "missing", &missing))
-                return;
-        cur = mp_cur(missing);
-        if (!mp_read_map(&cur, &n))
-                return;
-        for (; n > 0 && mp_read_any(&cur, &hook) && mp_read_any(&cur, &why); n--) {
-                CLEANUP_FREE char *sentence = mp_dup_str(why);
-
-                log_write(LOG_LEVEL_WARNING, &scope, "%s", sentence ? sentence : "a hook has no usable method");
-                if (!pool->missing_hook)
-                        pool->missing_hook = TAKE(sentence);
-                for (size_t i = 0; i < pool->n_registered; i++)
-                        if (mp_eq_str(hook, pool->entry->hooks.items[i]))
-                                pool->n_registered = i;
-        }
-}
-
-static void on_worker_ready(void *data, struct worker *worker, struct mp answer) {
-        struct pool *pool = data;
-        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
-
-        note_missing_hooks(pool, answer);
-        log_write(LOG_LEVEL_INFO, &scope, "ready after %.0f ms",
-                  (double)(clock_now_usec() - worker_started_usec(worker)) / (double)USEC_PER_MSEC);
-        pool->backoff_usec = BACKOFF_MIN_USEC;
-        free(TAKE(pool->error));
-        (void)event_del(pool->retry);
-        if (pool->closing) {
-                worker_stop(worker);
-                return;
-        }
-        if (count(pool, WORKER_READY) > pool->entry->isolation.workers_min)
-                (void)event_add(pool->idle, &(struct timeval){.tv_sec = 1});
-        if (pool->settled_told)
-                pool->state = POOL_READY;
-        else if (count(pool, WORKER_READY) >= pool->entry->isolation.workers_min)
-                settle(pool, POOL_READY);
-        schedule(pool);
-}
-
-static void on_worker_idle(void *data, struct worker *worker) {
-        struct pool *pool = data;
-
-        if ((pool->closing || worker_is_spent(worker)) && worker_calls_open(worker) == 0)
-                worker_stop(worker);
-        else if (pool->n_waiting > 0)
-                pool_work(pool);
-}
-
-/* A venv that somebody has removed is asked for again. */
-static void forget_lost_venv(struct pool *pool) {
-        if (!pool->python || access(pool->python, X_OK) == 0)
-                return;
-        free(TAKE(pool->python));
-        free(TAKE(pool->fingerprint));
-        pool->spec.process.python = NULL;
-}
-
-static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
-        struct pool *pool = data;
-        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
-        usec_t ready = worker_ready_usec(worker);
-
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
-                if (pool->workers[i] == worker)
-                        pool->workers[i] = NULL;
-        pool->n_dropped += worker_answers_dropped(worker);
-        if (pool->closing || worker_was_stopped(worker)) {
-                log_write(LOG_LEVEL_DEBUG, &scope, "%s", reason);
-        } else if (ready > 0) {
-                log_write(LOG_LEVEL_WARNING, &scope, "%s; it will be replaced", reason);
-                pool->n_restarts++;
-                if (clock_now_usec() - ready < QUICK_DEATH_USEC)
-                        pause_starting(pool, BACKOFF_MIN_USEC);
-        } else {
-                forget_lost_venv(pool);
-                fail(pool, reason);
-        }
-        (void)worker_free(worker);
-        schedule(pool);
-}
-
-static const struct worker_handler worker_handler = {
-        .on_ready = on_worker_ready,
-        .on_idle = on_worker_idle,
-        .on_exit = on_worker_exit,
-};
-
-/* Return: whether no worker can be started before there is a venv. */
-static bool needs_venv(const struct pool *pool) {
-        return !pool->python && !pool->entry->isolation.socket;
-}
-
-/* Return: whether one is starting. */
-static bool start_worker(struct pool *pool) {
-        const char *server = pool->entry->isolation.socket;
-        char reason[256];
-        unsigned i = 0;
-        int r;
-
-        while (i < pool->entry->isolation.workers_max && pool->workers[i])
-                i++;
-        if (i == pool->entry->isolation.workers_max)
-                return false;
-        r = worker_start(&pool->workers[i], pool->base, &pool->spec, &worker_handler, pool);
-        if (r < 0) {
-                if (server)
-                        (void)snprintf(reason, sizeof(reason), "its server cannot be reached at %s: %s", server, strerror(-r));
-                else
-                        (void)snprintf(reason, sizeof(reason), "no process can be started: %s", strerror(-r));
-                fail(pool, reason);
-                return false;
-        }
-        if (pool->may_initialize)
-                worker_initialize(pool->workers[i]);
-        return true;
-}
-
-/* Keeps `min` workers, and one more at a time while calls wait that no worker has room for. */
-static void start_what_is_needed(struct pool *pool) {
-        unsigned starting = count_coming(pool), ready = count(pool, WORKER_READY);
-
-        if (pool->closing || pool->superseded || needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
-                return;
-        for (; starting + ready < pool->entry->isolation.workers_min; starting++)
-                if (!start_worker(pool))
-                        return;
-        if (pool->n_waiting > 0 && starting == 0 && ready < pool->entry->isolation.workers_max)
-                (void)start_worker(pool);
-}
-
-/* Stops one worker at a time, the one that has been idle longest. */
-static void on_idle(evutil_socket_t fd, short what, void *data) {
-        struct timeval again = {.tv_sec = 1};
-        struct worker *idlest = NULL;
-        struct pool *pool = data;
-        usec_t now = clock_now_usec();
-
-        (void)fd;
-        (void)what;
-        if (pool->closing || count(pool, WORKER_READY) <= pool->entry->isolation.workers_min)
-                return;
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
-                struct worker *worker = pool->workers[i];
-
-                if (worker && worker_accepts(worker, 0) && worker_calls_active(worker) == 0 &&
-                    (!idlest || worker_last_given_usec(worker) < worker_last_given_usec(idlest)))
-                        idlest = worker;
-        }
-        if (idlest && now - worker_last_given_usec(idlest) > IDLE_USEC)
-                worker_stop(idlest);
-        (void)event_add(pool->idle, &again);
-}
-
 static void work_on_closing(struct pool *pool) {
         refuse_waiting(pool, STEP_STOPPED, "the plugin is being stopped");
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+        for (unsigned i = 0; i < pool->n_slots; i++)
                 if (pool->workers[i])
                         return;
         if (!pool->closed_told) {
@@ -356,7 +145,7 @@ static void work_on_closing(struct pool *pool) {
         }
 }
 
-static void pool_work(struct pool *pool) {
+void pool_work(struct pool *pool) {
         struct worker *worker;
         struct step *step;
 
@@ -366,16 +155,22 @@ static void pool_work(struct pool *pool) {
         }
         while ((step = TAILQ_FIRST(&pool->waiting)) && (worker = pick_worker(pool, step)))
                 give(pool, worker, step);
-        if (pool->state == POOL_FAILED && count(pool, WORKER_READY) == 0)
+        if (pool->state == POOL_FAILED && crew_count(pool, WORKER_READY) == 0)
                 refuse_waiting(pool, STEP_START_FAILED, pool->error ? pool->error : "it cannot start");
         refuse_beyond_queue(pool);
-        start_what_is_needed(pool);
+        crew_fill(pool);
 }
 
 static void on_work(evutil_socket_t fd, short what, void *data) {
         (void)fd;
         (void)what;
         pool_work(data);
+}
+
+static void on_watch(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        (void)what;
+        crew_look(data);
 }
 
 /* ---- Venv ---- */
@@ -386,14 +181,14 @@ static void become_prepared(struct pool *pool) {
                 pool->prepared_told = true;
                 pool->superseded = pool->handler->superseded(pool->data, pool);
         }
-        schedule(pool);
+        pool_schedule(pool);
 }
 
 static void on_venv(void *data, const struct venv_result *result) {
         struct pool *pool = data;
 
         if (result->error) {
-                fail(pool, result->error);
+                pool_fail(pool, result->error);
         } else {
                 pool->python = strdup(result->python);
                 pool->fingerprint = strdup(result->fingerprint);
@@ -403,7 +198,7 @@ static void on_venv(void *data, const struct venv_result *result) {
                 if (pool->python && pool->fingerprint)
                         become_prepared(pool);
                 else
-                        fail(pool, "out of memory");
+                        pool_fail(pool, "out of memory");
         }
         pool->job = venv_job_free(pool->job);
 }
@@ -422,7 +217,7 @@ static void start_venv(struct pool *pool) {
 
         if (r < 0) {
                 (void)snprintf(reason, sizeof(reason), "%s cannot be run: %s", spec.builder, strerror(-r));
-                fail(pool, reason);
+                pool_fail(pool, reason);
         }
 }
 
@@ -431,7 +226,7 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
-        if (!needs_venv(pool))
+        if (!pool_needs_venv(pool))
                 become_prepared(pool);
         else if (!pool->job)
                 start_venv(pool);
@@ -493,11 +288,13 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->backoff_usec = BACKOFF_MIN_USEC;
         pool->n_registered = entry->hooks.n;
         TAILQ_INIT(&pool->waiting);
-        pool->workers = calloc(entry->isolation.workers_max, sizeof(*pool->workers));
+        pool->n_slots = entry->isolation.workers_max + 1;
+        pool->workers = calloc(pool->n_slots, sizeof(*pool->workers));
         pool->work = event_new(base, -1, 0, on_work, pool);
         pool->retry = evtimer_new(base, on_retry, pool);
-        pool->idle = evtimer_new(base, on_idle, pool);
-        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->idle ||
+        pool->look_again = evtimer_new(base, on_work, pool);
+        pool->watch = evtimer_new(base, on_watch, pool);
+        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->look_again || !pool->watch ||
             put_load(&pool->load, entry) < 0 || put_init(&pool->init, entry, layout, generation) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
@@ -527,7 +324,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
 
 void pool_initialize(struct pool *pool) {
         pool->may_initialize = true;
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+        for (unsigned i = 0; i < pool->n_slots; i++)
                 if (pool->workers[i])
                         worker_initialize(pool->workers[i]);
 }
@@ -553,10 +350,10 @@ bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
         pool->closed_data = data;
         pool->job = venv_job_free(pool->job);
         (void)event_del(pool->retry);
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+        for (unsigned i = 0; i < pool->n_slots; i++)
                 if (pool->workers[i] && worker_calls_open(pool->workers[i]) == 0)
                         worker_stop(pool->workers[i]);
-        schedule(pool);
+        pool_schedule(pool);
         return true;
 }
 
@@ -565,7 +362,7 @@ struct pool *pool_free(struct pool *pool) {
                 return NULL;
         pool->closing = true;
         refuse_waiting(pool, STEP_STOPPED, "the daemon is stopping");
-        for (unsigned i = 0; pool->workers && i < pool->entry->isolation.workers_max; i++)
+        for (unsigned i = 0; pool->workers && i < pool->n_slots; i++)
                 (void)worker_free(pool->workers[i]);
         free(pool->workers);
         (void)venv_job_free(pool->job);
@@ -573,8 +370,10 @@ struct pool *pool_free(struct pool *pool) {
                 event_free(pool->work);
         if (pool->retry)
                 event_free(pool->retry);
-        if (pool->idle)
-                event_free(pool->idle);
+        if (pool->look_again)
+                event_free(pool->look_again);
+        if (pool->watch)
+                event_free(pool->watch);
         buf_done(&pool->load);
         buf_done(&pool->init);
         free(pool->python);

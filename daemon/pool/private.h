@@ -2,11 +2,13 @@
 #pragma once
 
 /*
- * Inside the pool: its data. pool.c decides what happens, status.c writes what there is.
+ * Inside the pool: its data. pool.c takes steps and hands them on, crew.c sees to the workers, status.c writes what there is.
  */
 
 #include "pool/pool.h"
 #include "venv/job.h"
+
+#define BACKOFF_MIN_USEC (100 * USEC_PER_MSEC)
 
 struct pool {
         struct event_base *base;
@@ -31,14 +33,29 @@ struct pool {
         struct buf load, init;
         struct worker_spec spec;
 
-        struct worker **workers; /* workers.max slots */
+        struct worker **workers; /* n_slots */
+        unsigned n_slots;
+        struct worker *leaving; /* when another is ready in its place */
         struct step_list waiting;
         unsigned n_waiting;
-        struct event *work;  /* pool_work() on the next turn */
-        struct event *retry; /* the next attempt to start */
-        struct event *idle;  /* once a second while there are more workers than `min` */
+        struct event *work;       /* pool_work() on the next turn */
+        struct event *retry;      /* the next attempt to start */
+        struct event *look_again; /* pool_work(), for calls that wait */
+        struct event *watch;      /* crew_look(), once a second while there is reason to */
         usec_t backoff_usec;
 
         struct step_stats stats;
-        uint64_t n_calls, n_errors, n_restarts, n_dropped; /* dropped: of workers that have ended */
+        uint64_t n_calls, n_errors, n_restarts, n_recycled, n_dropped; /* dropped: of workers that have ended */
 };
+
+/* pool.c */
+void pool_schedule(struct pool *pool); /* pool_work() on the next turn of the loop */
+void pool_work(struct pool *pool);
+void pool_settle(struct pool *pool, enum pool_state state);
+
+/* crew.c */
+unsigned crew_count(const struct pool *pool, enum worker_state state);
+void crew_fill(struct pool *pool); /* starts what workers are needed */
+void crew_look(struct pool *pool); /* lets those go that are due to */
+bool pool_needs_venv(const struct pool *pool);
+void pool_fail(struct pool *pool, const char *reason); /* an attempt to start failed: another after a pause */

@@ -34,7 +34,7 @@ static void put_worker_status(const struct worker *worker, struct buf *buf) {
 static uint64_t answers_dropped(const struct pool *pool) {
         uint64_t n = pool->n_dropped;
 
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+        for (unsigned i = 0; i < pool->n_slots; i++)
                 n += pool->workers[i] ? worker_answers_dropped(pool->workers[i]) : 0;
         return n;
 }
@@ -46,7 +46,7 @@ struct pool_figures pool_figures(const struct pool *pool) {
                 .late_answers = answers_dropped(pool),
         };
 
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++) {
+        for (unsigned i = 0; i < pool->n_slots; i++) {
                 const struct worker *worker = pool->workers[i];
 
                 if (!worker)
@@ -62,7 +62,7 @@ struct pool_figures pool_figures(const struct pool *pool) {
 void pool_put_status(const struct pool *pool, struct buf *buf) {
         size_t workers, n = 0;
 
-        mp_put_map(buf, 14);
+        mp_put_map(buf, 15);
         mp_put_str(buf, "name");
         mp_put_str(buf, pool->entry->name);
         mp_put_str(buf, "status");
@@ -91,9 +91,11 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_uint(buf, answers_dropped(pool));
         mp_put_str(buf, "restarts");
         mp_put_uint(buf, pool->n_restarts);
+        mp_put_str(buf, "recycled");
+        mp_put_uint(buf, pool->n_recycled);
         mp_put_str(buf, "workers");
         workers = mp_array_begin(buf);
-        for (unsigned i = 0; i < pool->entry->isolation.workers_max; i++)
+        for (unsigned i = 0; i < pool->n_slots; i++)
                 if (pool->workers[i]) {
                         put_worker_status(pool->workers[i], buf);
                         n++;

@@ -458,6 +458,10 @@ void worker_withdraw(struct worker *worker, struct step *step) {
         calls_withdraw(&worker->calls, step);
 }
 
+void worker_retire(struct worker *worker) {
+        worker->retiring = true;
+}
+
 void worker_stop(struct worker *worker) {
         worker->was_stopped = true;
         happen(worker, ON_STOP);

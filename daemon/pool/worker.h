@@ -59,6 +59,9 @@ int worker_give(struct worker *worker, struct step *step);
 /* Takes a step back whose caller has lost interest: the plugin is cancelled, its answer dropped. */
 void worker_withdraw(struct worker *worker, struct step *step);
 
+/* From now on it takes no more calls; worker_stop() follows when it has none. */
+void worker_retire(struct worker *worker);
+
 /* Lets the plugin shut down, kills it if it does not end in time. */
 void worker_stop(struct worker *worker);
 

@@ -260,16 +260,24 @@ class Daemon:
         faults += self.faults_left(family)
         assert not faults, "leak gate: " + "; ".join(faults) + "\nlog:\n" + "\n".join(self.log().splitlines()[-40:])
 
+    def stray_children(self):
+        """What children there are that are no workers. A plugin that cannot be installed is tried again and again."""
+        children = sorted(pid for pid in children_of(self.pid) if program_of(pid) != "cpexd-venv")
+        workers = [pid for pid in self.worker_pids() if pid]
+        return "" if children == workers else f"children are {children}, workers {workers}"
+
     def living_faults(self):
         with contextlib.suppress(AttributeError):
             want, workers_then = self.at_start
             have, workers_now = self.footprint()
             if len(workers_now) == len(workers_then) and have != want:
                 yield f"descriptors were {len(want)} and are {len(have)}: {want} … {have}"
-            # A plugin that cannot be installed is tried again and again.
-            children = sorted(pid for pid in children_of(self.pid) if program_of(pid) != "cpexd-venv")
-            if children != [pid for pid in workers_now if pid]:
-                yield f"children are {children}, workers {workers_now}"
+            # A worker may be starting or ending at the moment.
+            deadline = time.monotonic() + 5
+            while (differ := self.stray_children()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if differ:
+                yield differ
         zombies = [pid for pid in children_of(self.pid) if (stat := stat_of(pid)) and stat[0] == "Z"]
         if zombies:
             yield f"zombies: {zombies}"

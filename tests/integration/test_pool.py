@@ -477,3 +477,116 @@ def test_a_storm_of_deaths(cpexd):
                     seen["crash"] += 1
     assert seen["answered"] + seen["crash"] == n and seen["answered"] > 0
     eventually(lambda: len(daemon.workers("p")) == 4, 40)
+
+
+def test_a_call_waits_no_longer_than_it_may(cpexd):
+    daemon = cpexd([anything(workers={"min": 1, "max": 1}, max_concurrent=1, queue_timeout=0.2, timeout=30)])
+    daemon.expect("on_error: fail")
+    with daemon.host() as host:
+        first = host.begin(HOOK, do("sleep", seconds=1))
+        begun = time.monotonic()
+        with pytest.raises(CallError) as caught:
+            host.end(host.begin(HOOK, do("nothing")))
+        assert caught.value.cause == "queue_timeout"
+        assert 0.15 < time.monotonic() - begun < 0.9
+        assert host.end(first)["metadata"]
+
+
+def calls_until_replaced(daemon, old, limit=200):
+    """Calls the plugin until another worker answers. Returns how many the old one had."""
+    for n in range(limit):
+        pid = pid_of(daemon)
+        if pid != old:
+            return n
+        time.sleep(0.01)
+    raise AssertionError("the worker was not replaced")
+
+
+def test_recycling_by_calls(cpexd):
+    """Under load no call fails or waits for a new worker, and each worker has at least the calls that it is given."""
+    daemon = cpexd([anything(workers={"min": 1, "max": 1}, recycle={"calls": 20})])
+    old = pid_of(daemon)
+    served, slowest = {}, 0
+    with daemon.host() as host:
+        deadline = time.monotonic() + 30
+        while len(served) < 4 and time.monotonic() < deadline:
+            begun = time.monotonic()
+            pid = host.invoke(HOOK, do("nothing"))["metadata"]["pid"]
+            slowest = max(slowest, time.monotonic() - begun)
+            served[pid] = served.get(pid, 0) + 1
+    assert len(served) == 4 and min(list(served.values())[:-1]) >= 19
+    status = daemon.status("p")
+    assert status["recycled"] >= 3 and status["restarts"] == 0
+    eventually(lambda: len(daemon.status("p")["workers"]) == 1)
+    assert old not in daemon.workers("p")
+    assert slowest < 5  # no call waits for a worker to be started
+
+
+def test_recycling_waits_for_calls_under_way(cpexd):
+    daemon = cpexd([anything(workers={"min": 1, "max": 1}, max_concurrent=8, recycle={"calls": 2}, timeout=30)])
+    old = pid_of(daemon)
+    with daemon.host() as host:
+        call = host.begin(HOOK, do("sleep", seconds=1))
+        calls_until_replaced(daemon, old)
+        assert host.end(call)["metadata"]["pid"] == old
+    eventually(lambda: old not in daemon.worker_pids())
+
+
+def test_recycling_by_age_and_memory(cpexd):
+    hoard = plugin("hoard", """
+        async def tool_post_invoke(self, payload, context):
+            self.hoard = getattr(self, "hoard", b"") + b"x" * (64 << 20)
+            return None
+    """, isolation={"recycle": {"memory": "100M"}, "workers": {"min": 1, "max": 1}})
+    daemon = cpexd([anything(workers={"min": 1, "max": 1}, recycle={"age": 1}), hoard])
+    daemon.expect("on_error: fail|AttributeError")
+    old, greedy = pid_of(daemon), daemon.workers("hoard")[0]
+    for _ in range(2):
+        with pytest.raises(CallError):
+            daemon.invoke("tool_post_invoke", {"name": "t", "result": 1})
+    eventually(lambda: daemon.workers("hoard") and greedy not in daemon.worker_pids(), 15)
+    calls_until_replaced(daemon, old)
+    daemon.wait_log("isolation.recycle.memory")
+    daemon.wait_log("isolation.recycle.age")
+
+
+def test_a_replacement_that_cannot_start_does_not_cost_the_worker(cpexd, tmp_path):
+    """The old one serves on until a new one is ready."""
+    flag = tmp_path / "broken"
+    daemon = cpexd([plugin("p", f"""
+        async def initialize(self):
+            assert not os.path.exists({str(flag)!r})
+
+        async def tool_pre_invoke(self, payload, context):
+            return Result(metadata={{"pid": os.getpid()}})
+    """, isolation={"workers": {"min": 1, "max": 1}, "recycle": {"calls": 3}})])
+    daemon.expect("cannot start")
+    flag.touch()
+    old = pid_of(daemon)
+    for _ in range(30):
+        assert pid_of(daemon) == old
+        time.sleep(0.01)
+    flag.unlink()
+    eventually(lambda: pid_of(daemon) != old)
+
+
+def test_short_waits_start_no_workers(cpexd):
+    """A burst that one worker works off in less time than a new one takes to start."""
+    daemon = cpexd([anything(workers={"min": 1, "max": 4, "idle": 0.1}, max_concurrent=1)])
+    for _ in range(10):  # a busy machine may make any burst a long one
+        with daemon.host() as host:
+            for call in [host.begin(HOOK, do("nothing")) for _ in range(3)]:
+                host.end(call)
+        if len(daemon.status("p")["workers"]) == 1:
+            return
+        eventually(lambda: len(daemon.status("p")["workers"]) == 1)
+    raise AssertionError("every burst started a worker")
+
+
+def test_idle_workers_are_stopped_after_their_time(cpexd):
+    daemon = cpexd([anything(workers={"min": 1, "max": 3, "idle": 0.5}, max_concurrent=1, timeout=30)])
+    with daemon.host() as host:
+        for call in [host.begin(HOOK, do("sleep", seconds=1)) for _ in range(3)]:
+            host.end(call)
+    assert len(daemon.status("p")["workers"]) > 1
+    eventually(lambda: len(daemon.status("p")["workers"]) == 1, 10)
