@@ -492,7 +492,7 @@ def test_a_call_waits_no_longer_than_it_may(cpexd):
         assert host.end(first)["metadata"]
 
 
-def calls_until_replaced(daemon, old, limit=200):
+def calls_until_replaced(daemon, old, limit=2000):
     """Calls the plugin until another worker answers. Returns how many the old one had."""
     for n in range(limit):
         pid = pid_of(daemon)
