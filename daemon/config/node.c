@@ -28,13 +28,13 @@ static void put_int(struct buf *buf, const struct node *node) {
                 mp_put_uint(buf, node->magnitude);
 }
 
-static void put_bigint(struct buf *buf, const struct node *node) {
+static void put_ext(struct buf *buf, const struct node *node, uint8_t type) {
         uint8_t head[] = {0xc9,
                           (uint8_t)(node->n_bytes >> 24),
                           (uint8_t)(node->n_bytes >> 16),
                           (uint8_t)(node->n_bytes >> 8),
                           (uint8_t)node->n_bytes,
-                          MP_EXT_BIGINT};
+                          type};
 
         buf_append(buf, head, sizeof(head));
         buf_append(buf, node->bytes, node->n_bytes);
@@ -65,10 +65,13 @@ void node_put(struct buf *buf, const struct node *node, const char *skip) {
                 put_int(buf, node);
                 break;
         case NODE_BIGINT:
-                put_bigint(buf, node);
+                put_ext(buf, node, MP_EXT_BIGINT);
                 break;
         case NODE_FLOAT:
                 mp_put_float(buf, node->number);
+                break;
+        case NODE_DATE:
+                put_ext(buf, node, MP_EXT_DATE);
                 break;
         case NODE_STR:
                 mp_put_strn(buf, node->text, node->text_len);

@@ -10,6 +10,7 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 
 static bool one_of(const char *text, size_t len, const char *const *words) {
         for (; *words; words++)
@@ -112,6 +113,126 @@ static bool is_float(const char *text, size_t len) {
         return span(text + n + 2, len - n - 2, "0123456789") == len - n - 2;
 }
 
+/* ---- Dates ---- */
+
+struct date {
+        unsigned year, month, day, hour, minute, second, micros;
+        int offset_minutes;
+        bool has_time, has_offset;
+        bool padded; /* month and day have two digits */
+};
+
+/* Return: how many digits it stepped over, 0 where they are fewer than `min`; never more than `max`. */
+static size_t take_digits(const char **at, const char *end, size_t min, size_t max, unsigned *ret) {
+        size_t n = 0;
+
+        for (*ret = 0; n < max && *at + n < end && isdigit((unsigned char)(*at)[n]); n++)
+                *ret = *ret * 10 + (unsigned)((*at)[n] - '0');
+        if (n < min)
+                return 0;
+        *at += n;
+        return n;
+}
+
+static bool take_byte(const char **at, const char *end, const char *accepted) {
+        if (*at == end || !**at || !strchr(accepted, **at))
+                return false;
+        (*at)++;
+        return true;
+}
+
+static void take_blanks(const char **at, const char *end) {
+        while (take_byte(at, end, " \t"))
+                ;
+}
+
+/* .5 is half a second; what is finer than a microsecond is dropped. */
+static void take_fraction(const char **at, const char *end, unsigned *ret) {
+        unsigned unit = 100000;
+
+        for (*ret = 0; *at < end && isdigit((unsigned char)**at); (*at)++, unit /= 10)
+                *ret += (unsigned)(**at - '0') * unit;
+}
+
+/* Z, +1, -05:30. */
+static bool take_offset(const char **at, const char *end, struct date *date) {
+        bool west = *at < end && **at == '-';
+        unsigned hours, minutes = 0;
+
+        date->has_offset = true;
+        if (take_byte(at, end, "Z"))
+                return true;
+        if (!take_byte(at, end, "+-") || !take_digits(at, end, 1, 2, &hours) ||
+            (take_byte(at, end, ":") && !take_digits(at, end, 2, 2, &minutes)))
+                return false;
+        date->offset_minutes = (int)(hours * 60 + minutes) * (west ? -1 : 1);
+        return true;
+}
+
+static bool take_time(const char **at, const char *end, struct date *date) {
+        const char *start = *at;
+
+        date->has_time = true;
+        if (!take_byte(at, end, "Tt"))
+                take_blanks(at, end);
+        if (*at == start || !take_digits(at, end, 1, 2, &date->hour) || !take_byte(at, end, ":") ||
+            !take_digits(at, end, 2, 2, &date->minute) || !take_byte(at, end, ":") || !take_digits(at, end, 2, 2, &date->second))
+                return false;
+        if (take_byte(at, end, "."))
+                take_fraction(at, end, &date->micros);
+        if (*at == end)
+                return true;
+        take_blanks(at, end);
+        return take_offset(at, end, date);
+}
+
+static bool parse_date(const char *text, size_t len, struct date *ret) {
+        const char *at = text, *end = text + len;
+        size_t month, day;
+
+        *ret = (struct date){0};
+        if (!take_digits(&at, end, 4, 4, &ret->year) || !take_byte(&at, end, "-") ||
+            !(month = take_digits(&at, end, 1, 2, &ret->month)) || !take_byte(&at, end, "-") ||
+            !(day = take_digits(&at, end, 1, 2, &ret->day)))
+                return false;
+        ret->padded = month == 2 && day == 2;
+        return (at == end || take_time(&at, end, ret)) && at == end;
+}
+
+static bool is_plain_date(const char *text, size_t len) {
+        struct date date;
+
+        return parse_date(text, len, &date) && (date.has_time || date.padded);
+}
+
+static bool exists(const struct date *date) {
+        static const unsigned days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+        bool leap = date->year % 4 == 0 && (date->year % 100 != 0 || date->year % 400 == 0);
+
+        return date->year >= 1 && date->month >= 1 && date->month <= 12 && date->day >= 1 &&
+               date->day <= days[date->month - 1] + (date->month == 2 && leap) && date->hour < 24 && date->minute < 60 &&
+               date->second < 60 && abs(date->offset_minutes) < 24 * 60;
+}
+
+bool scalar_date(const char *text, size_t len, char ret[SCALAR_DATE_BYTES]) {
+        struct date date;
+        int n, offset;
+
+        if (!parse_date(text, len, &date) || !exists(&date))
+                return false;
+        offset = abs(date.offset_minutes);
+        n = snprintf(ret, SCALAR_DATE_BYTES, "%04u-%02u-%02u", date.year, date.month, date.day);
+        if (date.has_time)
+                n += snprintf(ret + n, SCALAR_DATE_BYTES - (size_t)n, "T%02u:%02u:%02u.%06u", date.hour, date.minute, date.second,
+                              date.micros);
+        if (date.has_offset)
+                (void)snprintf(ret + n, SCALAR_DATE_BYTES - (size_t)n, "%c%02d:%02d", date.offset_minutes < 0 ? '-' : '+',
+                               offset / 60, offset % 60);
+        return true;
+}
+
+/* ---- The type ---- */
+
 enum scalar_type scalar_resolve(const char *text, size_t len) {
         bool ignored;
 
@@ -123,9 +244,11 @@ enum scalar_type scalar_resolve(const char *text, size_t len) {
                 return SCALAR_FLOAT;
         if (is_int(text, len))
                 return SCALAR_INT;
+        if (is_plain_date(text, len))
+                return SCALAR_DATE;
         if (len == 2 && memcmp(text, "<<", 2) == 0)
                 return SCALAR_MERGE;
-        return SCALAR_STR;
+        return len == 1 && *text == '=' ? SCALAR_VALUE : SCALAR_STR;
 }
 
 /* number = number * factor + addend */
@@ -181,13 +304,29 @@ bool scalar_int(const char *text, size_t len, struct scalar_int *ret) {
         return digits > 0;
 }
 
+/* Added up from the last place on, as PyYAML does, since in another order the last bit may differ. */
 static double float_of_sixties(char *text) {
-        double sum = 0;
-        char *save = NULL;
+        double sum = 0, base = 1;
 
-        for (char *part = strtok_r(text, ":", &save); part; part = strtok_r(NULL, ":", &save))
-                sum = sum * 60 + strtod(part, NULL);
-        return sum;
+        for (char *colon; (colon = strrchr(text, ':')); *colon = '\0', base *= 60)
+                sum += strtod(colon + 1, NULL) * base;
+        return sum + strtod(text, NULL) * base;
+}
+
+/* What Python's float() reads, without a sign: 12, 1.5, .5e3, inf. */
+static bool float_of_python(const char *text, double *ret) {
+        char *end;
+
+        if (strcasecmp(text, "inf") == 0 || strcasecmp(text, "infinity") == 0)
+                *ret = INFINITY;
+        else if (strcasecmp(text, "nan") == 0)
+                *ret = NAN;
+        else if (*text && text[strspn(text, "0123456789.eE+-")] == '\0' && *text != '+' && *text != '-') {
+                *ret = strtod(text, &end);
+                return *end == '\0';
+        } else
+                return false;
+        return true;
 }
 
 int scalar_float(const char *text, size_t len, double *ret) {
@@ -195,7 +334,7 @@ int scalar_float(const char *text, size_t len, double *ret) {
         size_t n = 0, sign = span_sign(text, len);
         double value;
 
-        if (!is_float(text, len) && !is_int(text, len))
+        if (memchr(text, '\0', len))
                 return -EINVAL;
         plain = malloc(len + 1);
         if (!plain)
@@ -208,8 +347,10 @@ int scalar_float(const char *text, size_t len, double *ret) {
                 value = INFINITY;
         else if (one_of(plain, n, not_numbers))
                 value = NAN;
-        else
+        else if (is_float(text, len) || (strchr(plain, ':') && is_int(text, len)))
                 value = float_of_sixties(plain);
+        else if (!float_of_python(plain, &value))
+                return -EINVAL;
         *ret = sign > 0 && *text == '-' ? -value : value;
         return 0;
 }

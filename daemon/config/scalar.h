@@ -3,12 +3,12 @@
 
 /*
  * What a plain YAML scalar means: YAML 1.1 as PyYAML's safe_load has it, for that is what upstream reads plugins.yaml with. So `off` is a
- * boolean, 010 is eight, 1:30 is ninety, 1e3 is a text. Unlike there, a date is the text that it is written as.
+ * boolean, 010 is eight, 1:30 is ninety, 1e3 is a text.
  */
 
 #include "base/util.h"
 
-enum scalar_type { SCALAR_NULL, SCALAR_BOOL, SCALAR_INT, SCALAR_FLOAT, SCALAR_STR, SCALAR_MERGE };
+enum scalar_type { SCALAR_NULL, SCALAR_BOOL, SCALAR_INT, SCALAR_FLOAT, SCALAR_DATE, SCALAR_STR, SCALAR_MERGE, SCALAR_VALUE };
 
 /* Return: what the text is when no tag and no quotes say it. */
 enum scalar_type scalar_resolve(const char *text, size_t len);
@@ -28,5 +28,11 @@ struct scalar_int {
 /* Return: false when it is none after all (0x_), or longer than SCALAR_INT_CHARS. */
 bool scalar_int(const char *text, size_t len, struct scalar_int *ret);
 
-/* Return: 0, -EINVAL when it is none after all, -ENOMEM. */
+/* What stands behind !!float may be any form that Python reads, 1e3 and inf too. Return: 0, -EINVAL when it is none after all, -ENOMEM. */
 int scalar_float(const char *text, size_t len, double *ret);
+
+#define SCALAR_DATE_BYTES sizeof("2001-12-14T21:59:43.100000+05:00")
+
+/* A date, or a date with a time, as ISO 8601 writes it and Python's fromisoformat() reads it: 2001-12-14, 2001-12-14T21:59:43.100000+05:00.
+ * Return: false when it is none after all (2001-02-30). */
+bool scalar_date(const char *text, size_t len, char ret[SCALAR_DATE_BYTES]);

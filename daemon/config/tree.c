@@ -195,6 +195,20 @@ static int set_bool(struct builder *builder, struct node *node) {
         return 0;
 }
 
+static int set_date(struct builder *builder, struct node *node) {
+        char iso[SCALAR_DATE_BYTES];
+
+        if (!scalar_date(node->text, node->text_len, iso))
+                return refuse(builder, node->place, "not a date that there is, though YAML takes it for one; put it in quotes");
+        node->n_bytes = strlen(iso);
+        node->bytes = tree_alloc(builder->tree, node->n_bytes);
+        if (!node->bytes)
+                return -ENOMEM;
+        memcpy(node->bytes, iso, node->n_bytes);
+        node->type = NODE_DATE;
+        return 0;
+}
+
 static int sextet(char c) {
         static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         const char *found = c ? strchr(digits, c) : NULL;
@@ -234,7 +248,7 @@ static int set_tagged(struct builder *builder, struct node *node, const char *ta
         static const char prefix[] = "tag:yaml.org,2002:";
         const char *name = strncmp(tag, prefix, sizeof(prefix) - 1) == 0 ? tag + sizeof(prefix) - 1 : "";
 
-        if (str_eq(name, "str") || str_eq(name, "timestamp"))
+        if (str_eq(name, "str"))
                 return 0;
         if (str_eq(name, "int"))
                 return set_int(builder, node);
@@ -242,6 +256,8 @@ static int set_tagged(struct builder *builder, struct node *node, const char *ta
                 return set_float(builder, node);
         if (str_eq(name, "bool"))
                 return set_bool(builder, node);
+        if (str_eq(name, "timestamp"))
+                return set_date(builder, node);
         if (str_eq(name, "binary"))
                 return set_bin(builder, node);
         if (str_eq(name, "null")) {
@@ -249,6 +265,12 @@ static int set_tagged(struct builder *builder, struct node *node, const char *ta
                 return 0;
         }
         return refuse(builder, node->place, "the tag %s is not supported; remove it", tag);
+}
+
+static bool stands_as_key(const struct builder *builder) {
+        const struct frame *frame = builder->depth > 0 ? &builder->frames[builder->depth - 1] : NULL;
+
+        return frame && frame->node->type == NODE_MAP && frame->n % 2 == 0;
 }
 
 static int set_plain(struct builder *builder, struct node *node) {
@@ -262,8 +284,13 @@ static int set_plain(struct builder *builder, struct node *node) {
                 return set_int(builder, node);
         case SCALAR_FLOAT:
                 return set_float(builder, node);
+        case SCALAR_DATE:
+                return set_date(builder, node);
         case SCALAR_MERGE:
-                node->merge = true;
+        case SCALAR_VALUE:
+                if (!stands_as_key(builder))
+                        return refuse(builder, node->place, "%s has a meaning of its own in YAML; put it in quotes", node->text);
+                node->merge = *node->text == '<';
                 return 0;
         default:
                 return 0;

@@ -15,7 +15,7 @@
 #define TREE_ALIAS_BYTES_MAX (1u << 20) /* text that aliases stand for, in all */
 #define TREE_ANCHORS_MAX 1000u
 
-enum node_type { NODE_NULL, NODE_BOOL, NODE_INT, NODE_BIGINT, NODE_FLOAT, NODE_STR, NODE_BIN, NODE_LIST, NODE_MAP };
+enum node_type { NODE_NULL, NODE_BOOL, NODE_INT, NODE_BIGINT, NODE_FLOAT, NODE_DATE, NODE_STR, NODE_BIN, NODE_LIST, NODE_MAP };
 
 struct pair {
         struct node *key, *value;
@@ -33,7 +33,7 @@ struct node {
                         bool negative;
                         uint64_t magnitude;
                 };
-                struct { /* NODE_BIN; NODE_BIGINT: two's complement, big endian */
+                struct { /* NODE_BIN; NODE_BIGINT: two's complement, big endian; NODE_DATE: as ISO 8601 writes it */
                         uint8_t *bytes;
                         size_t n_bytes;
                 };

@@ -17,6 +17,7 @@
 
 #define MP_EXT_SECRET 1 /* a secret string: the UTF-8 text */
 #define MP_EXT_BIGINT 2 /* an integer beyond 64 bits: two's complement, big endian */
+#define MP_EXT_DATE 3   /* a date of YAML, perhaps with a time: as ISO 8601 writes it */
 
 /* Bytes in somebody else's memory: one whole value, or the content of a str or bin. */
 struct mp {

@@ -81,9 +81,9 @@ static void test_integers_as_pyyaml(void **state) {
 }
 
 static void test_other_scalars_as_pyyaml(void **state) {
-        static const char *const texts[] = {"08",   "0o10", "1e3",    "1:60",    "y",         "nULL",
-                                            "0:30", "'7'",  "\"no\"", "!!str 7", "2001-12-14"};
-        static const char *const floats[] = {"1.", ".5", "1.5e+3", "-.inf", ".NaN", "1:30.5", "!!float 1"};
+        static const char *const texts[] = {"08",   "0o10", "1e3",    "1:60",    "y",       "nULL",
+                                            "0:30", "'7'",  "\"no\"", "!!str 7", "2001-1-1"};
+        static const char *const floats[] = {"1.", ".5", "1.5e+3", "-.inf", ".NaN", "1:30.5", "!!float 1", "!!float 1e3"};
         static const char *const bools[] = {"yes", "No", "ON", "off", "true", "False"};
         static const char *const nulls[] = {"~", "null", "Null", "NULL", "!!null ''"};
 
@@ -102,6 +102,39 @@ static void test_other_scalars_as_pyyaml(void **state) {
         assert_true(tree_root(infinite.tree)->number == -INFINITY);
         assert_refused("0x_", "f:1:1: not a whole number, though YAML takes it for one; put it in quotes");
         assert_refused("a: !!python/none x", "f:1:4: the tag tag:yaml.org,2002:python/none is not supported; remove it");
+}
+
+static void assert_date(const char *text, const char *iso) {
+        PARSE(f, text);
+
+        assert_int_equal(tree_root(f.tree)->type, NODE_DATE);
+        assert_int_equal(tree_root(f.tree)->n_bytes, strlen(iso));
+        assert_memory_equal(tree_root(f.tree)->bytes, iso, strlen(iso));
+}
+
+static void test_dates_as_pyyaml(void **state) {
+        static const char *const wrong[] = {"2001-13-01",
+                                            "2001-02-29",
+                                            "0000-01-01",
+                                            "2001-12-14 24:00:00",
+                                            "2001-12-14 1:60:00",
+                                            "2001-12-14 1:00:60",
+                                            "2001-12-14 1:00:00+24",
+                                            "!!timestamp x"};
+
+        (void)state;
+        assert_date("2001-12-14", "2001-12-14");
+        assert_date("2000-02-29", "2000-02-29");
+        assert_date("!!timestamp 2001-1-2", "2001-01-02");
+        assert_date("2001-1-2 3:04:05", "2001-01-02T03:04:05.000000");
+        assert_date("2001-12-14t21:59:43.1Z", "2001-12-14T21:59:43.100000+00:00");
+        assert_date("2001-12-14  21:59:43.1234567 -5:30", "2001-12-14T21:59:43.123456-05:30");
+        assert_date("2001-12-14T21:59:43.+23:59", "2001-12-14T21:59:43.000000+23:59");
+        for (size_t i = 0; i < ELEMENTS(wrong); i++)
+                assert_refused(wrong[i], "f:1:1: not a date that there is, though YAML takes it for one; put it in quotes");
+        assert_type("2001-12-14 21:59", NODE_STR);
+        assert_type("2001-12-14 21:59:43 ", NODE_DATE);
+        assert_type("2001-12-14 21:59:43 +1:2", NODE_STR);
 }
 
 static void assert_msgpack(const char *text, const void *bytes, size_t len) {
@@ -123,6 +156,7 @@ static void test_msgpack_keeps_the_types(void **state) {
         assert_msgpack("{1: x, skipped: y, z: 0}", BYTES(0xdf, 0, 0, 0, 2, 1, 0xa1, 'x', 0xa1, 'z', 0));
         assert_msgpack("!!binary aGk=", BYTES(0xc4, 2, 'h', 'i'));
         assert_msgpack("\"a\\0b\"", BYTES(0xa3, 'a', 0, 'b'));
+        assert_msgpack("2001-12-14", BYTES(0xc9, 0, 0, 0, 10, 3, '2', '0', '0', '1', '-', '1', '2', '-', '1', '4'));
         assert_msgpack("18446744073709551616", BYTES(0xc9, 0, 0, 0, 9, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0));
         assert_msgpack("-18446744073709551616", BYTES(0xc9, 0, 0, 0, 9, 2, 0xff, 0, 0, 0, 0, 0, 0, 0, 0));
         assert_msgpack("-9223372036854775809", BYTES(0xc9, 0, 0, 0, 9, 2, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff));
@@ -206,6 +240,9 @@ static void test_merge_keys(void **state) {
         assert_true(node_is(node->pairs[0].key, "a"));
         assert_int_equal(get(&f, "<<")->magnitude, 7);
         assert_int_equal(f.diags.n, 0);
+        assert_refused("a: <<", "f:1:4: << has a meaning of its own in YAML; put it in quotes");
+        assert_refused("[=]", "f:1:2: = has a meaning of its own in YAML; put it in quotes");
+        assert_type("{=: 1}", NODE_MAP);
         assert_refused("{<<: 1}", "f:1:6: << merges a map or a list of maps, and this is none");
 }
 
@@ -295,19 +332,13 @@ static void test_size_is_exact(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_integers_as_pyyaml),
-                cmocka_unit_test(test_other_scalars_as_pyyaml),
-                cmocka_unit_test(test_msgpack_keeps_the_types),
-                cmocka_unit_test(test_positions),
-                cmocka_unit_test(test_positions_after_templates),
-                cmocka_unit_test(test_templates),
-                cmocka_unit_test(test_every_template_mistake_is_said),
-                cmocka_unit_test(test_merge_keys),
-                cmocka_unit_test(test_duplicate_keys),
-                cmocka_unit_test(test_depth_is_exact),
-                cmocka_unit_test(test_aliases_are_counted),
-                cmocka_unit_test(test_files_that_are_none),
-                cmocka_unit_test(test_size_is_exact),
+                cmocka_unit_test(test_integers_as_pyyaml),  cmocka_unit_test(test_other_scalars_as_pyyaml),
+                cmocka_unit_test(test_dates_as_pyyaml),     cmocka_unit_test(test_msgpack_keeps_the_types),
+                cmocka_unit_test(test_positions),           cmocka_unit_test(test_positions_after_templates),
+                cmocka_unit_test(test_templates),           cmocka_unit_test(test_every_template_mistake_is_said),
+                cmocka_unit_test(test_merge_keys),          cmocka_unit_test(test_duplicate_keys),
+                cmocka_unit_test(test_depth_is_exact),      cmocka_unit_test(test_aliases_are_counted),
+                cmocka_unit_test(test_files_that_are_none), cmocka_unit_test(test_size_is_exact),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,11 +104,25 @@ static PyObject *make_secret(const uint8_t *data, size_t len) {
         return secret;
 }
 
+static PyObject *make_date(const uint8_t *data, size_t len) {
+        PyObject *module = PyImport_ImportModule("datetime"), *class = NULL, *value = NULL;
+
+        if (module)
+                class = PyObject_GetAttrString(module, len > sizeof("2001-12-14") - 1 ? "datetime" : "date");
+        if (class)
+                value = PyObject_CallMethod(class, "fromisoformat", "s#", (const char *)data, (Py_ssize_t)len);
+        Py_XDECREF(class);
+        Py_XDECREF(module);
+        return value;
+}
+
 static PyObject *make_ext(int8_t type, const uint8_t *data, size_t len) {
         if (type == EXT_SECRET)
                 return make_secret(data, len);
         if (type == EXT_BIGINT)
                 return make_bigint(data, len);
+        if (type == EXT_DATE)
+                return make_date(data, len);
         PyErr_Format(PyExc_ValueError, "the msgpack extension type %d is not known", (int)type);
         return NULL;
 }

@@ -14,6 +14,7 @@
 
 #define EXT_SECRET 1 /* a secret string: the UTF-8 text */
 #define EXT_BIGINT 2 /* an integer beyond 64 bits: two's complement, big endian, shortest */
+#define EXT_DATE 3   /* a date, perhaps with a time: as ISO 8601 writes it */
 
 enum head_kind {
         HEAD_BAD,
