@@ -130,12 +130,13 @@ static int check(const struct service_args *args) {
         CLEANUP(diags_done) struct diags diags = {0};
         struct daemon_config *daemon = NULL;
         struct plugins_config *plugins = NULL;
-        int r = config_load(&daemon, &plugins, args->config_path, &args->overrides, &diags);
+        const struct config_source source = {args->config_path, &args->overrides, args->renderer};
+        int r = config_load(&daemon, &plugins, &source, &diags);
 
         for (size_t i = 0; i < diags.n; i++)
                 (void)fprintf(stderr, "%s%s\n", diags.items[i].severity == DIAG_WARNING ? "warning: " : "", diags.items[i].text);
         if (r == 0)
-                (void)printf("%s: %zu plugin%s, no mistakes, %zu warning%s\n", plugins->path, plugins->n_plugins,
+                (void)printf("%s: %zu plugin%s, no mistakes, %zu warning%s\n", daemon->plugins_name, plugins->n_plugins,
                              plugins->n_plugins == 1 ? "" : "s", diags.n, diags.n == 1 ? "" : "s");
         else if (r != -EINVAL)
                 (void)fprintf(stderr, "cpexd: the configuration cannot be read: %s\n", strerror(-r));
@@ -235,6 +236,15 @@ static int listen_on(struct cpexd *cpexd, struct listener **ret, const struct so
         return r;
 }
 
+/* A reload that is asked for while the first configuration is loaded, which may take seconds, comes after it. */
+static void hold_reloads(bool hold) {
+        sigset_t hangup;
+
+        (void)sigemptyset(&hangup);
+        (void)sigaddset(&hangup, SIGHUP);
+        (void)sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &hangup, NULL);
+}
+
 static int handle_signals(struct cpexd *cpexd) {
         const struct {
                 int signal;
@@ -247,6 +257,7 @@ static int handle_signals(struct cpexd *cpexd) {
                 if (!cpexd->signals[i] || event_add(cpexd->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
+        hold_reloads(false);
         cpexd->stop_timer = evtimer_new(cpexd->base, on_stop_timer, cpexd);
         return cpexd->stop_timer ? 0 : -ENOMEM;
 }
@@ -263,6 +274,7 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
         cpexd->base = event_base_new();
         if (!cpexd->base)
                 return STATUS_SYSTEM;
+        hold_reloads(true);
         r = service_new(&cpexd->service, cpexd->base, args, &handler, cpexd);
         if (r == -EINVAL)
                 return STATUS_CONFIG;
@@ -338,19 +350,24 @@ int main(int argc, char **argv) {
         open_standard_descriptors();
         if (!parse_options(argc, argv, &options, &status))
                 return status;
-        if (options.check)
-                return check(&options.service);
+        status = parts_find(&options.service) < 0 ? STATUS_SYSTEM : STATUS_OK;
+        if (options.check) {
+                status = status == STATUS_OK ? check(&options.service) : status;
+                parts_done(&options.service);
+                return status;
+        }
         log_init(LOG_LEVEL_INFO);
         child_adopt_orphans();
         raise_files();
-        status = parts_find(&options.service.layout) < 0 ? STATUS_SYSTEM : start(&cpexd, &options.service);
+        if (status == STATUS_OK)
+                status = start(&cpexd, &options.service);
         if (status == STATUS_OK && event_base_dispatch(cpexd.base) < 0)
                 status = STATUS_SYSTEM;
         if (status == STATUS_OK)
                 status = cpexd.status;
         cleanup(&cpexd);
         child_end_orphans();
-        parts_done(&options.service.layout);
+        parts_done(&options.service);
         if (status == STATUS_OK)
                 log_notice("stopped");
         return status;

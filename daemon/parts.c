@@ -34,24 +34,29 @@ static char *own_folder(void) {
         return strdup(path);
 }
 
-int parts_find(struct pool_layout *ret) {
+int parts_find(struct service_args *ret) {
         CLEANUP_FREE char *own = own_folder();
         CLEANUP_FREE char *beside = own ? join(own, "cpexd-launch") : NULL;
         bool built = beside && access(beside, X_OK) == 0;
         const char *programs = built ? own : CPEXD_LIBEXECDIR;
+        struct pool_layout *layout = &ret->layout;
 
-        ret->launcher = join(programs, "cpexd-launch");
-        ret->venv_builder = join(programs, "cpexd-venv");
-        ret->ext_dir = built ? join(own, "worker-shim") : strdup(CPEXD_LIBEXECDIR);
-        ret->shim_dir = strdup(built ? CPEXD_SOURCE_SHIMDIR "/shim" : CPEXD_SHAREDIR "/shim");
-        ret->sdk_dir = strdup(built ? CPEXD_SOURCE_SHIMDIR : CPEXD_SHAREDIR "/sdk");
-        return ret->launcher && ret->venv_builder && ret->ext_dir && ret->shim_dir && ret->sdk_dir ? 0 : -ENOMEM;
+        ret->renderer = join(programs, "cpexd-render.py");
+        layout->launcher = join(programs, "cpexd-launch");
+        layout->venv_builder = join(programs, "cpexd-venv");
+        layout->ext_dir = built ? join(own, "worker-shim") : strdup(CPEXD_LIBEXECDIR);
+        layout->shim_dir = strdup(built ? CPEXD_SOURCE_SHIMDIR "/shim" : CPEXD_SHAREDIR "/shim");
+        layout->sdk_dir = strdup(built ? CPEXD_SOURCE_SHIMDIR : CPEXD_SHAREDIR "/sdk");
+        return ret->renderer && layout->launcher && layout->venv_builder && layout->ext_dir && layout->shim_dir && layout->sdk_dir
+                       ? 0
+                       : -ENOMEM;
 }
 
-void parts_done(struct pool_layout *layout) {
-        free((char *)layout->launcher);
-        free((char *)layout->venv_builder);
-        free((char *)layout->ext_dir);
-        free((char *)layout->shim_dir);
-        free((char *)layout->sdk_dir);
+void parts_done(struct service_args *args) {
+        free((char *)args->renderer);
+        free((char *)args->layout.launcher);
+        free((char *)args->layout.venv_builder);
+        free((char *)args->layout.ext_dir);
+        free((char *)args->layout.shim_dir);
+        free((char *)args->layout.sdk_dir);
 }

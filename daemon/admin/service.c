@@ -19,6 +19,8 @@ struct service {
         const struct service_handler *handler;
         void *data;
 
+        struct config_source source;
+        struct config_load *load; /* under way */
         struct generation *current, *next;
         struct diags diags;               /* of the files of `next` */
         char *socket_path, *control_path; /* where the process listens since its start */
@@ -42,14 +44,8 @@ static void on_gone(void *data, struct generation *generation);
 
 static const struct generation_handler generation_handler = {.settled = on_settled, .gone = on_gone};
 
-/* Reads the files and starts `next`. Return: 0 or a negative errno. */
-static int start_next(struct service *service) {
-        struct daemon_config *daemon = NULL;
-        struct plugins_config *plugins = NULL;
-        int r;
-
-        diags_done(&service->diags);
-        r = config_load(&daemon, &plugins, service->args.config_path, &service->args.overrides, &service->diags);
+/* Starts `next` with what was loaded, if it was (`r`). Return: 0 or a negative errno. */
+static int start_next(struct service *service, int r, struct daemon_config *daemon, struct plugins_config *plugins) {
         log_diags(&service->diags);
         if (r < 0)
                 return r;
@@ -220,14 +216,11 @@ static bool has_lost_plugins(const struct service *service) {
         return service->current->n_plugins > 0 && service->next->config->n_plugins == 0 && !service->next->config->lists_plugins;
 }
 
-static void reload_now(struct service *service) {
-        int r;
+static void on_loaded(void *data, int r, struct daemon_config *daemon, struct plugins_config *plugins) {
+        struct service *service = data;
 
-        service->reloading = true;
-        notify_reloading();
-        notify_status("reloading");
-        log_notice("reloading");
-        r = start_next(service);
+        service->load = config_load_free(service->load);
+        r = start_next(service, r, daemon, plugins);
         if (r == -EINVAL) {
                 refuse(service, "it has mistakes");
         } else if (r < 0) {
@@ -236,6 +229,19 @@ static void reload_now(struct service *service) {
                 retire(service, TAKE(service->next));
                 refuse(service, "it has no plugins; write `plugins: []` if that is meant");
         }
+}
+
+static void reload_now(struct service *service) {
+        int r;
+
+        service->reloading = true;
+        notify_reloading();
+        notify_status("reloading");
+        log_notice("reloading");
+        diags_done(&service->diags);
+        r = config_load_start(&service->load, service->base, &service->source, &service->diags, on_loaded, service);
+        if (r < 0)
+                refuse(service, strerror(-r));
 }
 
 static void on_run_again(evutil_socket_t fd, short what, void *data) {
@@ -272,12 +278,15 @@ void service_forget(struct service *service, struct reload_waiter *waiter) {
 int service_new(struct service **ret, struct event_base *base, const struct service_args *args,
                 const struct service_handler *handler, void *data) {
         struct service *service = calloc(1, sizeof(*service));
+        struct daemon_config *daemon = NULL;
+        struct plugins_config *plugins = NULL;
         int r;
 
         if (!service)
                 return -ENOMEM;
         service->base = base;
         service->args = *args;
+        service->source = (struct config_source){args->config_path, &service->args.overrides, args->renderer};
         service->handler = handler;
         service->data = data;
         service->started_usec = clock_now_usec();
@@ -285,7 +294,8 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
         TAILQ_INIT(&service->waiters);
         TAILQ_INIT(&service->later_waiters);
         service->run_again = event_new(base, -1, 0, on_run_again, service);
-        r = service->run_again ? start_next(service) : -ENOMEM;
+        r = service->run_again ? config_load(&daemon, &plugins, &service->source, &service->diags) : -ENOMEM;
+        r = start_next(service, r, daemon, plugins);
         if (r == 0) {
                 service->socket_path = strdup(service->next->daemon->socket.path);
                 service->control_path = strdup(service->next->daemon->control.path);
@@ -303,6 +313,7 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
 
 void service_drain(struct service *service) {
         service->stopping = true;
+        service->load = config_load_free(service->load);
 }
 
 void service_stop(struct service *service) {
@@ -326,6 +337,7 @@ struct service *service_free(struct service *service) {
                 TAILQ_REMOVE(&service->retired, generation, link);
                 (void)generation_destroy(generation);
         }
+        (void)config_load_free(service->load);
         (void)generation_destroy(service->next);
         (void)generation_destroy(service->current);
         if (service->run_again)

@@ -4,7 +4,7 @@
 /*
  * The service: which generation serves, and how another takes its place.
  *
- * A reload reads both files into a new generation, starts its plugins beside the running ones, and when all have settled swaps one
+ * A reload reads both files into a new generation (a template that needs Jinja2 is rendered in a child meanwhile), starts its plugins beside the running ones, and when all have settled swaps one
  * pointer. A file with a mistake, or a plugin that cannot start though it could before, changes nothing. While a reload is
  * under way another request for one is remembered: it begins when the first has ended.
  */
@@ -18,6 +18,7 @@ struct service;
 struct service_args {
         const char *config_path; /* cpexd.yaml; NULL: the defaults */
         struct config_overrides overrides;
+        const char *renderer; /* daemon/config/render.py */
         struct pool_layout layout;
 };
 

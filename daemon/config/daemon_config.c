@@ -12,6 +12,7 @@
 #include "config/load.h"
 #include "config/paths.h"
 #include "config/schema.h"
+#include "config/template.h"
 
 #define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
@@ -61,7 +62,17 @@ static int set_plugins(struct loading *loading) {
                 return r;
         if (loading->overrides->plugins)
                 return set_string(&config->plugins_name, loading->overrides->plugins);
+        if (node && !node_may_tell(node, &loading->reader.report))
+                return set_string(&config->plugins_name, "plugins.yaml");
         return set_string(&config->plugins_name, node && node->type == NODE_STR ? node->text : config->plugins);
+}
+
+static void find_secrets(struct loading *loading) {
+        const struct node *plugins = loading->overrides->plugins ? NULL : node_get(loading->root, "plugins"),
+                          *root = node_get(loading->root, "project_root"),
+                          *from = root && root->type != NODE_NULL ? root : plugins;
+
+        loading->config->root_secret = from && !node_may_tell(from, &loading->reader.report);
 }
 
 /* Puts `name` (NULL: the folder itself) into a default folder, or says which variable would have named it. */
@@ -109,8 +120,8 @@ static void check_socket(struct loading *loading, const char *group, const char 
 
         if (path && strlen(path) > SOCKET_PATH_MAX)
                 report_add(&loading->reader.report, DIAG_ERROR, &at, node ? node->place : (struct place){0},
-                           "\"%s\" is %zu bytes long, but the path of a Unix socket can have %zu", path, strlen(path),
-                           SOCKET_PATH_MAX);
+                           "\"%s\" is %zu bytes long, but the path of a Unix socket can have %zu",
+                           node && !node_may_tell(node, &loading->reader.report) ? "…" : path, strlen(path), SOCKET_PATH_MAX);
 }
 
 static void check_sockets(struct loading *loading) {
@@ -136,6 +147,7 @@ static int settle(struct loading *loading) {
                 r = set_default(loading, &config->cache_dir, path_cache_folder, NULL, "cache_dir", "HOME");
         if (r < 0)
                 return r;
+        find_secrets(loading);
         check_sockets(loading);
         schema_settle_workers(&loading->reader, &at, isolation, &config->isolation);
         if (node_get(isolation, "timeout"))
@@ -154,7 +166,26 @@ static int start_from_defaults(struct daemon_config *config) {
         return r;
 }
 
+/* cpexd.yaml is ours, and does without Jinja2. */
+static int expand(struct loading *loading, const char *text, size_t len, struct template **ret) {
+        struct report *report = &loading->reader.report;
+        struct place beyond = {0};
+        int r = template_expand(ret, text, len, &beyond);
+
+        if (r == -EOPNOTSUPP)
+                report_add(report, DIAG_ERROR, NULL, beyond,
+                           "this file may have {{ env.NAME }}, also with default('text') and safe, {# … #} and {%% raw %%}, and "
+                           "nothing "
+                           "else of Jinja");
+        else if (r == -EMSGSIZE)
+                report_add(report, DIAG_ERROR, NULL, (struct place){0}, TEMPLATE_TOO_LONG);
+        else
+                return r;
+        return -EINVAL;
+}
+
 static int load(struct loading *loading, const char *path, const char *text, size_t len) {
+        CLEANUP_TEMPLATE struct template *template = NULL;
         CLEANUP_TREE struct tree *tree = NULL;
         CLEANUP_FREE char *base = NULL;
         int r = start_from_defaults(loading->config);
@@ -168,7 +199,9 @@ static int load(struct loading *loading, const char *path, const char *text, siz
                         return -ENOMEM;
                 loading->reader.base = base;
         }
-        r = tree_parse(&tree, text, len, &loading->reader.report);
+        r = expand(loading, text, len, &template);
+        if (r == 0)
+                r = tree_parse(&tree, template, &loading->reader.report);
         if (r < 0)
                 return r;
         loading->root = tree_root(tree);
@@ -212,8 +245,8 @@ static int parse(struct daemon_config **ret, const char *path, const char *text,
         return r;
 }
 
-static int read_and_parse(struct daemon_config **ret, const char *path, const struct config_overrides *overrides,
-                          struct diags *diags) {
+int daemon_config_load(struct daemon_config **ret, const char *path, const struct config_overrides *overrides,
+                       struct diags *diags) {
         struct report report = {.diags = diags, .file = path};
         CLEANUP_BUF struct buf buf = {0};
         int r = path ? file_read(&buf, path, "create it, or start without -c for the defaults", &report) : 0;
@@ -232,35 +265,5 @@ int daemon_config_parse(struct daemon_config **ret, const char *path, const char
         if (r < 0 || diags->errors > errors)
                 return r < 0 ? r : -EINVAL;
         *ret = TAKE(config);
-        return 0;
-}
-
-int daemon_config_load(struct daemon_config **ret, const char *path, const struct config_overrides *overrides,
-                       struct diags *diags) {
-        CLEANUP(daemon_config_freep) struct daemon_config *config = NULL;
-        size_t errors = diags->errors;
-        int r = read_and_parse(&config, path, overrides, diags);
-
-        if (r < 0 || diags->errors > errors)
-                return r < 0 ? r : -EINVAL;
-        *ret = TAKE(config);
-        return 0;
-}
-
-int config_load(struct daemon_config **ret_daemon, struct plugins_config **ret_plugins, const char *path,
-                const struct config_overrides *overrides, struct diags *diags) {
-        CLEANUP(daemon_config_freep) struct daemon_config *config = NULL;
-        struct plugins_config *plugins = NULL;
-        size_t errors = diags->errors;
-        int r = read_and_parse(&config, path, overrides, diags);
-
-        if (r == 0 && config->plugins)
-                r = plugins_config_load(&plugins, config, diags);
-        if (r < 0 || diags->errors > errors) {
-                plugins_config_free(plugins);
-                return r < 0 ? r : -EINVAL;
-        }
-        *ret_daemon = TAKE(config);
-        *ret_plugins = plugins;
         return 0;
 }

@@ -12,6 +12,7 @@
 
 #define WORD_MAX 64 /* longest word that gets a suggestion */
 #define QUOTED_MAX 60
+#define SEARCHED_MAX (64u << 10) /* longest file that is searched for what may be told */
 
 void diags_done(struct diags *diags) {
         for (size_t i = 0; i < diags->n; i++)
@@ -70,6 +71,17 @@ static int diags_append(struct diags *diags, enum diag_severity severity, struct
         return 0;
 }
 
+static void put_place(struct buf *buf, const struct report *report, struct place place) {
+        buf_append_str(buf, report->file);
+        if (place.line > 0 && report->source)
+                buf_printf(buf, ": line %u of the rendered file", place.line);
+        else if (place.line > 0)
+                buf_printf(buf, ":%u", place.line);
+        if (place.column > 0 && !report->source)
+                buf_printf(buf, ":%u", place.column);
+        buf_append_str(buf, ": ");
+}
+
 void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
                 ...) {
         CLEANUP_BUF struct buf buf = {0};
@@ -80,10 +92,7 @@ void report_add(struct report *report, enum diag_severity severity, const struct
                 report->diags->errors++;
         if (report_full(report))
                 return;
-        buf_append_str(&buf, report->file);
-        if (place.line > 0)
-                buf_printf(&buf, ":%u:%u", place.line, place.column);
-        buf_append_str(&buf, ": ");
+        put_place(&buf, report, place);
         if (at) {
                 put_at(&buf, at);
                 buf_append_str(&buf, ": ");
@@ -99,6 +108,24 @@ void report_add(struct report *report, enum diag_severity severity, const struct
                         *c = '?';
         if (report_check(report, diags_append(report->diags, severity, place, text) == 0))
                 (void)TAKE(text);
+}
+
+static bool is_word_byte(char c) {
+        return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
+}
+
+bool report_may_tell(const struct report *report, const char *text, size_t len) {
+        const char *at = report->source, *end;
+
+        if (!at || len == 0 || report->source_len > SEARCHED_MAX)
+                return false;
+        end = at + report->source_len;
+        while ((at = memmem(at, (size_t)(end - at), text, len))) {
+                if ((at == report->source || !is_word_byte(at[-1])) && (at + len == end || !is_word_byte(at[len])))
+                        return true;
+                at++;
+        }
+        return false;
 }
 
 /* Insertion: complaints come nearly in order, and their number is bounded. */

@@ -21,10 +21,9 @@ struct report {
         struct diags *diags;
         const char *file; /* as the user wrote it */
         int error;        /* -ENOMEM once memory was short, and then for good */
-};
-
-struct place {
-        unsigned line, column; /* from 1; 0: the file as a whole */
+        /* What Jinja2 made the text of that is read; NULL: it did not. Places are then those in what it made. */
+        const char *source;
+        size_t source_len;
 };
 
 void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
@@ -43,6 +42,9 @@ static inline bool report_check(struct report *report, bool ok) {
                 report->error = -ENOMEM;
         return ok;
 }
+
+/* Return: whether a text that Jinja2 brought about may be told: it stands in the file itself, so it is no value of a variable. */
+bool report_may_tell(const struct report *report, const char *text, size_t len);
 
 /* Brings what stands from `first` on into the order of the file. */
 void diags_sort(struct diags *diags, size_t first);

@@ -40,7 +40,7 @@ static void read_mode(struct reader *reader, const struct at *at, const struct n
         }
         if (node->type == NODE_BOOL && !node->boolean) {
                 report_add(&reader->report, DIAG_ERROR, &here, node->place,
-                           "YAML reads %s as false; to switch the plugin off write disabled", node->text);
+                           "YAML reads %s as false; to switch the plugin off write disabled", node_shown(node, &reader->report));
                 return;
         }
         for (int i = 0; i < PLUGIN_MODE_MAX_; i++)
@@ -157,7 +157,8 @@ static void check_hooks(struct reader *reader, const struct at *up, const struct
         for (size_t i = 0; list && list->type == NODE_LIST && i < list->n_items; i++) {
                 struct at at = {.up = up, .key = "hooks", .index = i + 1};
                 const struct node *item = list->items[i];
-                const char *meant = item->type == NODE_STR ? suggest(item->text, hooks, ELEMENTS(hooks)) : NULL;
+                bool told = item->type == NODE_STR && node_may_tell(item, &reader->report);
+                const char *meant = told ? suggest(item->text, hooks, ELEMENTS(hooks)) : NULL;
 
                 if (meant && !str_eq(meant, item->text) && strlen(item->text) + 3 > strlen(meant))
                         report_add(&reader->report, DIAG_WARNING, &at, item->place,
@@ -187,13 +188,19 @@ static void read_kind(struct reader *reader, const struct at *at, const struct n
                 layout_find(reader, at, entry, dirs, ret);
         else
                 report_add(&reader->report, DIAG_ERROR, at, node_get(entry, "kind")->place,
-                           "kind \"%s\" is not served yet by this version; use isolated_venv", ret->kind);
+                           "kind \"%s\" is not served yet by this version; use isolated_venv",
+                           node_shown(node_get(entry, "kind"), &reader->report));
+}
+
+const char *entry_shown_name(const struct reader *reader, const struct node *node) {
+        const struct node *name = node_get(node, "name");
+
+        return name && name->type == NODE_STR && node_may_tell(name, &reader->report) ? name->text : NULL;
 }
 
 void entry_read(struct reader *reader, const struct entry_context *context, size_t index, const struct node *node,
                 struct plugin_entry *ret) {
-        const struct node *name = node_get(node, "name");
-        struct at at = {.key = "plugins", .index = index, .name = name && name->type == NODE_STR ? name->text : NULL};
+        struct at at = {.key = "plugins", .index = index, .name = entry_shown_name(reader, node)};
         struct at name_at = {.up = &at, .key = "name"};
 
         ret->mode = PLUGIN_SEQUENTIAL;
@@ -205,7 +212,7 @@ void entry_read(struct reader *reader, const struct entry_context *context, size
         if (node->type != NODE_MAP)
                 return;
         if (ret->name && !*ret->name)
-                value_refuse(reader, &name_at, name, "a name");
+                value_refuse(reader, &name_at, node_get(node, "name"), "a name");
         read_mode(reader, &at, node, ret);
         read_on_error(reader, &at, node, ret);
         read_conditions(reader, &at, node, ret);

@@ -19,10 +19,12 @@ static void check_socket(struct reader *reader, const struct at *at, const struc
 
         if (!str_eq(plugin->kind, "external"))
                 report_add(&reader->report, DIAG_ERROR, &here, node->place,
-                           "only a plugin of kind external has a server of its own; this one is of kind %s", plugin->kind);
+                           "only a plugin of kind external has a server of its own; this one is of kind %s",
+                           node_shown(node_get(entry, "kind"), &reader->report));
         if (strlen(plugin->isolation.socket) > longest)
                 report_add(&reader->report, DIAG_ERROR, &here, node->place,
-                           "the path of a socket has at most %zu bytes, %s has %zu", longest, plugin->isolation.socket,
+                           "the path of a socket has at most %zu bytes, %s has %zu", longest,
+                           reader->base_secret || !node_may_tell(node, &reader->report) ? "…" : plugin->isolation.socket,
                            strlen(plugin->isolation.socket));
         for (size_t i = 0; i < ELEMENTS(transports); i++) {
                 const struct node *other = node_get(entry, transports[i]);

@@ -22,6 +22,7 @@ struct finding {
         const struct node *config;
         const struct strlist *dirs;
         char *folder; /* the plugin's */
+        bool secret;  /* it is not to be shown */
 };
 
 /* Where a key of `config` stands; where it is missing, `config`. */
@@ -133,14 +134,15 @@ static bool find_folder(struct finding *finding, const char *class_name) {
         } else {
                 if (script->type == NODE_STR && path_climbs(script->text)) {
                         report_add(report, DIAG_ERROR, &at, place, "\"%s\" leaves the project root; plugins lie inside it",
-                                   script->text);
+                                   node_shown(script, report));
                         return false;
                 }
                 if (!value_path(finding->reader, &at, script, &finding->folder))
                         return false;
         }
         if (!exists(finding->folder, S_IFDIR)) {
-                report_add(report, DIAG_ERROR, &at, place, "there is no folder %s", finding->folder);
+                report_add(report, DIAG_ERROR, &at, place, "there is no folder %s",
+                           finding->secret ? "of that name" : finding->folder);
                 return false;
         }
         return true;
@@ -160,12 +162,14 @@ static void find_requirements(struct finding *finding, struct plugin_entry *entr
                 entry->requirements_file = TAKE(path);
         else
                 report_add(&finding->reader->report, DIAG_WARNING, &at, node->place,
-                           "there is no file %s; the plugin gets no requirements", path);
+                           "there is no file %s; the plugin gets no requirements",
+                           finding->secret || !node_may_tell(node, &finding->reader->report) ? "of that name" : path);
 }
 
 void layout_find(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
                  struct plugin_entry *ret) {
-        const struct node *config = node_get(entry, "config"), *name = node_get(config, "class_name");
+        const struct node *config = node_get(entry, "config"), *name = node_get(config, "class_name"),
+                          *script = node_get(config, "script_path");
         struct at config_at = {.up = at, .key = "config"}, name_at = {.up = &config_at, .key = "class_name"};
         struct finding finding = {.reader = reader, .at = &config_at, .config = config, .dirs = dirs};
 
@@ -178,9 +182,11 @@ void layout_find(struct reader *reader, const struct at *at, const struct node *
                 return;
         if (!is_class_name(ret->class_name)) {
                 report_add(&reader->report, DIAG_ERROR, &name_at, name->place, "\"%s\" is not of the form package.module.Class",
-                           ret->class_name);
+                           node_shown(name, &reader->report));
                 return;
         }
+        finding.secret = reader->base_secret || !node_may_tell(name, &reader->report) ||
+                         (script && !node_may_tell(script, &reader->report));
         if (find_folder(&finding, ret->class_name)) {
                 find_requirements(&finding, ret);
                 (void)report_check(&reader->report, find_search_path(finding.folder, ret) == 0);

@@ -8,6 +8,12 @@
 
 #include "config/model.h"
 
+struct event_base;
+
+struct place {
+        unsigned line, column; /* from 1; 0: the file or the line as a whole */
+};
+
 enum diag_severity { DIAG_ERROR, DIAG_WARNING };
 
 struct diag {
@@ -27,20 +33,50 @@ struct config_overrides {
         const char *plugins, *socket, *control;
 };
 
-/* Loads cpexd.yaml (`path` NULL: the defaults). Relative paths in the file are relative to its folder.
- * Return: 0 with *ret set, -EINVAL with reasons in `diags`, or another negative errno. */
+/* What to read, and with what. */
+struct config_source {
+        const char *path; /* of cpexd.yaml; NULL: the defaults. Relative paths in it are relative to its folder. */
+        const struct config_overrides *overrides; /* NULL: none */
+        const char *renderer;                     /* the script that renders a plugins.yaml which needs Jinja2 */
+};
+
+/* `r`: 0 with both configurations, which are the callee's; -EINVAL with reasons in the diags; or another negative errno. */
+typedef void (*config_loaded)(void *data, int r, struct daemon_config *daemon, struct plugins_config *plugins);
+
+struct config_load;
+
+/* Loads cpexd.yaml and the plugins.yaml that it names, so that one run reports the mistakes of both. Nothing blocks: what takes time happens
+ * in a child. The callback is called once, from the loop, and may free the load; `source` must live until then, `diags` as well.
+ * Return: 0 or a negative errno. */
+int config_load_start(struct config_load **ret, struct event_base *base, const struct config_source *source, struct diags *diags,
+                      config_loaded callback, void *data);
+
+/* Ends what is under way; the callback is not called any more. NULL does nothing. Return: NULL. */
+struct config_load *config_load_free(struct config_load *load);
+
+/* The same for those who have no loop to keep running: waits. Return: as `r` above. */
+int config_load(struct daemon_config **ret_daemon, struct plugins_config **ret_plugins, const struct config_source *source,
+                struct diags *diags);
+
+/* ---- The steps of it ---- */
+
+/* Return: 0 with what could be read, even where mistakes were counted; or negative. */
 int daemon_config_load(struct daemon_config **ret, const char *path, const struct config_overrides *overrides,
                        struct diags *diags);
 
-/* Loads the plugins.yaml that `daemon` names. Return: as above. */
-int plugins_config_load(struct plugins_config **ret, const struct daemon_config *daemon, struct diags *diags);
-
-/* Both, one after the other, so that one run reports the mistakes of both. Return: as above. */
-int config_load(struct daemon_config **ret_daemon, struct plugins_config **ret_plugins, const char *path,
-                const struct config_overrides *overrides, struct diags *diags);
-
-/* The first two for bytes that are in memory already. `path`: what file they stand for. */
+/* From bytes that are in memory already. `path`: what file they stand for. Return: 0, -EINVAL with reasons in `diags`, or -ENOMEM. */
 int daemon_config_parse(struct daemon_config **ret, const char *path, const char *text, size_t len,
                         const struct config_overrides *overrides, struct diags *diags);
-int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, const char *text, size_t len,
-                         struct diags *diags);
+
+struct config_text {
+        const char *text;
+        size_t len;
+};
+
+/* Return: as above, or -EOPNOTSUPP where the text needs Jinja2, with the place of what does. */
+int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, struct config_text text,
+                         struct place *ret_beyond, struct diags *diags);
+
+/* From what Jinja2 made of `source`. Places in complaints are those in `rendered`, and say so; a value is shown only if it stands in `source`. */
+int plugins_config_parse_rendered(struct plugins_config **ret, const struct daemon_config *daemon, struct config_text rendered,
+                                  struct config_text source, struct diags *diags);

@@ -57,8 +57,8 @@ static int drop_duplicates(struct report *report, struct node *map, size_t merge
                 }
                 if (sorted[i - 1] >= map->pairs + merged) /* it stands in this map itself */
                         report_add(report, DIAG_WARNING, NULL, key->place,
-                                   "the key \"%s\" stands here once more; what it has in line %u does not count", key->text,
-                                   sorted[first]->key->place.line);
+                                   "the key \"%s\" stands here once more; what it has in line %u does not count",
+                                   node_shown(key, report), sorted[first]->key->place.line);
                 *sorted[first] = *sorted[i];
                 sorted[i]->key = NULL;
         }

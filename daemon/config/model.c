@@ -165,6 +165,7 @@ void daemon_config_free(struct daemon_config *config) {
         free(config->plugins);
         free(config->plugins_name);
         free(config->project_root);
+        free(config->template_python);
         free(config->cache_dir);
         free(config->socket.path);
         free(config->control.path);

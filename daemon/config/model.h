@@ -114,11 +114,13 @@ struct socket_config {
 };
 
 struct daemon_config {
-        char *path;                                    /* of cpexd.yaml, absolute; NULL: none, all defaults */
-        char *plugins;                                 /* absolute path of plugins.yaml */
-        char *plugins_name;                            /* the same as somebody wrote it, for messages */
-        char *project_root;                            /* absolute; NULL: the folder of plugins.yaml */
-        char *cache_dir;                               /* absolute: venvs live in cache_dir/venvs */
+        char *path;            /* of cpexd.yaml, absolute; NULL: none, all defaults */
+        char *plugins;         /* absolute path of plugins.yaml */
+        char *plugins_name;    /* the same as somebody wrote it, for messages */
+        char *project_root;    /* absolute; NULL: the folder of plugins.yaml */
+        bool root_secret;      /* the project root may come from the environment, and is not to be shown */
+        char *template_python; /* absolute */
+        char *cache_dir;       /* absolute: venvs live in cache_dir/venvs */
         struct socket_config socket, control, metrics; /* metrics.path: NULL: none */
         unsigned metrics_port;                         /* on 127.0.0.1; 0: none */
         enum log_level log_level;

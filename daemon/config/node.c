@@ -90,7 +90,19 @@ void node_put(struct buf *buf, const struct node *node, const char *skip) {
         }
 }
 
-void node_put_found(struct buf *buf, const struct node *node) {
+bool node_may_tell(const struct node *node, const struct report *report) {
+        return !node->secret || (node->text && report_may_tell(report, node->text, node->text_len));
+}
+
+const char *node_shown(const struct node *node, const struct report *report) {
+        return node_may_tell(node, report) ? node->text : "…";
+}
+
+void node_put_found(struct buf *buf, const struct node *node, const struct report *report) {
+        if (node->type != NODE_LIST && node->type != NODE_MAP && !node_may_tell(node, report)) {
+                buf_append_str(buf, "a value that may come from the environment and is not shown");
+                return;
+        }
         switch (node->type) {
         case NODE_NULL:
                 buf_append_str(buf, "null");

@@ -11,11 +11,11 @@
 #include <stdio.h>
 
 #include "config/entry.h"
-#include "config/file.h"
 #include "config/load.h"
 #include "config/paths.h"
 #include "config/schema.h"
 #include "config/shape.h"
+#include "config/template.h"
 
 #define DEFAULT_EXECUTION_POOL 10
 
@@ -101,11 +101,11 @@ static const struct plugin_entry *find_namesake(const struct plugins_config *con
 }
 
 /* A name belongs to the first plugin that has it and is not disabled, as in CPEX. */
-static void drop_namesake(struct loading *loading, size_t index) {
+static void drop_namesake(struct loading *loading, size_t index, const struct node *node) {
         struct plugins_config *config = loading->config;
         struct plugin_entry *last = &config->plugins[config->n_plugins - 1];
         const struct plugin_entry *first = last->name ? find_namesake(config) : NULL;
-        struct at at = {.key = "plugins", .index = index, .name = last->name};
+        struct at at = {.key = "plugins", .index = index, .name = entry_shown_name(&loading->reader, node)};
 
         if (!first)
                 return;
@@ -135,12 +135,13 @@ static void read_plugins(struct loading *loading, const struct node *list, const
         for (size_t i = 0; i < list->n_items && !loading->reader.report.error && !report_full(&loading->reader.report); i++) {
                 entry_read(&loading->reader, &context, i + 1, list->items[i], &config->plugins[config->n_plugins]);
                 config->n_plugins++;
-                drop_namesake(loading, i + 1);
+                drop_namesake(loading, i + 1, list->items[i]);
         }
 }
 
 static int read_root(struct loading *loading, const struct node *root) {
         const struct node *settings = node_get(root, "plugin_settings");
+        const struct node *dirs = node_get(root, "plugin_dirs");
         struct at at = {.key = "plugin_settings"};
         struct isolation isolation;
         int r;
@@ -149,6 +150,8 @@ static int read_root(struct loading *loading, const struct node *root) {
         read_environment(loading);
         if (root && root->type != NODE_NULL)
                 (void)shape_read(&loading->reader, NULL, root, &shape_config, &loading->plugin_dirs);
+        if (dirs && dirs->type == NODE_LIST && dirs->n_items > 0 && !node_may_tell(dirs->items[0], &loading->reader.report))
+                loading->reader.base_secret = true;
         if (settings)
                 schema_read(&loading->reader, &at, settings, "plugin_settings", &loading->settings,
                             offsetof(struct daemon_config, settings));
@@ -166,6 +169,7 @@ static int set_paths(struct loading *loading) {
         config->path = strdup(daemon->plugins);
         config->project_root = daemon->project_root ? strdup(daemon->project_root) : path_parent(daemon->plugins);
         loading->reader.base = config->project_root;
+        loading->reader.base_secret = daemon->root_secret;
         return config->path && config->project_root ? 0 : -ENOMEM;
 }
 
@@ -173,8 +177,9 @@ static void plugins_config_freep(struct plugins_config **config) {
         plugins_config_free(*config);
 }
 
-int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, const char *text, size_t len,
-                         struct diags *diags) {
+/* `source`: what Jinja2 made the text of, NULL if it did not. */
+static int parse(struct plugins_config **ret, const struct daemon_config *daemon, const struct template *template,
+                 const struct config_text *source, struct diags *diags) {
         CLEANUP(plugins_config_freep) struct plugins_config *config = calloc(1, sizeof(*config));
         CLEANUP_TREE struct tree *tree = NULL;
         size_t first = diags->n, errors = diags->errors;
@@ -187,9 +192,13 @@ int plugins_config_parse(struct plugins_config **ret, const struct daemon_config
 
         if (!config)
                 return -ENOMEM;
+        if (source) {
+                loading.reader.report.source = source->text;
+                loading.reader.report.source_len = source->len;
+        }
         r = set_paths(&loading);
         if (r == 0)
-                r = tree_parse(&tree, text, len, &loading.reader.report);
+                r = tree_parse(&tree, template, &loading.reader.report);
         if (r == 0)
                 r = read_root(&loading, tree_root(tree));
         hook_policies_done(&loading.settings.policies);
@@ -205,16 +214,29 @@ int plugins_config_parse(struct plugins_config **ret, const struct daemon_config
         return 0;
 }
 
-int plugins_config_load(struct plugins_config **ret, const struct daemon_config *daemon, struct diags *diags) {
+static int refuse_length(const struct daemon_config *daemon, struct diags *diags) {
         struct report report = {.diags = diags, .file = daemon->plugins_name};
-        CLEANUP_BUF struct buf buf = {0};
-        int r = file_read(&buf, daemon->plugins,
-                          "create it (an empty file is a configuration without plugins), or name another with --plugins",
-                          &report);
 
-        if (report.error)
-                r = report.error;
-        if (r < 0)
-                return r;
-        return plugins_config_parse(ret, daemon, buf.data ? (const char *)buf.data : "", buf.len, diags);
+        report_add(&report, DIAG_ERROR, NULL, (struct place){0}, TEMPLATE_TOO_LONG);
+        return report.error ? report.error : -EINVAL;
+}
+
+int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, struct config_text text,
+                         struct place *ret_beyond, struct diags *diags) {
+        CLEANUP_TEMPLATE struct template *template = NULL;
+        int r = template_expand(&template, text.text, text.len, ret_beyond);
+
+        if (r == -EMSGSIZE)
+                return refuse_length(daemon, diags);
+        return r < 0 ? r : parse(ret, daemon, template, NULL, diags);
+}
+
+int plugins_config_parse_rendered(struct plugins_config **ret, const struct daemon_config *daemon, struct config_text rendered,
+                                  struct config_text source, struct diags *diags) {
+        CLEANUP_TEMPLATE struct template *template = NULL;
+        int r = template_of_text(&template, rendered.text, rendered.len, true);
+
+        if (r == -EMSGSIZE)
+                return refuse_length(daemon, diags);
+        return r < 0 ? r : parse(ret, daemon, template, &source, diags);
 }

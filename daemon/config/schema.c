@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <limits.h>
 
+#include "config/template.h"
+
 #define HOOKS_MAX 1000
 
 #define AT(member) offsetof(struct daemon_config, member), sizeof(((struct daemon_config *)NULL)->member)
@@ -20,6 +22,8 @@ const struct config_key config_keys[] = {
          "The CPEX configuration with the plugins to serve."},
         {"project_root", KEY_PATH, AT(project_root), NO_LIMITS, "null", true,
          "The folder that script_path and plugin_dirs of plugins.yaml are relative to; null: the folder of plugins.yaml."},
+        {"template_python", KEY_PATH, AT(template_python), NO_LIMITS, "/usr/bin/python3", true,
+         "The Python that has Jinja2, for a plugins.yaml that is more of a template than {{ env.NAME }}."},
         {"cache_dir", KEY_PATH, AT(cache_dir), NO_LIMITS, "/var/cache/cpexd", true,
          "Where the virtual environments are kept. Not as root: ~/.cache/cpexd."},
 
@@ -71,7 +75,8 @@ const struct config_key config_keys[] = {
 
         {"limits.frame_bytes", KEY_BYTES, AT(frame_bytes), 4096, 1u << 30, "16M", true, "The longest message accepted."},
         {"limits.output_bytes", KEY_BYTES, AT(output_bytes), 4096, 1u << 30, "32M", true,
-         "Bytes kept for a host that does not read its answers; one that does not fit becomes an error, and in the end it is disconnected."},
+         "Bytes kept for a host that does not read its answers; one that does not fit becomes an error, and in the end it is "
+         "disconnected."},
         {"limits.connections", KEY_COUNT, AT(connections), 1, 100000, "1024", true, "Hosts connected at once."},
         {"limits.calls_per_connection", KEY_COUNT, AT(calls), 1, 4096, "1024", true, "Calls of one host in flight."},
         {"limits.calls", KEY_COUNT, AT(calls_total), 1, 1000000, "16384", true, "Calls of all hosts in flight."},
@@ -208,7 +213,7 @@ void schema_read_policies(struct reader *reader, const struct at *at, const stru
                 return;
         }
         for (size_t i = 0; i < map->n_pairs; i++) {
-                struct at here = {.up = at, .key = map->pairs[i].key->text};
+                struct at here = {.up = at, .key = node_shown(map->pairs[i].key, &reader->report)};
                 const struct node *fields = map->pairs[i].value, *inner = node_get(fields, "writable_fields");
                 CLEANUP_FREE char *hook = NULL;
                 struct strlist list = {0}, *target;
@@ -255,7 +260,7 @@ static void complain_unknown(struct reader *reader, const struct at *at, const s
 
 static void read_pair(struct reader *reader, const struct at *at, const struct pair *pair, const char *prefix, void *object,
                       size_t offset) {
-        struct at here = {.up = at, .key = pair->key->text};
+        struct at here = {.up = at, .key = node_shown(pair->key, &reader->report)};
         const struct config_key *found = NULL;
         bool group = false;
         char name[64];
@@ -304,9 +309,11 @@ void schema_settle_workers(struct reader *reader, const struct at *at, const str
 
         if (values->workers_min <= values->workers_max)
                 return;
-        if (min && max)
+        if (min && max && node_may_tell(min, &reader->report) && node_may_tell(max, &reader->report))
                 report_add(&reader->report, DIAG_ERROR, &here, min->place, "min (%u) is more than max (%u)", values->workers_min,
                            values->workers_max);
+        else if (min && max)
+                report_add(&reader->report, DIAG_ERROR, &here, min->place, "min is more than max");
         else if (min)
                 values->workers_max = values->workers_min;
         else
@@ -317,10 +324,15 @@ void schema_settle_workers(struct reader *reader, const struct at *at, const str
 
 void schema_read_text(struct reader *reader, const struct at *at, const char *name, const char *text, void *object,
                       size_t offset) {
+        CLEANUP_TEMPLATE struct template *template = NULL;
         CLEANUP_TREE struct tree *tree = NULL;
         struct node node = {.type = NODE_NULL};
-        int r = tree_parse(&tree, text, strlen(text), &reader->report);
+        int r = template_of_text(&template, text, strlen(text), false);
 
+        if (r == -EMSGSIZE)
+                report_add(&reader->report, DIAG_ERROR, at, (struct place){0}, "is longer than 1 MiB");
+        if (r == 0)
+                r = tree_parse(&tree, template, &reader->report);
         if (r == -ENOMEM)
                 reader->report.error = r;
         if (r < 0)

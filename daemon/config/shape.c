@@ -147,7 +147,7 @@ static bool read_map(struct reader *reader, const struct at *at, const struct no
 
         for (size_t i = 0; node->type == NODE_MAP && i < node->n_pairs; i++) {
                 const struct pair *pair = &node->pairs[i];
-                struct at here = {.up = at, .key = pair->key->text};
+                struct at here = {.up = at, .key = node_shown(pair->key, &reader->report)};
                 CLEANUP_FREE char *text = NULL;
 
                 if (pair->key->type != NODE_STR)

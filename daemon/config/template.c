@@ -4,18 +4,23 @@
  * Expanding is done on the text and not on the values of the tree, because a variable may hold more than a scalar, and because
  * upstream does so. The price is that a position found by the YAML parser belongs to a text that nobody has seen. So the expander
  * notes, for each stretch of output, where it begins on both sides; a stretch of literal text runs in step with the file, and all
- * of an expanded value lies at its opening braces.
+ * of an expanded value lies at its opening braces. The same notes say which part of the text is the value of a variable, and so must
+ * not be told to anybody.
+ *
+ * What is accepted is what surely means the same to Jinja. Whatever differs in a detail (a sign for white space, an escape, a name that is a
+ * method of env, a second filter) is not decided here: the file goes to Jinja.
  */
 
 #include "config/template.h"
 
 #include <ctype.h>
 
-#define EXPANDED_MAX (1u << 20)
+#include "config/tree.h"
 
 struct stretch {
         struct place out, in;
-        bool literal;
+        bool in_step; /* position by position; else all of it comes from `in` */
+        bool secret;  /* it is, or may hold, the value of a variable */
 };
 
 struct template {
@@ -29,14 +34,12 @@ struct template {
 struct source {
         const char *at, *end;
         struct place place; /* of `at` */
-        struct report *report;
-        bool bad;
 };
 
 /* A value between braces. */
 struct value {
         struct buf text;
-        bool defined, safe;
+        bool defined, variable, safe;
 };
 
 /* Moves `place` over `data` as the YAML parser counts: characters, and its five kinds of line ends. */
@@ -75,15 +78,17 @@ static void skip_space(struct source *source) {
                 source_skip(source, 1);
 }
 
-static bool refuse(struct source *source, struct place place, const char *message) {
-        report_add(source->report, DIAG_ERROR, NULL, place, "%s", message);
-        source->bad = true;
-        return false;
-}
+static int emit(struct template *template, struct stretch stretch, const char *data, size_t len) {
+        struct buf *text = &template->text;
 
-static int emit(struct template *template, const struct source *source, const char *data, size_t len, bool literal) {
+        if (len > 0 && *data == '\n' && text->len > 0 && text->data[text->len - 1] == '\r') {
+                buf_append(text, data, 1); /* the second half of a line end that was counted with the first */
+                place_advance(&stretch.in, data, 1);
+                data++;
+                len--;
+        }
         if (len == 0)
-                return 0;
+                return buf_error(text);
         if (template->n == template->cap) {
                 size_t cap = MAX(template->cap * 2, (size_t)16);
                 struct stretch *grown = realloc(template->stretches, cap * sizeof(*grown));
@@ -93,11 +98,14 @@ static int emit(struct template *template, const struct source *source, const ch
                 template->stretches = grown;
                 template->cap = cap;
         }
-        template->stretches[template->n++] = (struct stretch){template->out, source->place, literal};
-        buf_append(&template->text, data, len);
+        stretch.out = template->out;
+        template->stretches[template->n++] = stretch;
+        buf_append(text, data, len);
         place_advance(&template->out, data, len);
-        return 0;
+        return buf_error(text);
 }
+
+/* ---- Between {{ and }} ---- */
 
 /* Steps over the name at the source. Return: its length. */
 static size_t take_name(struct source *source, const char **ret) {
@@ -109,6 +117,10 @@ static size_t take_name(struct source *source, const char **ret) {
         *ret = source->at;
         source_skip(source, len);
         return len;
+}
+
+static bool is_word(const char *name, size_t len, const char *word) {
+        return strlen(word) == len && memcmp(name, word, len) == 0;
 }
 
 static bool take_char(struct source *source, char c) {
@@ -131,14 +143,20 @@ static bool take_quoted(struct source *source, struct buf *ret) {
                 return false;
         quote = *at++;
         for (; at < source->end && *at != quote; at++) {
-                const char *escape = NULL;
+                size_t i = 0;
 
-                for (size_t i = 0; *at == '\\' && at + 1 < source->end && i + 1 < sizeof(escapes); i += 2)
-                        if (escapes[i] == at[1])
-                                escape = &escapes[i + 1];
-                buf_append(ret, escape ? escape : at, 1);
-                if (escape)
-                        at++;
+                if (*at == '\\') {
+                        if (++at == source->end)
+                                return false;
+                        while (i + 1 < sizeof(escapes) && escapes[i] != *at)
+                                i += 2;
+                        if (i + 1 >= sizeof(escapes))
+                                return false;
+                        buf_append(ret, &escapes[i + 1], 1);
+                } else if (*at == '\r')
+                        return false;
+                else
+                        buf_append(ret, at, 1);
         }
         if (at == source->end)
                 return false;
@@ -146,69 +164,87 @@ static bool take_quoted(struct source *source, struct buf *ret) {
         return true;
 }
 
-static void look_up(struct value *value, struct buf *name) {
+/* Return: false where Jinja may find something else under the name than a variable: env is Python's os.environ. */
+static bool look_up(struct value *value, const char *name, size_t len) {
+        static const char *const methods[] = {"clear", "copy", "decodekey", "decodevalue", "encodekey",  "encodevalue", "get",
+                                              "items", "keys", "pop",       "popitem",     "setdefault", "update",      "values"};
+        CLEANUP_BUF struct buf terminated = {0};
         const char *found;
 
-        buf_append(name, "", 1);
-        found = buf_error(name) ? NULL : getenv((const char *)name->data);
+        if (len == 0 || !isalpha((unsigned char)*name))
+                return false;
+        for (size_t i = 0; i < len; i++)
+                if (!isalnum((unsigned char)name[i]) && name[i] != '_')
+                        return false;
+        for (size_t i = 0; i < ELEMENTS(methods); i++)
+                if (is_word(name, len, methods[i]))
+                        return false;
+        buf_append(&terminated, name, len);
+        buf_append(&terminated, "", 1);
+        found = buf_error(&terminated) ? NULL : getenv((const char *)terminated.data);
         if (found)
                 buf_append_str(&value->text, found);
-        if (buf_error(name))
-                value->text.error = buf_error(name);
-        value->defined = found != NULL;
+        if (buf_error(&terminated))
+                value->text.error = buf_error(&terminated);
+        value->defined = value->variable = found != NULL;
+        return true;
 }
 
 static bool take_primary(struct source *source, struct value *value) {
-        CLEANUP_BUF struct buf name = {0};
-        struct place place;
+        CLEANUP_BUF struct buf quoted = {0};
         const char *word;
         size_t len;
 
-        skip_space(source);
-        place = source->place;
         if (take_quoted(source, &value->text)) {
                 value->defined = true;
                 return true;
         }
         len = take_name(source, &word);
-        if (len == 3 && memcmp(word, "env", 3) == 0) {
-                if (take_char(source, '.') && (len = take_name(source, &word)) > 0) {
-                        buf_append(&name, word, len);
-                        look_up(value, &name);
-                        return true;
-                }
-                if (take_char(source, '[') && take_quoted(source, &name) && take_char(source, ']')) {
-                        look_up(value, &name);
-                        return true;
-                }
+        if (!is_word(word, len, "env"))
+                return false;
+        if (take_char(source, '.')) {
+                len = take_name(source, &word);
+                return look_up(value, word, len);
         }
-        return refuse(source, place, "only env.NAME, env['NAME'] and 'text' can stand between {{ and }}");
+        if (!take_char(source, '[') || !take_quoted(source, &quoted) || !take_char(source, ']'))
+                return false;
+        if (buf_error(&quoted))
+                value->text.error = buf_error(&quoted);
+        return look_up(value, (const char *)quoted.data, quoted.len);
+}
+
+/* 0 or 17, not 017; what Jinja writes as it stands. */
+static bool take_number(struct source *source, struct buf *ret) {
+        const char *word;
+        size_t len = take_name(source, &word);
+
+        if (len == 0 || len > 18 || (*word == '0' && len > 1))
+                return false;
+        for (size_t i = 0; i < len; i++)
+                if (!isdigit((unsigned char)word[i]))
+                        return false;
+        buf_append(ret, word, len);
+        return true;
 }
 
 /* ('text') or (30) or ('text', true). */
 static bool take_default(struct source *source, struct value *value) {
         CLEANUP_BUF struct buf text = {0};
-        struct place place = source->place;
-        const char *word;
-        bool empty_too = false, number = true;
+        bool empty_too = false;
 
         if (take_char(source, '(') && !take_char(source, ')')) {
-                if (!take_quoted(source, &text)) {
-                        size_t len = take_name(source, &word);
-
-                        for (size_t i = 0; i < len; i++)
-                                number = number && isdigit((unsigned char)word[i]);
-                        if (len == 0 || !number)
-                                return refuse(source, place, "default() takes a text in quotes or a whole number");
-                        buf_append(&text, word, len);
-                }
+                if (!take_quoted(source, &text) && !take_number(source, &text))
+                        return false;
                 if (take_char(source, ',')) {
+                        const char *word;
                         size_t len = take_name(source, &word);
 
-                        empty_too = len == 4 && strncasecmp(word, "true", 4) == 0;
+                        empty_too = is_word(word, len, "true") || is_word(word, len, "True");
+                        if (!empty_too && !is_word(word, len, "false") && !is_word(word, len, "False"))
+                                return false;
                 }
                 if (!take_char(source, ')'))
-                        return refuse(source, place, "default() takes a text and, if wanted, true: default('x', true)");
+                        return false;
         }
         if (buf_error(&text))
                 value->text.error = buf_error(&text);
@@ -216,26 +252,39 @@ static bool take_default(struct source *source, struct value *value) {
                 return true;
         buf_done(&value->text);
         value->text = text;
+        value->variable = false;
         text = (struct buf){0};
-        value->defined = true;
         return true;
 }
 
-static bool take_filter(struct source *source, struct value *value) {
-        struct place place;
+/* | default(…), | safe, or one after the other. */
+static bool take_filters(struct source *source, struct value *value) {
         const char *word;
         size_t len;
 
-        skip_space(source);
-        place = source->place;
-        len = take_name(source, &word);
-        if (len == 4 && memcmp(word, "safe", 4) == 0) {
-                value->safe = value->defined = true;
+        if (!take_char(source, '|'))
                 return true;
+        len = take_name(source, &word);
+        if (is_word(word, len, "default") || is_word(word, len, "d")) {
+                if (!take_default(source, value))
+                        return false;
+                if (!take_char(source, '|'))
+                        return true;
+                len = take_name(source, &word);
         }
-        if ((len == 7 && memcmp(word, "default", 7) == 0) || (len == 1 && *word == 'd'))
-                return take_default(source, value);
-        return refuse(source, place, "the only filters here are default('text') and safe");
+        value->safe = is_word(word, len, "safe");
+        return value->safe;
+}
+
+static bool take_value(struct source *source, struct value *value) {
+        source_skip(source, 2);
+        if (!take_primary(source, value) || !take_filters(source, value))
+                return false;
+        skip_space(source);
+        if (!starts(source, "}}"))
+                return false;
+        source_skip(source, 2);
+        return true;
 }
 
 static void put_escaped(struct buf *buf, const struct buf *text) {
@@ -260,144 +309,156 @@ static void put_escaped(struct buf *buf, const struct buf *text) {
                         buf_append(buf, &text->data[i], 1);
                 }
         }
-        if (buf_error(text))
-                buf->error = buf_error(text);
 }
 
-/* Between {{ and }}; the source stands behind the opening braces. */
-static int expand_value(struct template *template, struct source *source, const struct source *opening) {
-        CLEANUP_BUF struct buf shown = {0};
+static int expand_value(struct template *template, struct source *source) {
+        CLEANUP_BUF struct buf escaped = {0};
+        struct stretch stretch = {.in = source->place};
         struct value value = {0};
-        bool ok = take_primary(source, &value);
-        int r = 0;
+        const struct buf *shown = &value.text;
+        int r = -EOPNOTSUPP;
 
-        while (ok && take_char(source, '|'))
-                ok = take_filter(source, &value);
-        skip_space(source);
-        if (ok && !starts(source, "}}"))
-                ok = refuse(source, source->place, "expected a filter (| default('text'), | safe) or the closing }}");
-        if (ok) {
-                source_skip(source, 2);
-                if (value.safe)
-                        buf_append(&shown, value.text.data, value.text.len);
-                else
-                        put_escaped(&shown, &value.text);
-                r = buf_error(&value.text) ? buf_error(&value.text) : buf_error(&shown);
-                if (r == 0)
-                        r = emit(template, opening, (const char *)shown.data, shown.len, false);
-        } else {
-                /* go on behind it, for the next mistake */
-                const char *close = memmem(source->at, (size_t)(source->end - source->at), "}}", 2);
-
-                source_skip(source, (size_t)((close ? close + 2 : source->end) - source->at));
+        if (take_value(source, &value)) {
+                if (!value.safe) {
+                        put_escaped(&escaped, &value.text);
+                        shown = &escaped;
+                }
+                r = buf_error(&value.text) ? buf_error(&value.text) : buf_error(shown);
         }
+        stretch.secret = value.variable;
+        if (r == 0)
+                r = emit(template, stretch, (const char *)shown->data, shown->len);
         buf_done(&value.text);
         return r;
 }
 
-/* Return: whether `{% WORD %}` stands at `at`; then its length too. */
-static bool is_block(const char *at, const char *end, const char *word, size_t *ret_len) {
-        struct source source = {.at = at, .end = end};
-        const char *found;
+/* ---- {% raw %} and {# #} ---- */
+
+/* Return: 1 where `{% WORD %}` stands at the source, which steps over it; -EOPNOTSUPP where it is written with signs for white space; else 0. */
+static int take_block(struct source *source, const char *word) {
+        struct source ahead = *source;
+        const char *name;
+        bool plain = true;
         size_t len;
 
-        source_skip(&source, 2);
-        len = take_name(&source, &found);
-        skip_space(&source);
-        if (len != strlen(word) || memcmp(found, word, len) != 0 || !starts(&source, "%}"))
-                return false;
-        *ret_len = (size_t)(source.at - at) + 2;
-        return true;
+        source_skip(&ahead, 2);
+        if (ahead.at < ahead.end && (*ahead.at == '-' || *ahead.at == '+')) {
+                source_skip(&ahead, 1);
+                plain = false;
+        }
+        len = take_name(&ahead, &name);
+        if (!is_word(name, len, word))
+                return 0;
+        skip_space(&ahead);
+        if (!plain || !starts(&ahead, "%}"))
+                return -EOPNOTSUPP;
+        source_skip(&ahead, 2);
+        *source = ahead;
+        return 1;
 }
 
-static int expand_block(struct template *template, struct source *source) {
-        struct place opening = source->place;
-        const char *close;
-        size_t len;
+static int expand_raw(struct template *template, struct source *source) {
+        struct source inside;
+        int r = take_block(source, "raw");
 
-        if (!is_block(source->at, source->end, "raw", &len)) {
-                refuse(source, opening, "{% … %} is not supported here, except {% raw %} … {% endraw %}; write the file out");
-                source_skip(source, 2);
-                return 0;
-        }
-        source_skip(source, len);
-        for (close = source->at; (close = memmem(close, (size_t)(source->end - close), "{%", 2)); close += 2)
-                if (is_block(close, source->end, "endraw", &len)) {
-                        size_t inside = (size_t)(close - source->at);
-                        int r = emit(template, source, source->at, inside, true);
+        if (r <= 0)
+                return -EOPNOTSUPP;
+        inside = *source;
+        for (;;) {
+                const char *block = memmem(source->at, (size_t)(source->end - source->at), "{%", 2), *end;
 
-                        source_skip(source, inside + len);
+                if (!block)
+                        return -EOPNOTSUPP; /* never closed */
+                source_skip(source, (size_t)(block - source->at));
+                end = source->at;
+                r = take_block(source, "endraw");
+                if (r < 0)
                         return r;
-                }
-        refuse(source, opening, "{% raw %} is never closed with {% endraw %}");
-        source->at = source->end;
+                if (r > 0)
+                        return emit(template, (struct stretch){.in = inside.place, .in_step = true}, inside.at,
+                                    (size_t)(end - inside.at));
+                source_skip(source, 2);
+        }
+}
+
+static int skip_comment(struct source *source) {
+        const char *start = source->at + 2, *close = memmem(start, (size_t)(source->end - start), "#}", 2);
+
+        if (!close || *start == '-' || close[-1] == '-')
+                return -EOPNOTSUPP;
+        source_skip(source, (size_t)(close + 2 - source->at));
         return 0;
 }
 
-static void skip_comment(struct source *source) {
-        const char *close = memmem(source->at + 2, (size_t)(source->end - source->at) - 2, "#}", 2);
+/* ---- The whole ---- */
 
-        if (!close)
-                refuse(source, source->place, "{# is never closed with #}");
-        source_skip(source, (size_t)((close ? close + 2 : source->end) - source->at));
-}
-
+/* Where it fails, the source is left at the braces that it failed at. */
 static int expand(struct template *template, struct source *source) {
-        while (source->at < source->end) {
+        int r = 0;
+
+        while (r == 0 && source->at < source->end) {
+                struct stretch stretch = {.in = source->place, .in_step = true};
                 const char *brace = source->at;
-                int r;
+                struct source opening;
 
                 do
                         brace = memchr(brace, '{', (size_t)(source->end - brace));
                 while (brace && !(brace + 1 < source->end && memchr("{%#", brace[1], 3)) && ++brace);
                 if (!brace)
                         brace = source->end;
-                r = emit(template, source, source->at, (size_t)(brace - source->at), true);
-                if (r < 0)
-                        return r;
+                r = emit(template, stretch, source->at, (size_t)(brace - source->at));
                 source_skip(source, (size_t)(brace - source->at));
-                if (starts(source, "{{")) {
-                        struct source opening = *source;
-
-                        source_skip(source, 2);
-                        r = expand_value(template, source, &opening);
-                } else if (starts(source, "{%"))
-                        r = expand_block(template, source);
-                else if (starts(source, "{#"))
-                        skip_comment(source);
+                opening = *source;
+                if (r == 0 && starts(source, "{{"))
+                        r = expand_value(template, source);
+                else if (r == 0 && starts(source, "{%"))
+                        r = expand_raw(template, source);
+                else if (r == 0 && starts(source, "{#"))
+                        r = skip_comment(source);
                 if (r < 0)
-                        return r;
+                        *source = opening;
         }
-        return 0;
+        return r;
 }
 
-int template_expand(struct template **ret, const char *text, size_t len, struct report *report) {
-        struct source source = {.at = text, .end = text + len, .place = {1, 1}, .report = report};
+static struct template *template_new(void) {
         struct template *template = calloc(1, sizeof(*template));
+
+        if (template) {
+                template->out = (struct place){1, 1};
+                template->text.limit = TREE_BYTES_MAX;
+        }
+        return template;
+}
+
+int template_expand(struct template **ret, const char *text, size_t len, struct place *ret_beyond) {
+        struct source source = {.at = text, .end = text + len, .place = {1, 1}};
+        CLEANUP_TEMPLATE struct template *template = template_new();
         int r;
 
         if (!template)
                 return -ENOMEM;
-        template->out = (struct place){1, 1};
-        template->text.limit = EXPANDED_MAX;
         /* Jinja drops the last line's end, which shows in a block scalar that is the end of the file */
         if (len > 0 && text[len - 1] == '\n')
-                source.end -= len > 1 && text[len - 2] == '\r' ? 2 : 1;
+                source.end--;
+        if (source.end > text && source.end[-1] == '\r')
+                source.end--;
         r = expand(template, &source);
+        if (r == -EOPNOTSUPP)
+                *ret_beyond = source.place;
+        else if (r == 0)
+                *ret = TAKE(template);
+        return r;
+}
+
+int template_of_text(struct template **ret, const char *text, size_t len, bool rendered) {
+        CLEANUP_TEMPLATE struct template *template = template_new();
+        struct stretch all = {.in = {1, 1}, .in_step = true, .secret = rendered};
+        int r = template ? emit(template, all, text, len) : -ENOMEM;
+
         if (r == 0)
-                r = buf_error(&template->text);
-        if (r == -EMSGSIZE) {
-                refuse(&source, (struct place){0}, "the file is longer than 1 MiB once its variables are put in");
-                r = 0;
-        }
-        if (r == 0 && source.bad)
-                r = -EINVAL;
-        if (r < 0) {
-                template_free(template);
-                return r;
-        }
-        *ret = template;
-        return 0;
+                *ret = TAKE(template);
+        return r;
 }
 
 struct template *template_free(struct template *template) {
@@ -407,6 +468,10 @@ struct template *template_free(struct template *template) {
                 free(template);
         }
         return NULL;
+}
+
+void template_freep(struct template **template) {
+        *template = template_free(*template);
 }
 
 const char *template_text(const struct template *template, size_t *ret_len) {
@@ -425,24 +490,42 @@ static bool before_or_at(struct place a, struct place b) {
         return a.line < b.line || (a.line == b.line && a.column <= b.column);
 }
 
-struct place template_origin(const struct template *template, struct place expanded) {
+/* Return: the index of the stretch that the place lies in. */
+static size_t find_stretch(const struct template *template, struct place place) {
         size_t low = 0, high = template->n;
-        const struct stretch *stretch;
 
-        if (high == 0)
-                return (struct place){1, 1};
         while (high - low > 1) {
                 size_t middle = low + (high - low) / 2;
 
-                if (before_or_at(template->stretches[middle].out, expanded))
+                if (before_or_at(template->stretches[middle].out, place))
                         low = middle;
                 else
                         high = middle;
         }
-        stretch = &template->stretches[low];
-        if (!stretch->literal)
+        return low;
+}
+
+struct place template_origin(const struct template *template, struct place place) {
+        const struct stretch *stretch;
+
+        if (template->n == 0)
+                return (struct place){1, 1};
+        stretch = &template->stretches[find_stretch(template, place)];
+        if (!stretch->in_step)
                 return stretch->in;
-        if (expanded.line == stretch->out.line)
-                return (struct place){stretch->in.line, stretch->in.column + expanded.column - stretch->out.column};
-        return (struct place){stretch->in.line + expanded.line - stretch->out.line, expanded.column};
+        if (place.line == stretch->out.line)
+                return (struct place){stretch->in.line, stretch->in.column + place.column - stretch->out.column};
+        return (struct place){stretch->in.line + place.line - stretch->out.line, place.column};
+}
+
+bool template_is_secret(const struct template *template, struct place start, struct place end) {
+        if (before_or_at(end, start))
+                return false;
+        for (size_t i = template->n > 0 ? find_stretch(template, start) : 0; i < template->n; i++) {
+                if (i > 0 && before_or_at(end, template->stretches[i].out))
+                        break;
+                if (template->stretches[i].secret)
+                        return true;
+        }
+        return false;
 }

@@ -97,8 +97,24 @@ const struct node *tree_root(const struct tree *tree) {
         return tree->root;
 }
 
+/* In the text that is parsed. */
+static struct place place_in_text(const yaml_mark_t *mark) {
+        return (struct place){(unsigned)mark->line + 1, (unsigned)mark->column + 1};
+}
+
 static struct place place_of(const struct builder *builder, const yaml_mark_t *mark) {
-        return template_origin(builder->template, (struct place){(unsigned)mark->line + 1, (unsigned)mark->column + 1});
+        return template_origin(builder->template, place_in_text(mark));
+}
+
+static bool is_secret(const struct builder *builder, const yaml_event_t *event) {
+        return template_is_secret(builder->template, place_in_text(&event->start_mark), place_in_text(&event->end_mark));
+}
+
+/* Return: a name (of an anchor, a tag) that stands in the event, "…" where it may not be shown. */
+static const char *shown(const struct builder *builder, const yaml_event_t *event, const yaml_char_t *name) {
+        const char *text = (const char *)name;
+
+        return is_secret(builder, event) && !report_may_tell(builder->report, text, strlen(text)) ? "…" : text;
 }
 
 /* Return: -EINVAL, always. */
@@ -117,13 +133,14 @@ static int refuse(struct builder *builder, struct place place, const char *forma
         return -EINVAL;
 }
 
-static int node_new(struct builder *builder, struct node **ret, enum node_type type, const yaml_mark_t *mark) {
+static int node_new(struct builder *builder, struct node **ret, enum node_type type, const yaml_event_t *event) {
         struct node *node = tree_alloc(builder->tree, sizeof(*node));
 
         if (!node)
                 return -ENOMEM;
         node->type = type;
-        node->place = place_of(builder, mark);
+        node->place = place_of(builder, &event->start_mark);
+        node->secret = is_secret(builder, event);
         node->weight = 1;
         *ret = node;
         return 0;
@@ -244,8 +261,9 @@ static int set_bin(struct builder *builder, struct node *node) {
         return 0;
 }
 
-static int set_tagged(struct builder *builder, struct node *node, const char *tag) {
+static int set_tagged(struct builder *builder, struct node *node, const yaml_event_t *event) {
         static const char prefix[] = "tag:yaml.org,2002:";
+        const char *tag = (const char *)event->data.scalar.tag;
         const char *name = strncmp(tag, prefix, sizeof(prefix) - 1) == 0 ? tag + sizeof(prefix) - 1 : "";
 
         if (str_eq(name, "str"))
@@ -264,7 +282,8 @@ static int set_tagged(struct builder *builder, struct node *node, const char *ta
                 node->type = NODE_NULL;
                 return 0;
         }
-        return refuse(builder, node->place, "the tag %s is not supported; remove it", tag);
+        return refuse(builder, node->place, "the tag %s is not supported; remove it",
+                      shown(builder, event, event->data.scalar.tag));
 }
 
 static bool stands_as_key(const struct builder *builder) {
@@ -289,7 +308,8 @@ static int set_plain(struct builder *builder, struct node *node) {
         case SCALAR_MERGE:
         case SCALAR_VALUE:
                 if (!stands_as_key(builder))
-                        return refuse(builder, node->place, "%s has a meaning of its own in YAML; put it in quotes", node->text);
+                        return refuse(builder, node->place, "%s has a meaning of its own in YAML; put it in quotes",
+                                      node_shown(node, builder->report));
                 node->merge = *node->text == '<';
                 return 0;
         default:
@@ -300,7 +320,7 @@ static int set_plain(struct builder *builder, struct node *node) {
 static int scalar_new(struct builder *builder, const yaml_event_t *event, struct node **ret) {
         size_t len = event->data.scalar.length;
         struct node *node;
-        int r = node_new(builder, &node, NODE_STR, &event->start_mark);
+        int r = node_new(builder, &node, NODE_STR, event);
 
         if (r < 0)
                 return r;
@@ -313,7 +333,7 @@ static int scalar_new(struct builder *builder, const yaml_event_t *event, struct
         if (event->data.scalar.plain_implicit)
                 r = set_plain(builder, node);
         else if (!event->data.scalar.quoted_implicit)
-                r = set_tagged(builder, node, (const char *)event->data.scalar.tag);
+                r = set_tagged(builder, node, event);
         if (r == -ENOMEM)
                 return r;
         *ret = node; /* a mistake in a scalar is reported and the file goes on, with the text */
@@ -358,14 +378,14 @@ static struct anchor *find_anchor(struct builder *builder, const char *name) {
         return NULL;
 }
 
-static int add_anchor(struct builder *builder, const yaml_char_t *name, struct node *node, bool open) {
+static int add_anchor(struct builder *builder, const yaml_event_t *event, const yaml_char_t *name, struct node *node, bool open) {
         size_t len;
         char *copy;
 
         if (!name)
                 return 0;
         if (find_anchor(builder, (const char *)name))
-                return refuse(builder, node->place, "the anchor &%s stands in the file twice", (const char *)name);
+                return refuse(builder, node->place, "the anchor &%s stands in the file twice", shown(builder, event, name));
         if (builder->n_anchors == TREE_ANCHORS_MAX)
                 return refuse(builder, node->place, "more than %u anchors", TREE_ANCHORS_MAX);
         len = strlen((const char *)name) + 1;
@@ -378,14 +398,15 @@ static int add_anchor(struct builder *builder, const yaml_char_t *name, struct n
 }
 
 static int on_alias(struct builder *builder, const yaml_event_t *event) {
-        const char *name = (const char *)event->data.alias.anchor;
+        const yaml_char_t *name = event->data.alias.anchor;
         struct place place = place_of(builder, &event->start_mark);
-        const struct anchor *anchor = find_anchor(builder, name);
+        const struct anchor *anchor = find_anchor(builder, (const char *)name);
 
         if (!anchor)
-                return refuse(builder, place, "the alias *%s names an anchor that does not stand before it", name);
+                return refuse(builder, place, "the alias *%s names an anchor that does not stand before it",
+                              shown(builder, event, name));
         if (anchor->open)
-                return refuse(builder, place, "the alias *%s lies inside what it names", name);
+                return refuse(builder, place, "the alias *%s lies inside what it names", shown(builder, event, name));
         builder->alias_nodes += anchor->node->weight;
         builder->alias_bytes += anchor->node->weight_bytes;
         if (builder->alias_nodes > TREE_ALIAS_NODES_MAX || builder->alias_bytes > TREE_ALIAS_BYTES_MAX)
@@ -402,26 +423,27 @@ static int on_scalar(struct builder *builder, const yaml_event_t *event) {
         int r = scalar_new(builder, event, &node);
 
         if (r == 0)
-                r = add_anchor(builder, event->data.scalar.anchor, node, false);
+                r = add_anchor(builder, event, event->data.scalar.anchor, node, false);
         return r < 0 ? r : place_node(builder, node);
 }
 
 static int on_open(struct builder *builder, const yaml_event_t *event, enum node_type type) {
         bool list = type == NODE_LIST;
         const yaml_char_t *anchor = list ? event->data.sequence_start.anchor : event->data.mapping_start.anchor;
-        const char *tag = (const char *)(list ? event->data.sequence_start.tag : event->data.mapping_start.tag);
+        const yaml_char_t *tag = list ? event->data.sequence_start.tag : event->data.mapping_start.tag;
+        const char *expected = list ? YAML_SEQ_TAG : YAML_MAP_TAG;
         struct frame *frame;
         struct node *node;
-        int r = node_new(builder, &node, type, &event->start_mark);
+        int r = node_new(builder, &node, type, event);
 
         if (r < 0)
                 return r;
         if (builder->depth == TREE_DEPTH_MAX)
                 return refuse(builder, node->place, "nested deeper than %d levels", TREE_DEPTH_MAX);
-        if (tag && !str_eq(tag, "!") && !str_eq(tag, list ? YAML_SEQ_TAG : YAML_MAP_TAG))
-                (void)refuse(builder, node->place, "the tag %s is not supported; remove it", tag);
+        if (tag && !str_eq((const char *)tag, "!") && !str_eq((const char *)tag, expected))
+                (void)refuse(builder, node->place, "the tag %s is not supported; remove it", shown(builder, event, tag));
         node->height = 1;
-        r = add_anchor(builder, anchor, node, true);
+        r = add_anchor(builder, event, anchor, node, true);
         if (r < 0)
                 return r;
         frame = &builder->frames[builder->depth++];
@@ -514,24 +536,15 @@ static int build(struct builder *builder) {
         return r;
 }
 
-int tree_parse(struct tree **ret, const char *text, size_t len, struct report *report) {
+int tree_parse(struct tree **ret, const struct template *template, struct report *report) {
         CLEANUP_TREE struct tree *tree = calloc(1, sizeof(*tree));
         CLEANUP_FREE struct builder *builder = calloc(1, sizeof(*builder));
-        struct template *template = NULL;
         int r;
 
         if (!tree || !builder)
                 return -ENOMEM;
-        if (len > TREE_BYTES_MAX) {
-                report_add(report, DIAG_ERROR, NULL, (struct place){0}, "the file is longer than 1 MiB");
-                return -EINVAL;
-        }
-        r = template_expand(&template, text, len, report);
-        if (r < 0)
-                return r;
         *builder = (struct builder){.tree = tree, .template = template, .report = report};
         r = build(builder);
-        template_free(template);
         for (size_t i = 0; i < TREE_DEPTH_MAX; i++)
                 free(builder->frames[i].nodes);
         if (r == 0 && report->error)

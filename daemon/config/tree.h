@@ -2,8 +2,7 @@
 #pragma once
 
 /*
- * A YAML file as a tree whose nodes know their line and column: one document, at most 1 MiB and 32 levels deep, with templating expanded,
- * merge keys (<<) merged in and duplicate keys reduced to their last value. An alias is the same node again, so a node may have
+ * A YAML file as a tree whose nodes know their line and column: one document, at most 1 MiB and 32 levels deep, merge keys (<<) merged in and duplicate keys reduced to their last value. An alias is the same node again, so a node may have
  * several parents; what aliases multiply is bounded.
  */
 
@@ -16,6 +15,8 @@
 #define TREE_ANCHORS_MAX 1000u
 
 enum node_type { NODE_NULL, NODE_BOOL, NODE_INT, NODE_BIGINT, NODE_FLOAT, NODE_DATE, NODE_STR, NODE_BIN, NODE_LIST, NODE_MAP };
+
+struct template;
 
 struct pair {
         struct node *key, *value;
@@ -47,6 +48,7 @@ struct node {
                 };
         };
         bool merge;                  /* the key << */
+        bool secret;                 /* something of it may be the value of a variable */
         unsigned height;             /* levels below */
         size_t weight, weight_bytes; /* nodes and text in it, aliases multiplied */
 };
@@ -54,7 +56,7 @@ struct node {
 struct tree;
 
 /* Return: 0, -EINVAL with reasons in `report`, or -ENOMEM. Mistakes that leave a tree (an unknown tag) are counted and do not fail. */
-int tree_parse(struct tree **ret, const char *text, size_t len, struct report *report);
+int tree_parse(struct tree **ret, const struct template *template, struct report *report);
 struct tree *tree_free(struct tree *tree);
 void tree_freep(struct tree **tree);
 #define CLEANUP_TREE CLEANUP(tree_freep)
@@ -74,5 +76,11 @@ bool node_is(const struct node *node, const char *text);
 /* Writes the node as msgpack, YAML types kept. `skip`: a key of this map to leave out; NULL: none. */
 void node_put(struct buf *buf, const struct node *node, const char *skip);
 
+/* Return: whether a complaint may show what the node says. */
+bool node_may_tell(const struct node *node, const struct report *report);
+
+/* Return: the text of a key or a name for a complaint, "…" where it may not be shown. */
+const char *node_shown(const struct node *node, const struct report *report);
+
 /* Appends what the node is, for "found …": a text in quotes, a number as written, "a list". */
-void node_put_found(struct buf *buf, const struct node *node);
+void node_put_found(struct buf *buf, const struct node *node, const struct report *report);

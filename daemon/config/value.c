@@ -27,11 +27,25 @@ bool value_refuse(struct reader *reader, const struct at *at, const struct node 
         buf_vprintf(&buf, format, args);
         va_end(args);
         buf_append_str(&buf, ", found ");
-        node_put_found(&buf, node);
+        node_put_found(&buf, node, &reader->report);
         text = buf_take_str(&buf);
         if (report_check(&reader->report, text != NULL))
                 report_add(&reader->report, DIAG_ERROR, at, node->place, "%s", text);
         return false;
+}
+
+/* Return: the name that a text was probably meant to be, NULL when none is close, or when that would tell the text. */
+static const char *meant_by(const struct reader *reader, const struct node *node, const char *const *names, size_t n) {
+        return node->type == NODE_STR && node_may_tell(node, &reader->report) ? suggest(node->text, names, n) : NULL;
+}
+
+/* "unknown key "mod"" */
+static void put_unknown(struct buf *buf, const char *what, const struct reader *reader, const struct node *node) {
+        buf_printf(buf, "unknown %s ", what);
+        if (node->text && !node_may_tell(node, &reader->report))
+                buf_append_str(buf, "that may come from the environment and is not shown");
+        else
+                node_put_found(buf, node, &reader->report);
 }
 
 /* ---- As pydantic reads them ---- */
@@ -181,9 +195,8 @@ bool value_choice(struct reader *reader, const struct at *at, const struct node 
                         *ret = (int)i;
                         return true;
                 }
-        buf_append_str(&buf, "unknown value ");
-        node_put_found(&buf, node);
-        meant = node->type == NODE_STR ? suggest(node->text, names, n) : NULL;
+        put_unknown(&buf, "value", reader, node);
+        meant = meant_by(reader, node, names, n);
         if (meant)
                 buf_printf(&buf, "; did you mean \"%s\"?", meant);
         buf_append_str(&buf, meant ? " allowed: " : "; allowed: ");
@@ -312,9 +325,8 @@ void value_unknown_key(struct reader *reader, const struct at *at, const struct 
 
         if (report_full(&reader->report))
                 return;
-        meant = key->type == NODE_STR ? suggest(key->text, names, n) : NULL;
-        buf_append_str(&buf, "unknown key ");
-        node_put_found(&buf, key);
+        meant = meant_by(reader, key, names, n);
+        put_unknown(&buf, "key", reader, key);
         if (meant)
                 buf_printf(&buf, "; did you mean \"%s\"?", meant);
         else

@@ -11,6 +11,7 @@
 struct reader {
         struct report report;
         const char *base; /* absolute folder that relative paths are relative to */
+        bool base_secret; /* it, or what of the file goes before a path, is not to be shown */
 };
 
 /* Complains: "expected WANTED, found …". Return: false. */

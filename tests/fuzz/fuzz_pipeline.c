@@ -107,6 +107,8 @@ static struct generation *start_generation(struct event_base *base) {
                                             "concurrent", "concurrent", "fire_and_forget"};
         static const char *const on_error[] = {"ignore", "fail", "disable", "ignore", "disable", "fail", "disable"};
 
+        struct place beyond;
+
         (void)setenv("CACHE_DIRECTORY", "/var/cache/fuzz", 1);
         for (size_t i = 0; i < ELEMENTS(modes); i++) {
                 size_t len = strlen(text);
@@ -118,7 +120,7 @@ static struct generation *start_generation(struct event_base *base) {
                                i, modes[i], on_error[i]);
         }
         CHECK(daemon_config_parse(&daemon, NULL, "", 0, &overrides, &diags) == 0);
-        CHECK(plugins_config_parse(&config, daemon, text, strlen(text), &diags) == 0);
+        CHECK(plugins_config_parse(&config, daemon, (struct config_text){text, strlen(text)}, &beyond, &diags) == 0);
         CHECK(generation_new(&generation, base, NULL, daemon, config, &layout, &handler, NULL) == 0);
         diags_done(&diags);
         return generation;

@@ -201,13 +201,14 @@ static void test_unknown_keys_are_warnings(void **state) {
 
 static void test_files_that_are_not_there(void **state) {
         struct config_overrides overrides = {.plugins = "/nonexistent/plugins.yaml"};
+        const struct config_source no_daemon = {.path = "/nonexistent/cpexd.yaml"}, no_plugins = {.overrides = &overrides};
         struct daemon_config *daemon = NULL;
         struct plugins_config *plugins = NULL;
         struct diags diags = {0};
 
         (void)state;
-        assert_int_equal(config_load(&daemon, &plugins, "/nonexistent/cpexd.yaml", NULL, &diags), -EINVAL);
-        assert_int_equal(config_load(&daemon, &plugins, NULL, &overrides, &diags), -EINVAL);
+        assert_int_equal(config_load(&daemon, &plugins, &no_daemon, &diags), -EINVAL);
+        assert_int_equal(config_load(&daemon, &plugins, &no_plugins, &diags), -EINVAL);
         assert_null(daemon);
         assert_null(plugins);
         assert_int_equal(diags.n, 2);

@@ -67,18 +67,23 @@ static const char plugins_text[] =
         "plugins:\n"
         "  - {name: a, kind: isolated_venv, hooks: [x, y], tags: [t], config: {<<: *base, big: !!binary aGk=}}\n"
         "  - {name: a, kind: isolated_venv, version: '1', description: d, config: *base, isolation: {python: q}}\n"
-        "  - {name: b, kind: isolated_venv, config: *base, capabilities: [read_agent], conditions: [{tools: [t]}]}\n"
+        "  - {name: b, kind: isolated_venv, config: {<<: *base, x: {{ env.HOME }}, d: 2001-12-14 1:02:03}, capabilities: "
+        "[read_agent], conditions: [{tools: [t]}]}\n"
         "plugin_dirs: [etc, var]\nplugin_settings: {plugin_timeout: 1.5, hook_policies: {c: [x]}}\n";
 
 static int load(const char *plugins) {
         struct config_overrides overrides = {.socket = "/run/x/s"};
         struct daemon_config *daemon = NULL;
         struct plugins_config *config = NULL;
+        struct config_text text = {plugins, strlen(plugins)};
         struct diags diags = {0};
+        struct place beyond;
         int r = daemon_config_parse(&daemon, "c.yaml", daemon_text, strlen(daemon_text), &overrides, &diags);
 
         if (r == 0)
-                r = plugins_config_parse(&config, daemon, plugins, strlen(plugins), &diags);
+                r = plugins_config_parse(&config, daemon, text, &beyond, &diags);
+        if (r == -EOPNOTSUPP)
+                r = plugins_config_parse_rendered(&config, daemon, text, text, &diags);
         if (r < 0)
                 assert_null(config);
         plugins_config_free(config);
@@ -111,7 +116,7 @@ static void test_files_with_mistakes(void **state) {
         (void)state;
         assert_every_failure("plugins:\n  - {name: 5, mod: x, mode: y, kind: k}\n  - {name: b, kind: isolated_venv}\n", -EINVAL);
         assert_every_failure("a: [\n", -EINVAL);
-        assert_every_failure("a: {{ b }}\n", -EINVAL);
+        assert_every_failure("a: {{ env.HOME }} {{ b }}\nplugins: [{mode: {{ env.HOME }}}]\n", -EINVAL);
 }
 
 int main(void) {

@@ -64,8 +64,11 @@ static int tear_down(void **state) {
         return system(command);
 }
 
-static struct fixture parse_with(const char *cpexd_yaml, const char *text) {
+/* `rendered`: what Jinja2 made of `text`, NULL where it is not needed. */
+static struct fixture parse_rendered(const char *cpexd_yaml, const char *text, const char *rendered) {
+        const struct config_text source = {text, strlen(text)};
         struct fixture fixture = {0};
+        struct place beyond;
         CLEANUP_FREE char *path = path_join(root, "plugins.yaml");
         struct config_overrides overrides = {.plugins = path, .socket = "/run/a", .control = "/run/b"};
 
@@ -74,11 +77,21 @@ static struct fixture parse_with(const char *cpexd_yaml, const char *text) {
                          0);
         free(fixture.daemon->plugins_name);
         fixture.daemon->plugins_name = strdup("p.yaml");
-        fixture.result = plugins_config_parse(&fixture.config, fixture.daemon, text, strlen(text), &fixture.diags);
+        if (rendered)
+                fixture.result =
+                        plugins_config_parse_rendered(&fixture.config, fixture.daemon,
+                                                      (struct config_text){rendered, strlen(rendered)}, source, &fixture.diags);
+        else
+                fixture.result = plugins_config_parse(&fixture.config, fixture.daemon, source, &beyond, &fixture.diags);
         return fixture;
 }
 
+static struct fixture parse_with(const char *cpexd_yaml, const char *text) {
+        return parse_rendered(cpexd_yaml, text, NULL);
+}
+
 #define PARSE(name, text) CLEANUP(fixture_done) struct fixture name = parse_with("", text)
+#define PARSE_RENDERED(name, text, rendered) CLEANUP(fixture_done) struct fixture name = parse_rendered("", text, rendered)
 
 static void assert_diags(const struct fixture *fixture, const char *const *expected, size_t n) {
         for (size_t i = 0; i < MIN(n, fixture->diags.n); i++)
@@ -425,6 +438,110 @@ static void test_blocks_for_others(void **state) {
                          "them in brackets: [read_headers]");
 }
 
+/* ---- Values that must not be told ---- */
+
+/* Every place that quotes what the file says. */
+static const char secrets[] =
+        "plugins:\n"
+        "  - name: {{ env.TOKEN }}\n"
+        "    kind: {{ env.TOKEN }}\n"
+        "    mode: {{ env.TOKEN }}\n"
+        "    on_error: {{ env['TOKEN'] | safe }}\n"
+        "    priority: {{ env.TOKEN }}\n"
+        "    hooks: {{ env.TOKEN }}\n"
+        "    conditions: [{tools: {{ env.TOKEN }}, {{ env.TOKEN }}: x}]\n"
+        "    capabilities: [{{ env.TOKEN }}]\n"
+        "    {{ env.TOKEN }}: 1\n"
+        "    {{ env.TOKEN }}: 2\n"
+        "    isolation: {socket: 'x{{ env.TOKEN }}', timeout: {{ env.TOKEN }}, memory: {{ env.TOKEN }}, {{ env.TOKEN }}: 1}\n"
+        "    mcp: {proto: x, env: {{'{'}}{{ env.TOKEN }}: 1}}\n"
+        "    applied_to: !{{ env.TOKEN }} {tools: &{{ env.TOKEN }} x}\n"
+        "  - {name: b, kind: isolated_venv, config: {class_name: '{{ env.TOKEN }}'}}\n"
+        "  - {name: c, kind: isolated_venv, config: {class_name: a.B, script_path: ../{{ env.TOKEN }}}}\n"
+        "  - {name: d, kind: isolated_venv, config: {class_name: a.B, script_path: plugins/{{ env.TOKEN }}}}\n"
+        "  - {name: e, kind: isolated_venv, config: {class_name: x{{ env.TOKEN }}.B}}\n"
+        "  - name: f\n"
+        "    kind: isolated_venv\n"
+        "    config: {class_name: a.B, script_path: plugins, requirements_file: '{{ env.TOKEN }}'}\n"
+        "  - {name: '{{ env.TOKEN }}', kind: isolated_venv, " SEED "}\n"
+        "  - {name: '{{ env.TOKEN }}', kind: isolated_venv, " SEED "}\n"
+        "plugin_dirs: ['{{ env.TOKEN }}']\n"
+        "plugin_settings: {hook_policies: {{'{'}}{{ env.TOKEN }}: 1}, default_hook_policy: {{ env.TOKEN }}}\n"
+        "server_settings: {port: {{ env.TOKEN }}, tls: {verify: {{ env.TOKEN }}}}\n"
+        "unix_socket_server_settings: *{{ env.TOKEN }}\n";
+
+static void assert_untold(const struct fixture *fixture, const char *token, size_t at_least) {
+        assert_int_equal(fixture->result, -EINVAL);
+        assert_true(fixture->diags.n >= at_least);
+        for (size_t i = 0; i < fixture->diags.n; i++)
+                if (strstr(fixture->diags.items[i].text, token) || strstr(fixture->diags.items[i].text, "did you mean"))
+                        fail_msg("tells a value: %s", fixture->diags.items[i].text);
+}
+
+static void test_values_of_variables_are_not_told(void **state) {
+        static const char *const tokens[] = {"transfrom", "tool_pre_invok", "70775", "0x70775", "hunter2 # x", "off\r"};
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS(tokens); i++) {
+                setenv("TOKEN", tokens[i], 1);
+                PARSE(f, secrets);
+                assert_untold(&f, i == 4 ? "hunter2" : tokens[i], i < 4 ? 20 : 1);
+        }
+        setenv("TOKEN", "transfrom", 1);
+        PARSE(f, "plugins:\n  - {name: a, kind: isolated_venv, mode: '{{ env.TOKEN }}', on_error: retry, " SEED "}");
+        ASSERT_DIAGS(&f,
+                     "p.yaml:2:42: plugins[0] \"a\": mode: unknown value that may come from the environment and is not shown; "
+                     "allowed: sequential, transform, audit, concurrent, fire_and_forget, disabled",
+                     "p.yaml:2:71: plugins[0] \"a\": on_error: unknown value \"retry\"; allowed: fail, ignore, disable");
+        PARSE(g, "plugins:\n  - {name: a, kind: isolated_venv, priority: 1{{ env.TOKEN }}, mode: {{ env.X | default('y') }}}");
+        assert_string_equal(g.diags.items[1].text,
+                            "p.yaml:2:46: plugins[0] \"a\": priority: expected a whole number, found a value "
+                            "that may come from the environment and is not shown");
+        assert_non_null(strstr(g.diags.items[2].text, "unknown value \"y\"; allowed: "));
+}
+
+/* A value that ends in half a line end must not shift what is told. */
+static void test_places_after_values_with_line_ends(void **state) {
+        (void)state;
+        setenv("TOKEN", "hunter2\r", 1);
+        setenv("END", "x\r", 1);
+        PARSE(f, "plugins:\n  - name: {{ env.END }}\n    mode: {{ env.TOKEN }}\n    on_error: {{ env.TOKEN }}\n    kind: what\n");
+        assert_int_equal(f.diags.n, 3);
+        for (size_t i = 0; i < f.diags.n; i++)
+                assert_null(strstr(f.diags.items[i].text, "hunter2"));
+        assert_non_null(strstr(f.diags.items[2].text, "p.yaml:5:11: "));
+        assert_non_null(strstr(f.diags.items[2].text, "what"));
+}
+
+static void test_what_jinja_rendered_is_told_only_if_the_file_says_it(void **state) {
+        PARSE_RENDERED(f, "{% set x = env.TOKEN %}\nplugins: [{name: ann, mode: {{ x }}, on_error: retry, kind: what}]",
+                       "\nplugins: [{name: ann, mode: retr, on_error: retry, kind: what, hunter2: hunter2}]");
+
+        (void)state;
+        ASSERT_DIAGS(
+                &f,
+                "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": mode: unknown value that may come from the "
+                "environment and is not shown; allowed: sequential, transform, audit, concurrent, fire_and_forget, disabled",
+                "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": on_error: unknown value \"retry\"; allowed: fail, "
+                "ignore, disable",
+                "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": kind \"what\" is not served yet by this version; use "
+                "isolated_venv",
+                "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": unknown key that may come from the environment and "
+                "is not shown; it is ignored");
+        PARSE_RENDERED(g, "{{ env.TOKEN }}", "plugins: [{name: hunter2, hunter2: &hunter2 x}]\n*hunter2: 1");
+        assert_untold(&g, "hunter2", 1);
+}
+
+static void test_paths_of_cpexd_yaml_are_not_told(void **state) {
+        setenv("TOKEN", "/hunter2", 1);
+        CLEANUP(fixture_done)
+        struct fixture f = parse_with("project_root: {{ env.TOKEN }}",
+                                      "plugins: [{name: a, kind: isolated_venv, config: {class_name: a.B, script_path: x}}]");
+
+        (void)state;
+        ASSERT_DIAGS(&f, "p.yaml:1:81: plugins[0] \"a\": config.script_path: there is no folder of that name");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_plain_entry),
@@ -441,6 +558,10 @@ int main(void) {
                 cmocka_unit_test(test_a_socket_is_the_only_way_to_a_server),
                 cmocka_unit_test(test_settings_by_weight),
                 cmocka_unit_test(test_blocks_for_others),
+                cmocka_unit_test(test_values_of_variables_are_not_told),
+                cmocka_unit_test(test_places_after_values_with_line_ends),
+                cmocka_unit_test(test_what_jinja_rendered_is_told_only_if_the_file_says_it),
+                cmocka_unit_test(test_paths_of_cpexd_yaml_are_not_told),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
