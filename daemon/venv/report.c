@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "base/buf.h"
+#include "venv/mask.h"
 #include "venv/say.h"
 
 static const char *const telling_starts[] = {"ERROR: ", "error: ", "× ", "╰─▶ ", "cause: ", "hint: "};
@@ -34,8 +35,10 @@ static bool is_telling(const char *line) {
         return false;
 }
 
-void report_line(void *data, const char *line) {
+void report_line(void *data, const char *text) {
         struct report *report = data;
+        CLEANUP_FREE char *masked = mask_credentials(text); /* now, for the lines are shortened later */
+        const char *line = masked ? masked : "";
         char **slot = &report->last[report->n_last++ % REPORT_LINES];
 
         say("%s: %s", report->prefix, line);

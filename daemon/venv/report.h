@@ -18,7 +18,7 @@ void report_done(struct report *report);
 #define CLEANUP_REPORT CLEANUP(report_done)
 
 /* `data` is a struct report. */
-void report_line(void *data, const char *line);
+void report_line(void *data, const char *text);
 
 /* Return: the telling lines, or else the last ones, as one line, with the signal that ended the program, if one did
  * (`wait_status`); NULL without memory. */

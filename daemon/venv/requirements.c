@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "venv/mask.h"
 #include "venv/say.h"
 
 #define DEPTH_MAX 16
@@ -123,25 +124,18 @@ static bool looks_like_path(const char *text) {
 
 static int read_file(struct reader *reader, const char *path);
 
-/* Appends `line` without what stands between "://" and "@", which may be a password, and in plain ASCII. */
+/* Appends `line` without passwords, and in plain ASCII. */
 static void summarize(struct reader *reader, const char *line) {
+        CLEANUP_FREE char *masked = mask_credentials(line);
+        const char *at = masked ? masked : "";
+
         if (reader->summary.len >= SUMMARY_BYTES_MAX)
                 return;
         if (reader->summary.len > 0)
                 buf_append_str(&reader->summary, ", ");
-        while (*line && reader->summary.len < SUMMARY_BYTES_MAX) {
-                if (strncmp(line, "://", 3) == 0) {
-                        size_t host = strcspn(line + 3, "/ ");
-                        const char *at = memrchr(line + 3, '@', host);
-
-                        buf_append_str(&reader->summary, "://");
-                        line = at ? at + 1 : line + 3;
-                } else {
-                        buf_append(&reader->summary, *line >= ' ' && *line < 0x7f ? line : "?", 1);
-                        line++;
-                }
-        }
-        if (*line)
+        for (; *at && reader->summary.len < SUMMARY_BYTES_MAX; at++)
+                buf_append(&reader->summary, *at >= ' ' && *at < 0x7f ? at : "?", 1);
+        if (*at)
                 buf_append_str(&reader->summary, "…");
 }
 

@@ -127,14 +127,29 @@ static void reader_emit(struct reader *reader) {
         reader->len = 0;
 }
 
+/* Part of a line that is too long: up to its last blank, so that no URL is cut in the middle of a password. */
+static void reader_emit_words(struct reader *reader) {
+        const char *blank = memrchr(reader->line, ' ', reader->len);
+        char rest[LINE_BYTES];
+        size_t len = blank ? (size_t)(reader->line + reader->len - blank) - 1 : 0;
+
+        memcpy(rest, reader->line + reader->len - len, len);
+        reader->len -= len;
+        reader_emit(reader);
+        memcpy(reader->line, rest, len);
+        reader->len = len;
+}
+
 /* Return: whether there may be more. */
 static bool reader_read(struct reader *reader, int fd) {
         char bytes[4096];
         ssize_t n = read(fd, bytes, sizeof(bytes));
 
         for (ssize_t i = 0; i < n; i++) {
-                if (bytes[i] == '\n' || reader->len == LINE_BYTES)
+                if (bytes[i] == '\n')
                         reader_emit(reader);
+                else if (reader->len == LINE_BYTES)
+                        reader_emit_words(reader);
                 if (bytes[i] != '\n')
                         reader->line[reader->len++] = bytes[i] ? bytes[i] : '?';
         }

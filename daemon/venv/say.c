@@ -2,7 +2,7 @@
 
 /*
  * A line goes out in one write, so that it stays whole beside those of other processes. The reader of a line takes control
- * characters for what they do; they are replaced.
+ * characters for what they do; they are replaced. Whatever is said goes through here, and loses the passwords in its URLs.
  */
 
 #include "venv/say.h"
@@ -10,13 +10,19 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "venv/mask.h"
+
 static char *format_line(const char *format, va_list args) PRINTF_LIKE(1, 0);
 static char *format_line(const char *format, va_list args) {
+        CLEANUP_FREE char *plain = NULL;
         char *text;
 
-        if (vasprintf(&text, format, args) < 0)
+        if (vasprintf(&plain, format, args) < 0) {
+                plain = NULL;
                 return NULL;
-        for (char *c = text; *c; c++)
+        }
+        text = mask_credentials(plain);
+        for (char *c = text; c && *c; c++)
                 if ((unsigned char)*c < 0x20 || *c == 0x7f)
                         *c = ' ';
         return text;

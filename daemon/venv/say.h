@@ -3,7 +3,8 @@
 
 /*
  * How cpexd-venv talks: a line of progress on standard error, and the one sentence that says why it could not do its work. The
- * sentence is handed up as text, because who meets a problem knows best what to say, and only main() prints it.
+ * sentence is handed up as text, because who meets a problem knows best what to say, and only main() prints it. Neither shows user names
+ * and passwords in URLs.
  */
 
 #include "base/util.h"

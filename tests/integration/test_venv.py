@@ -402,6 +402,32 @@ def test_the_error_has_the_telling_lines(cache):
     assert cache.bad(cache.requirements("nope\n")).error.endswith(": first; last")
 
 
+SECRET = "hunter2"
+
+
+def test_passwords_in_urls_are_not_told(cache):
+    def untold(text):
+        result = cache.bad(cache.requirements(text))
+        assert SECRET not in result.log + result.error, result.log + result.error
+        return result
+
+    url = f"http://ann:{SECRET}@127.0.0.1:9/simple"
+    cache.environment |= {"PIP_RETRIES": "0", "INDEX": url}
+    cache.environment.pop("PIP_NO_INDEX")
+    for text in ("--index-url ${INDEX}\nnope\n", f"nope @ {url}/nope.whl\n", f"--bad {url}\n"):
+        untold(text)
+    for url in (url, f"http://{SECRET}@127.0.0.1:9/simple", f"http://ann:x%2F{SECRET}%40@127.0.0.1:9/simple", f"http://ann:a/{SECRET}@127.0.0.1:9/simple"):
+        cache.use_uv(f"echo 'trying {url}?x={url}'; printf '%2040s %s\\n' x {url}; echo 'error: no {url}'; exit 1")
+        result = untold("nope\n")
+        assert "****@127.0.0.1:9/simple" in result.log and "****@" in result.error
+
+
+def test_the_list_tells_no_password(cache):
+    cache.use_uv("exit 0")
+    cache.good(cache.requirements(f"--index-url https://ann:{SECRET}@index.example\none\n"))
+    assert cache.list()[0]["requirements"] == "--index-url https://****@index.example, one"
+
+
 def test_requirements_that_cannot_be_read(cache):
     assert "includes itself" in cache.bad(cache.requirements("-r requirements.txt\n")).error
     assert "gone.txt cannot be read" in cache.bad(cache.requirements("-c gone.txt\n")).error

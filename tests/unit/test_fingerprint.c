@@ -316,7 +316,7 @@ static void test_summary(void **state) {
 
         (void)state;
         result = of("--index-url https://user:p@ss@index.example/simple\na @ https://token@x.example/a.whl\n");
-        assert_string_equal(result.summary, "--index-url https://index.example/simple, a @ https://x.example/a.whl");
+        assert_string_equal(result.summary, "--index-url https://****@index.example/simple, a @ https://****@x.example/a.whl");
         assert_string_equal(of("caf\xc3\xa9\n").summary, "caf??");
         memset(text, 'x', sizeof(text));
         text[300] = 0;

@@ -66,6 +66,13 @@ static void test_long_lines_come_in_pieces(void **state) {
         assert_int_equal(sh("head -c 2049 /dev/zero | tr '\\0' x; echo", USEC_PER_SEC * 10, &seen, &status, &error), 0);
         assert_int_equal(seen.lines, 2);
         assert_int_equal(strlen(seen.text), 2049 + 2);
+        /* between words, where there are any */
+        seen = (struct seen){0};
+        assert_int_equal(sh("head -c 2040 /dev/zero | tr '\\0' x; echo ' https://ann:hunter2@host/ end'", USEC_PER_SEC * 10,
+                            &seen, &status, &error),
+                         0);
+        assert_int_equal(seen.lines, 2);
+        assert_non_null(strstr(seen.text, "x|https://ann:hunter2@host/ end|"));
 }
 
 static void test_what_cannot_be_run(void **state) {
