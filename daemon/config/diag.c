@@ -171,12 +171,12 @@ const char *suggest(const char *word, const char *const *names, size_t n) {
         if (len > WORD_MAX)
                 return NULL;
         for (size_t i = 0; i < n; i++) {
-                size_t distance;
+                size_t n_chars = strlen(names[i]), distance = n_chars > len ? n_chars - len : len - n_chars;
 
-                if (strlen(names[i]) > WORD_MAX)
+                if (n_chars > WORD_MAX || distance >= best) /* it is at least as far as their lengths are apart */
                         continue;
                 distance = edit_distance(word, names[i]);
-                if (distance < best && distance < strlen(names[i])) {
+                if (distance < best && distance < n_chars) {
                         best = distance;
                         found = names[i];
                 }

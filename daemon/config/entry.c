@@ -143,7 +143,7 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
 }
 
 /* A hook may be of the plugin's own making, but one that is nearly CPEX's is a slip, and its plugin would never be called. */
-static void check_hooks(struct reader *reader, const struct at *up, const struct node *entry) {
+static void check_hooks(struct reader *reader, const struct at *up, const struct node *entry, size_t hooks_taken) {
         static const char *const hooks[] = {
                 "tool_pre_invoke",        "tool_post_invoke",        "prompt_pre_fetch",       "prompt_post_fetch",
                 "resource_pre_fetch",     "resource_post_fetch",     "agent_pre_invoke",       "agent_post_invoke",
@@ -154,7 +154,7 @@ static void check_hooks(struct reader *reader, const struct at *up, const struct
         };
         const struct node *list = node_get(entry, "hooks");
 
-        for (size_t i = 0; list && list->type == NODE_LIST && i < list->n_items; i++) {
+        for (size_t i = 0; i < hooks_taken; i++) {
                 struct at at = {.up = up, .key = "hooks", .index = i + 1};
                 const struct node *item = list->items[i];
                 bool told = item->type == NODE_STR && node_may_tell(item, &reader->report);
@@ -218,7 +218,7 @@ void entry_read(struct reader *reader, const struct entry_context *context, size
         read_conditions(reader, &at, node, ret);
         read_capabilities(reader, &at, node, ret);
         read_isolation(reader, &at, node, context->isolation, ret);
-        check_hooks(reader, &at, node);
+        check_hooks(reader, &at, node, ret->hooks.n);
         read_config_keys(reader, node, ret);
         read_kind(reader, &at, node, context->plugin_dirs, ret);
         node_put(&ret->entry, node, "isolation");

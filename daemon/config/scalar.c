@@ -251,9 +251,11 @@ enum scalar_type scalar_resolve(const char *text, size_t len) {
         return len == 1 && *text == '=' ? SCALAR_VALUE : SCALAR_STR;
 }
 
+#define GROWTH_MAX (UINT64_C(1) << 55) /* a byte of the number times this, and what is carried over, has 64 bits */
+
 /* number = number * factor + addend */
-static bool grow(struct scalar_int *number, unsigned factor, unsigned addend) {
-        unsigned carry = addend;
+static bool grow(struct scalar_int *number, uint64_t factor, uint64_t addend) {
+        uint64_t carry = addend;
 
         for (size_t i = 0; i < number->len; i++) {
                 carry += number->bytes[i] * factor;
@@ -274,6 +276,7 @@ static unsigned digit_of(char c) {
 }
 
 bool scalar_int(const char *text, size_t len, struct scalar_int *ret) {
+        uint64_t factor = 1, addend = 0; /* of digits not yet in the number, since each growth costs its length */
         unsigned base = 10, sixty = 0;
         size_t digits = 0, i = span_sign(text, len);
 
@@ -289,9 +292,17 @@ bool scalar_int(const char *text, size_t len, struct scalar_int *ret) {
                 if (text[i] == '_')
                         continue;
                 digits++;
-                if (!grow(ret, base, digit_of(text[i])))
-                        return false;
+                factor *= base;
+                addend = addend * base + digit_of(text[i]);
+                if (factor > GROWTH_MAX / 16) {
+                        if (!grow(ret, factor, addend))
+                                return false;
+                        factor = 1;
+                        addend = 0;
+                }
         }
+        if (factor > 1 && !grow(ret, factor, addend))
+                return false;
         for (; i < len; i++) {
                 if (text[i] != ':')
                         sixty = sixty * 10 + digit_of(text[i]);

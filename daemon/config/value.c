@@ -195,6 +195,10 @@ bool value_choice(struct reader *reader, const struct at *at, const struct node 
                         *ret = (int)i;
                         return true;
                 }
+        if (report_full(&reader->report)) {
+                report_add(&reader->report, DIAG_ERROR, at, node->place, "unknown value");
+                return false;
+        }
         put_unknown(&buf, "value", reader, node);
         meant = meant_by(reader, node, names, n);
         if (meant)
