@@ -27,11 +27,11 @@
 #define INSTALL "install python3-jinja2, or let template_python of cpexd.yaml name a Python that has it"
 
 enum { STATUS_DONE = 0, STATUS_NO_JINJA = 3, STATUS_REFUSED = 4 }; /* of the script */
+enum { STATUS_NOT_RUN = 127 };                                     /* where posix_spawn() cannot say so by itself */
 
 struct render {
         struct child *child; /* NULL: it could not be started */
-        int start_error;
-        int fd; /* its output */
+        int fd;              /* its output */
         struct event *readable, *timer;
         bool late;
         struct buf output;
@@ -74,6 +74,10 @@ static void fail_as_told(struct render *render) {
         fail(render, (unsigned)strtoul(text, NULL, 10), "%s", sentence + 1);
 }
 
+static void fail_to_run(struct render *render) {
+        fail(render, 0, "this needs Jinja2, and %s cannot be run; " INSTALL, render->python);
+}
+
 static void on_ended(struct render *render, int status) {
         bool killed = WIFSIGNALED(status);
 
@@ -85,6 +89,8 @@ static void on_ended(struct render *render, int status) {
                 fail(render, 0, "rendering takes too long");
         else if (killed)
                 fail(render, 0, "rendering was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        else if (WEXITSTATUS(status) == STATUS_NOT_RUN)
+                fail_to_run(render);
         else if (WEXITSTATUS(status) == STATUS_NO_JINJA)
                 fail(render, 0, "this needs Jinja2, which %s does not have; " INSTALL, render->python);
         else if (WEXITSTATUS(status) == STATUS_REFUSED)
@@ -135,8 +141,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data) {
         (void)fd;
         (void)what;
         if (!render->child) {
-                fail(render, 0, "this needs Jinja2, and %s cannot be run (%s); " INSTALL, render->python,
-                     strerror(-render->start_error));
+                fail_to_run(render);
                 return;
         }
         render->late = true;
@@ -201,7 +206,6 @@ static int start(struct render *render, struct event_base *base, const struct re
                 return event_add(render->readable, NULL) < 0 ? -ENOMEM : 0;
         if (r != -ENOENT && r != -ENOTDIR && r != -EACCES && r != -ENOEXEC)
                 return r;
-        render->start_error = r;
         event_active(render->timer, EV_TIMEOUT, 0);
         return 0;
 }

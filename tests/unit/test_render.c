@@ -176,7 +176,7 @@ static void test_what_is_missing_is_said(void **state) {
         (void)unlink(without);
         (void)unlink(dying);
         assert_string_equal(no_python.error,
-                            "this needs Jinja2, and /nonexistent/python3 cannot be run (No such file or directory); "
+                            "this needs Jinja2, and /nonexistent/python3 cannot be run; "
                             "install python3-jinja2, or let template_python of cpexd.yaml name a Python that has it");
         (void)snprintf(
                 expected, sizeof(expected),
