@@ -33,9 +33,9 @@ def run_python(arguments, bundled=True, interpreter=None):
 
 
 @functools.cache
-def probe(name, bundled=True, interpreter=None):
+def probe(name, *arguments, bundled=True, interpreter=None):
     """The outcomes of one probe."""
-    report = json.loads(run_python([str(HERE / "probes" / f"{name}.py")], bundled, interpreter))
+    report = json.loads(run_python([str(HERE / "probes" / f"{name}.py"), *arguments], bundled, interpreter))
     assert report["sdk"].startswith(str(SHIM)) is bundled
     return report["outcomes"]
 

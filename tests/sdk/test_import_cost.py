@@ -39,6 +39,7 @@ def test_tool_plugin_imports_little():
     found = imported(TOOL_PLUGIN)
     assert not found & FORBIDDEN
     assert not {name for name in found if name.startswith(("cpex.framework.extensions", "cpex.framework.cmf"))}
+    assert "cpex.framework._elsewhere" not in found
     assert len([name for name in found if name.startswith("cpex.")]) <= 20
 
 

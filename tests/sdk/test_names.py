@@ -2,6 +2,7 @@
 """Every public name of the real SDK can be imported, or says that it belongs to the host."""
 
 import json
+import re
 
 HOST_ONLY = (
     "ConfigLoader",
@@ -59,12 +60,15 @@ MODULES = {
     "hooks.registry": "HookRegistry get_hook_registry",
     "hooks.resources": "ResourceHookType ResourcePostFetchPayload ResourcePostFetchResult ResourcePreFetchPayload ResourcePreFetchResult",
     "hooks.tools": "HttpHeaderPayload ToolHookType ToolPostInvokePayload ToolPostInvokeResult ToolPreInvokePayload ToolPreInvokeResult",
+    "memory": "CopyOnWriteDict CopyOnWriteList copyonwrite wrap_payload_for_isolation",
     "models": "AppliedTo BaseModel BaseTemplate Config ConfigDict ControlExecutionRecord ControlExecutionStatus Extensions Field GRPCClientConfig GRPCClientTLSConfig GRPCServerConfig GRPCServerTLSConfig GlobalContext MCPClientConfig MCPClientTLSConfig MCPServerConfig MCPServerTLSConfig MCPTransportTLSConfigBase OnError PluginCondition PluginConfig PluginContext PluginContextTable PluginErrorModel PluginMode PluginPayload PluginResult PluginViolation PrivateAttr PromptTemplate ResourceTemplate ToolTemplate TransportType UnixSocketClientConfig UnixSocketServerConfig UserContext ValidationInfo field_serializer field_validator model_validator",
     "observability": "NullObservability ObservabilityProvider current_trace_id",
     "protocols": "MessageLike PromptResultLike",
+    "settings": "LazySettingsWrapper PluginsSettings get_settings settings",
     "utils": "GlobalContext PluginCondition StructuredData coerce_messages coerce_nested get_attr get_matchable_value import_module logger matches normalize_content_type parse_class_name payload_matches",
     "validators": "SecurityValidator validate_plugin_url",
 }
+HOST_ONLY_MODULES = ("manager", "registry", "loader.plugin", "external.mcp", "isolated.client", "pdp")
 HOST_ONLY_IN_MODULES = {
     "models": "GitRepo InstalledPluginInfo InstalledPluginRegistry Monorepo PluginInstallationType PluginManifest PluginPackageInfo PluginVersionInfo PluginVersionRegistry PyPiRepo",
     "utils": "ORJSONResponse find_package_path manifest_filename_for_class",
@@ -105,6 +109,12 @@ def test_names_of_the_host(snippet):
     for name, how in attempt(snippet, spec).items():
         assert how.startswith(f"ImportError: {name} is part of the host"), how
         assert "PyPI's cpex" in how
+
+
+def test_modules_of_the_host(snippet):
+    for module in ("cpex.tools.cli", *(f"cpex.framework.{name}" for name in HOST_ONLY_MODULES)):
+        found = snippet(f"try:\n    import {module}\nexcept ImportError as exc:\n    print(exc)")
+        assert re.match(r"cpex\.\S+ is part of the host: it lives in PyPI's cpex", found), found
 
 
 def test_unknown_names(snippet):

@@ -39,19 +39,31 @@ _MODULES = {
     "observability": ("ObservabilityProvider",),
     "utils": ("get_attr",),
 }  # fmt: skip
-_HOST_ONLY = (
-    "ConfigLoader", "ExternalPluginServer", "PluginLoader", "PluginManager", "TenantPluginManager",
-    "get_plugin_manager",
-)  # fmt: skip
 # Reachable as attributes without an import of their own, as under the real SDK.
 _SUBMODULES = (
-    "base", "constants", "decorator", "errors", "extensions", "hooks", "models", "observability", "protocols", "utils",
-    "validators",
+    "base", "constants", "decorator", "errors", "extensions", "hooks", "memory", "models", "observability", "protocols",
+    "settings", "utils", "validators",
 )  # fmt: skip
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
 # Host-side names are left out here, so that a star import gives a plugin all it can use.
 __all__ = sorted(name for name in _WHERE if name != "HookPayloadPolicy")
+
+
+def _lazily(module):
+    """The `__getattr__` of a module: names that are defined elsewhere are looked for when somebody asks."""
+
+    def find(name):
+        if name.startswith("_"):  # the import system asks for __path__ and for submodules
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        from ._elsewhere import find
+
+        return find(module, name)
+
+    return find
+
+
+_find_elsewhere = _lazily(__name__)
 
 
 def __getattr__(name):
@@ -63,11 +75,7 @@ def __getattr__(name):
         return value
     if name in _SUBMODULES:
         return __import__(f"{__name__}.{name}", None, None, ("__name__",))
-    if name in _HOST_ONLY:
-        from ._host import host_only
-
-        raise host_only(__name__, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _find_elsewhere(name)
 
 
 def __dir__():

@@ -190,7 +190,7 @@ def _checked_pairs(value, key_check, item_check, info):
     result = {}
     lines = []
     for key, item in value.items():
-        place = key if isinstance(key, (str, int)) else str(key)
+        place = key if isinstance(key, str) else int(key) if isinstance(key, int) else str(key)
         try:
             good = key_check(key, info)
         except Invalid as problem:
@@ -270,7 +270,7 @@ def tagged_union(find_tag, members, make):
         tag = find_tag(value)
         if tag is None:
             raise Invalid.one("union_tag_not_found", value, {"discriminator": finder})
-        member = members.get(tag)
+        member = members.get(tag) if _hashable(tag) else None
         if member is None:
             ctx = {"discriminator": finder, "tag": str(tag), "expected_tags": known}
             raise Invalid.one("union_tag_invalid", value, ctx)

@@ -70,6 +70,22 @@ def _socket_path(value, what):
     return str(path)
 
 
+def _set_fields(cls, found, prefix, **other_names):
+    """The fields of a class that the environment sets; a setting's name is `prefix` and the field's name."""
+    data = {}
+    for name in cls.model_fields:
+        value = getattr(found, other_names.get(name, prefix + name), None)
+        if hasattr(value, "get_secret_value"):
+            data[name] = value.get_secret_value()
+        elif value is not None and value != "":
+            data[name] = value
+    return data
+
+
+def _if_any(cls, data):
+    return cls(**data) if data else None
+
+
 class MCPTransportTLSConfigBase(BaseModel):
     """Certificates, for both ends."""
 
@@ -103,17 +119,38 @@ class MCPClientTLSConfig(MCPTransportTLSConfigBase):
     verify: bool = True
     check_hostname: bool = True
 
+    @classmethod
+    def from_env(cls):
+        """What the environment says, None where it says nothing."""
+        from .settings import get_client_mtls_settings
+
+        return _if_any(cls, _set_fields(cls, get_client_mtls_settings(), "client_mtls_"))
+
 
 class MCPServerTLSConfig(MCPTransportTLSConfigBase):
     """TLS of an MCP plugin server."""
 
     ssl_cert_reqs: int = 2
 
+    @classmethod
+    def from_env(cls):
+        """What the environment says, None where it says nothing."""
+        from .settings import get_mcp_server_settings
+
+        return _if_any(cls, _set_fields(cls, get_mcp_server_settings(), "server_ssl_", ca_bundle="server_ssl_ca_certs", ssl_cert_reqs="server_ssl_cert_reqs"))
+
 
 class GRPCClientTLSConfig(MCPTransportTLSConfigBase):
     """TLS towards a gRPC plugin server."""
 
     verify: bool = True
+
+    @classmethod
+    def from_env(cls):
+        """What the environment says, None where it says nothing."""
+        from .settings import get_grpc_client_mtls_settings
+
+        return _if_any(cls, _set_fields(cls, get_grpc_client_mtls_settings(), "grpc_client_mtls_"))
 
 
 class GRPCServerTLSConfig(MCPTransportTLSConfigBase):
@@ -129,6 +166,13 @@ class GRPCServerTLSConfig(MCPTransportTLSConfigBase):
             raise ValueError(f"client_auth is none, optional or require, not {value!r}")
         return value.lower()
 
+    @classmethod
+    def from_env(cls):
+        """What the environment says, None where it says nothing."""
+        from .settings import get_grpc_server_settings
+
+        return _if_any(cls, _set_fields(cls, get_grpc_server_settings(), "grpc_server_ssl_", ca_bundle="grpc_server_ssl_ca_certs"))
+
 
 class MCPServerConfig(BaseModel):
     """Where an MCP plugin server listens."""
@@ -140,9 +184,9 @@ class MCPServerConfig(BaseModel):
 
     @field_validator("uds")
     @classmethod
-    def validate_uds(cls, value):
+    def validate_uds(cls, uds):
         """A usable socket path."""
-        return _socket_path(value, "MCP server uds")
+        return _socket_path(uds, "MCP server uds")
 
     @model_validator(mode="after")
     def validate_uds_tls(self):
@@ -150,6 +194,16 @@ class MCPServerConfig(BaseModel):
         if self.uds and self.tls:
             raise ValueError("a Unix socket has no TLS")
         return self
+
+    @classmethod
+    def from_env(cls):
+        """What the environment says, None where it says nothing."""
+        from .settings import get_mcp_server_settings
+
+        found = get_mcp_server_settings()
+        data = _set_fields(cls, found, "server_")
+        tls = MCPServerTLSConfig.from_env() if found.server_ssl_enabled else None
+        return _if_any(cls, data | {"tls": tls} if tls else data)
 
 
 class MCPClientConfig(BaseModel):
@@ -168,62 +222,62 @@ class MCPClientConfig(BaseModel):
 
     @field_validator("url")
     @classmethod
-    def validate_url(cls, value):
+    def validate_url(cls, url):
         """A plain web address."""
-        if not value:
-            return value
+        if not url:
+            return url
         from .validators import validate_plugin_url
 
-        return validate_plugin_url(value)
+        return validate_plugin_url(url)
 
     @field_validator("script")
     @classmethod
-    def validate_script(cls, value):
+    def validate_script(cls, script):
         """An absolute path has to be a program."""
-        path = Path(value).expanduser() if value else None
+        path = Path(script).expanduser() if script else None
         if path is not None and path.is_absolute():
             if not path.is_file():
-                raise ValueError(f"there is no script {value}")
+                raise ValueError(f"there is no script {script}")
             if path.suffix not in (".py", ".sh") and not os.access(path, os.X_OK):
-                raise ValueError(f"the script {value} cannot be executed")
-        return value
+                raise ValueError(f"the script {script} cannot be executed")
+        return script
 
     @field_validator("cmd")
     @classmethod
-    def validate_cmd(cls, value):
+    def validate_cmd(cls, cmd):
         """A program and its arguments, none of them empty."""
-        if value is not None and not value:
+        if cmd is not None and not cmd:
             raise ValueError("cmd is empty")
-        if value is not None and not all(part.strip() for part in value):
+        if cmd is not None and not all(part.strip() for part in cmd):
             raise ValueError("cmd has an empty entry")
-        return value
+        return cmd
 
     @field_validator("env")
     @classmethod
-    def validate_env(cls, value):
+    def validate_env(cls, env):
         """Variables have names."""
-        if value is not None and not value:
+        if env is not None and not env:
             raise ValueError("env is empty")
-        if value is not None and not all(key.strip() for key in value):
+        if env is not None and not all(key.strip() for key in env):
             raise ValueError("env has a variable without a name")
-        return value
+        return env
 
     @field_validator("cwd")
     @classmethod
-    def validate_cwd(cls, value):
+    def validate_cwd(cls, cwd):
         """A folder that exists."""
-        if not value:
-            return value
-        path = Path(value).expanduser().resolve()
+        if not cwd:
+            return cwd
+        path = Path(cwd).expanduser().resolve()
         if not path.is_dir():
-            raise ValueError(f"cwd: there is no folder {value}")
+            raise ValueError(f"cwd: there is no folder {cwd}")
         return str(path)
 
     @field_validator("uds")
     @classmethod
-    def validate_uds(cls, value):
+    def validate_uds(cls, uds):
         """A usable socket path."""
-        return _socket_path(value, "MCP client uds")
+        return _socket_path(uds, "MCP client uds")
 
     @model_validator(mode="after")
     def validate_tls_usage(self):
@@ -255,19 +309,19 @@ class GRPCClientConfig(BaseModel):
 
     @field_validator("target")
     @classmethod
-    def validate_target(cls, value):
+    def validate_target(cls, target):
         """host:port"""
-        if value is not None and not value:
+        if target is not None and not target:
             raise ValueError("target is empty")
-        if value is not None and ":" not in value:
-            raise ValueError(f"target is written host:port, not {value!r}")
-        return value
+        if target is not None and ":" not in target:
+            raise ValueError(f"target is written host:port, not {target!r}")
+        return target
 
     @field_validator("uds")
     @classmethod
-    def validate_uds(cls, value):
+    def validate_uds(cls, uds):
         """A usable socket path."""
-        return _socket_path(value, "gRPC client uds")
+        return _socket_path(uds, "gRPC client uds")
 
     @model_validator(mode="after")
     def validate_target_or_uds(self):
@@ -295,9 +349,9 @@ class GRPCServerConfig(BaseModel):
 
     @field_validator("uds")
     @classmethod
-    def validate_uds(cls, value):
+    def validate_uds(cls, uds):
         """A usable socket path."""
-        return _socket_path(value, "gRPC server uds")
+        return _socket_path(uds, "gRPC server uds")
 
     @model_validator(mode="after")
     def validate_uds_tls(self):
@@ -305,6 +359,16 @@ class GRPCServerConfig(BaseModel):
         if self.uds and self.tls:
             raise ValueError("a Unix socket has no TLS")
         return self
+
+    @classmethod
+    def from_env(cls):
+        """What the environment says, None where it says nothing."""
+        from .settings import get_grpc_server_settings
+
+        found = get_grpc_server_settings()
+        data = _set_fields(cls, found, "grpc_server_")
+        tls = GRPCServerTLSConfig.from_env() if found.grpc_server_ssl_enabled else None
+        return _if_any(cls, data | {"tls": tls} if tls else data)
 
     def get_bind_address(self):
         """The address as gRPC writes it."""
@@ -321,19 +385,26 @@ class UnixSocketClientConfig(BaseModel):
 
     @field_validator("path")
     @classmethod
-    def validate_path(cls, value):
+    def validate_path(cls, path):
         """An absolute path."""
-        if not value:
+        if not path:
             raise ValueError("path is empty")
-        if not value.startswith("/"):
-            raise ValueError(f"path is not absolute: {value!r}")
-        return value
+        if not path.startswith("/"):
+            raise ValueError(f"path is not absolute: {path!r}")
+        return path
 
 
 class UnixSocketServerConfig(BaseModel):
     """Where a plugin server on a Unix socket listens."""
 
     path: str = "/tmp/mcpgateway-plugins.sock"  # noqa: S108 - the default of the format
+
+    @classmethod
+    def from_env(cls):
+        """What the environment says, None where it says nothing."""
+        from .settings import get_transport_settings
+
+        return _if_any(cls, _set_fields(cls, get_transport_settings(), "unix_socket_"))
 
 
 class Config(BaseModel):

@@ -11,15 +11,16 @@ from enum import Enum
 
 from ._fields import MISSING
 from ._invalid import SerializationError
-from ._model import BaseModel, plan_of
+from ._model import BaseModel, _set, _set_given, plan_of
 
-_PLAIN = frozenset((str, int, float, bool, type(None)))
+_EXACT = frozenset((str, int, bool, type(None)))
+_PLAIN = _EXACT | {float}
 
 
 class How:
     """One dump: its mode and what it leaves out."""
 
-    __slots__ = ("json", "by_alias", "skip_unset", "skip_defaults", "skip_none", "whole")
+    __slots__ = ("json", "by_alias", "skip_unset", "skip_defaults", "skip_none", "whole", "plain")
 
     def __init__(self, json, by_alias, skip_unset, skip_defaults, skip_none):
         self.json = json
@@ -28,6 +29,7 @@ class How:
         self.skip_defaults = skip_defaults
         self.skip_none = skip_none
         self.whole = not (by_alias or skip_unset or skip_defaults or skip_none)
+        self.plain = _EXACT if json else _PLAIN  # classes whose values are their own dumped form
 
     def start(self, model, include, exclude):
         """Dump a model; the place where endless nesting is noticed."""
@@ -44,14 +46,15 @@ class How:
         if plan.root:
             dump = plan.types["root"].dump
             value = model.__dict__.get("root")
-            return dump(value, self) if dump is not None else self.any(value)
+            plain = dump is None or include is not None or exclude is not None
+            return self.any(value, include, exclude) if plain else dump(value, self)
         if self.whole and include is None and exclude is None:
             return self._whole(plan, model)
         result = {}
         values = model.__dict__
         for name, field in cls.model_fields.items():
             value = values.get(name, MISSING)
-            if value is MISSING or self._left_out(model, name, field, value):
+            if value is MISSING or self._left_out(plan, model, name, field, value):
                 continue
             wanted, inside, outside = _selected(name, include, exclude)
             if wanted:
@@ -62,6 +65,18 @@ class How:
             self._extra(extra, result, include, exclude)
         return result
 
+    def declared(self, value, cls, include=None, exclude=None):
+        """The value of a field that is declared to be a model. Of another object the attributes that bear the names of fields."""
+        if isinstance(value, cls):
+            return self.model(value, cls, include, exclude)
+        found = getattr(value, "__dict__", None)
+        if type(found) is not dict or (cls.__plan__ or plan_of(cls)).root:
+            return self.any(value, include, exclude)
+        likeness = cls.__new__(cls)
+        _set(likeness, "__dict__", {name: found[name] for name in cls.model_fields if name in found})
+        _set_given(likeness, set(likeness.__dict__))
+        return self.model(likeness, cls, include, exclude)
+
     def _whole(self, plan, model):
         """All fields: the usual case, without questions."""
         result = {}
@@ -71,8 +86,8 @@ class How:
             if value is MISSING:
                 continue
             if serializer is not None:
-                result[name] = self.any(serializer(model, value))
-            elif type(value) in _PLAIN:
+                result[name] = self.any(_serialized(serializer, model, value))
+            elif type(value) in self.plain:
                 result[name] = value
             else:
                 result[name] = self.any(value) if dump is None else dump(value, self)
@@ -81,25 +96,24 @@ class How:
                 result[name] = self.any(value)
         return result
 
-    def _left_out(self, model, name, field, value):
+    def _left_out(self, plan, model, name, field, value):
         if field.exclude:
             return True
         if self.skip_none and value is None:
             return True
         if self.skip_unset and name not in model.__model_set__:
             return True
-        if self.skip_defaults and not field.is_required():
-            # Like pydantic: what a factory makes is no default to compare with.
-            return field.default is not MISSING and value == field.default
+        if self.skip_defaults and name not in plan.serializers and not field.is_required():
+            return value == field.get_default(call_default_factory=True)
         return False
 
     def _field(self, plan, model, name, value, inside, outside):
         serializer = plan.serializers.get(name)
         if serializer is not None:
-            return self.any(serializer(model, value))
+            return self.any(_serialized(serializer, model, value))
         declared = plan.types[name].model
-        if declared is not None and isinstance(value, declared):
-            return self.model(value, declared, inside, outside)
+        if declared is not None:
+            return self.declared(value, declared, inside, outside)
         if inside is not None or outside is not None:
             return self.any(value, inside, outside)
         dump = plan.types[name].dump
@@ -118,7 +132,7 @@ class How:
     def any(self, value, include=None, exclude=None):
         """A value by what it is."""
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in self.plain:
             return value
         if kind is dict or isinstance(value, dict):
             return self._dict(value, include, exclude)
@@ -142,7 +156,7 @@ class How:
         if include is None and exclude is None:
             if self.json:
                 return {self._key(key): self.any(item) for key, item in value.items()}
-            return {key: item if type(item) in _PLAIN else self.any(item) for key, item in value.items()}
+            return {key: item if type(item) in self.plain else self.any(item) for key, item in value.items()}
         result = {}
         for key, item in value.items():
             wanted, inside, outside = _selected(key, include, exclude)
@@ -151,8 +165,10 @@ class How:
         return result
 
     def _sequence(self, value, include, exclude):
+        if isinstance(value, (set, frozenset)):  # which has no places
+            include = exclude = None
         if include is None and exclude is None and (self.json or type(value) is list):
-            return [item if type(item) in _PLAIN else self.any(item) for item in value]
+            return [item if type(item) in self.plain else self.any(item) for item in value]
         items = []
         for place, item in enumerate(value):
             wanted, inside, outside = _selected(place, include, exclude, len(value))
@@ -172,6 +188,8 @@ class How:
             key = key.value
         if isinstance(key, bool):
             return "true" if key else "false"
+        if isinstance(key, float):
+            key = self.any(key)
         if isinstance(key, (str, int, float)) or key is None:
             return str(key)
         if isinstance(key, tuple):
@@ -189,7 +207,9 @@ class How:
             return value
         if isinstance(value, Enum):
             return self.any(value.value)
-        if isinstance(value, (str, int, float)):
+        if isinstance(value, float):
+            return value if value - value == 0 else None  # JSON has no inf and no nan
+        if isinstance(value, (str, int)):
             return value
         if hasattr(value, "get_secret_value"):
             return str(value)
@@ -207,7 +227,17 @@ def _utf8(value):
     try:
         return bytes(value).decode()
     except UnicodeDecodeError as problem:
-        raise SerializationError(f"invalid utf-8 sequence of 1 bytes from index {problem.start}") from None
+        problem.reason = "invalid utf-8"
+        raise
+
+
+def _serialized(serializer, model, value):
+    """What a serializer of the class makes of a value."""
+    try:
+        return serializer(model, value)
+    except Exception as problem:
+        about = f"Error calling function `{serializer.__name__}`: {type(problem).__name__}: {problem}"
+        raise SerializationError(about) from problem
 
 
 def _selected(key, include, exclude, length=None):
@@ -237,10 +267,15 @@ def _rule(key, rules, length):
     return True if key in rules or "__all__" in rules else MISSING
 
 
-def json_text(value, indent):
+def json_text(how, model, include, exclude, indent):
     """JSON as pydantic writes it: compact, text as it is, no NaN."""
     import json
 
+    try:
+        value = how.start(model, include, exclude)
+    except UnicodeDecodeError as problem:
+        about = f"invalid utf-8 sequence of 1 bytes from index {problem.start}"
+        raise SerializationError(f"Error serializing to JSON: {about}") from None
     separators = (",", ":") if indent is None else None
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators, indent=indent)

@@ -7,7 +7,8 @@ that imports them from there runs under both.
 
 from __future__ import annotations
 
-MISSING = type("Missing", (), {"__repr__": lambda self: "MISSING", "__slots__": ()})()
+# Shown in errors where there was no input at all, under pydantic's name.
+MISSING = type("PydanticUndefinedType", (), {"__repr__": lambda self: "PydanticUndefined", "__slots__": ()})()
 
 
 class Any:

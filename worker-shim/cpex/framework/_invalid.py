@@ -161,7 +161,7 @@ class ValidationError(ValueError):
         parts = [f"{count} validation error{'' if count == 1 else 's'} for {self.title}"]
         for line in self._lines:
             if line.loc:
-                parts.append(".".join(str(key) for key in line.loc))
+                parts.append(".".join(f"`{key}`" if "." in str(key) else str(key) for key in line.loc))
             about = f"type={line.type}, input_value={_shown(line.input)}, input_type={type(line.input).__name__}"
             parts.append(f"  {line.message} [{about}]")
             parts.append(f"    For further information visit {URL}{line.type}")

@@ -368,7 +368,7 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
         from ._dump import How, json_text
 
         how = How(True, by_alias, exclude_unset, exclude_defaults, exclude_none)
-        return json_text(how.start(self, include, exclude), indent)
+        return json_text(how, self, include, exclude, indent)
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
@@ -454,9 +454,9 @@ class RootModel(BaseModel):
     __slots__ = ()
 
     def __init__(self, /, root=MISSING, **data):
-        if data or root is MISSING:
+        if data:
             if root is not MISSING:
-                data = {"root": root, **data}
+                raise ValueError(f"{type(self).__name__} takes one positional argument or keyword arguments, not both")
             root = data
         plan = type(self).__plan__ or plan_of(type(self))
         try:

@@ -137,7 +137,7 @@ class Plan:
             if key in self.keys or self.by_name and key in given:
                 continue
             if not isinstance(key, str) and self.extra != "ignore":
-                lines.append(Line("invalid_key", (key if isinstance(key, int) else str(key),), key))
+                lines.append(Line("invalid_key", (int(key) if isinstance(key, int) else str(key),), key))
             elif self.extra == "forbid":
                 lines.append(Line("extra_forbidden", (key,), value))
             elif extra is not None:

@@ -15,6 +15,7 @@ from ._invalid import Invalid
 _TRUE = frozenset(("1", "on", "t", "true", "y", "yes"))
 _FALSE = frozenset(("0", "off", "f", "false", "n", "no"))
 _MAX_DIGITS = 4300
+_FLOAT_LIMIT = 2.0**63  # integers may be larger, floats that stand for one may not
 
 
 def check_any(value, info):
@@ -79,6 +80,8 @@ def _int_from_number(number, value):
         raise Invalid.one("finite_number", value)
     if number != int(number):
         raise Invalid.one("int_from_float", value)
+    if isinstance(number, float) and not -_FLOAT_LIMIT < number < _FLOAT_LIMIT:
+        raise Invalid.one("int_parsing_size", value)
     return int(number)
 
 
@@ -117,6 +120,11 @@ def check_float(value, info):
     raise Invalid.one("float_type", value)
 
 
+def dump_float(value, how):
+    """A field that is declared to be a number keeps inf and nan even where JSON is wanted; the text has null."""
+    return value if type(value) is float else how.any(value)
+
+
 def _bool_from_number(number, value):
     if number == 0 or number == 1:
         return number == 1
@@ -137,8 +145,7 @@ def check_bool(value, info):
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return _bool_from_number(value, value)
     if isinstance(value, float) or _is_decimal(value):
-        finite = value == value and abs(value) != float("inf")
-        if finite and value == int(value):
+        if -_FLOAT_LIMIT < value < _FLOAT_LIMIT and value == int(value):
             return _bool_from_number(value, value)
     raise Invalid.one("bool_type", value)
 

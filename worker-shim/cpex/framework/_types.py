@@ -7,6 +7,7 @@ Compiled once for each field, at the first use of the model. Constructs of `typi
 
 from __future__ import annotations
 
+import builtins
 import sys
 import types
 from enum import Enum
@@ -73,8 +74,7 @@ class LazyModel:
         return self.resolve().__validate__(value, info)
 
     def dump(self, value, how):
-        cls = self.resolve()
-        return how.model(value, cls) if isinstance(value, cls) else how.any(value)
+        return how.declared(value, self.resolve())
 
     def compiled(self):
         """The type for a field."""
@@ -109,7 +109,7 @@ NONE = Type("none", scalars.check_none, scalars.rank_none)
 _SCALARS = {
     str: Type("str", scalars.check_str, scalars.rank_str),
     int: Type("int", scalars.check_int, scalars.rank_int),
-    float: Type("float", scalars.check_float, scalars.rank_float),
+    float: Type("float", scalars.check_float, scalars.rank_float, scalars.dump_float),
     bool: Type("bool", scalars.check_bool, scalars.rank_bool),
     bytes: Type("bytes", scalars.check_bytes, scalars.rank_bytes),
     type(None): NONE,
@@ -329,7 +329,12 @@ def _secret(cls):
     """SecretStr, ours or pydantic's."""
 
     def check(value, info):
-        return value if isinstance(value, cls) else cls(scalars.check_str(value, info))
+        if isinstance(value, cls):
+            return value
+        try:
+            return cls(scalars.check_str(value, info))
+        except Invalid:
+            raise Invalid.one("string_type", value) from None
 
     return Type("function-plain[secret]", check, lambda value: 3 if isinstance(value, cls) else 1)
 
@@ -339,7 +344,7 @@ def _model(cls):
         return cls.__validate__(value, info)
 
     def dump(value, how):
-        return how.model(value, cls) if isinstance(value, cls) else how.any(value)
+        return how.declared(value, cls)
 
     return Type(cls.__name__, check, lambda value: 3 if isinstance(value, cls) else 1, dump, cls)
 
@@ -446,12 +451,14 @@ class _Names(dict):
             return scope.globals[name]
         if scope.owner is not None and name == scope.owner.__name__:
             return scope.owner
+        if hasattr(builtins, name):
+            raise KeyError(name)  # where eval looks next
         lazy = scope.globals.get("__getattr__")
         if lazy is not None:
             found = _try(lazy, name)
             if found is not MISSING:
                 return found
-        raise KeyError(name)  # eval goes on with globals and builtins
+        raise KeyError(name)
 
 
 def _try(lazy, name):

@@ -5,18 +5,11 @@ from __future__ import annotations
 
 from abc import ABC
 
+from . import _lazily
 from .errors import PluginError
 from .models import PluginConfig, PluginErrorModel  # noqa: F401 - PluginConfig for plugins that import it from here
 
-_ELSEWHERE = ("OnError", "PluginCondition", "PluginContext", "PluginMode", "PluginPayload", "PluginResult")
-
-
-def __getattr__(name):
-    if name in _ELSEWHERE:
-        from . import models
-
-        return getattr(models, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = _lazily(__name__)
 
 
 class Plugin(ABC):

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from . import _lazily
+
 _HOOK_METADATA_ATTR = "_plugin_hook_metadata"
+
+__getattr__ = _lazily(__name__)
 
 
 class HookMetadata:

@@ -3,24 +3,13 @@
 
 from __future__ import annotations
 
+from . import _lazily
 from .models import PluginErrorModel
 
+DenialMetadataValue = bool | int | float
 _LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
-_OUTCOMES = ("DenialExecutionRecord", "DenialOutcome")
 
-
-def __getattr__(name):
-    if name in _OUTCOMES:
-        from . import _denial
-
-        return getattr(_denial, name)
-    if name in ("ControlExecutionRecord", "PluginMode", "PluginViolation"):
-        from . import models
-
-        return getattr(models, name)
-    if name == "DenialMetadataValue":
-        return bool | int | float
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = _lazily(__name__)
 
 
 def _is_label(value):

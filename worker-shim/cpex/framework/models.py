@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import Enum, StrEnum
 
+from . import _lazily
 from ._fields import (  # noqa: F401 - also for plugins
     Any,
     ConfigDict,
@@ -25,41 +26,7 @@ from ._model import BaseModel
 from ._types import LazyClass, LazyModel
 from .constants import EXTERNAL_PLUGIN_TYPE, IGNORE_CONFIG_EXTERNAL
 
-_DEPLOYMENT = frozenset(
-    (
-        "AppliedTo", "BaseTemplate", "Config", "GRPCClientConfig", "GRPCClientTLSConfig", "GRPCServerConfig",
-        "GRPCServerTLSConfig", "MCPClientConfig", "MCPClientTLSConfig", "MCPServerConfig", "MCPServerTLSConfig",
-        "MCPTransportTLSConfigBase", "PromptTemplate", "ResourceTemplate", "ToolTemplate", "UnixSocketClientConfig",
-        "UnixSocketServerConfig",
-    )
-)  # fmt: skip
-_HOST_ONLY = frozenset(
-    (
-        "GitRepo", "InstalledPluginInfo", "InstalledPluginRegistry", "Monorepo", "PluginInstallationType",
-        "PluginManifest", "PluginPackageInfo", "PluginVersionInfo", "PluginVersionRegistry", "PyPiRepo",
-    )
-)  # fmt: skip
-
-
-def __getattr__(name):
-    if name in _DEPLOYMENT:
-        from . import _deployment
-
-        return getattr(_deployment, name)
-    if name == "Extensions":
-        from .extensions.extensions import Extensions
-
-        return Extensions
-    if name == "datetime":
-        # For the annotation of UserContext, compiled when the first one is made.
-        from datetime import datetime
-
-        return datetime
-    if name in _HOST_ONLY:
-        from ._host import host_only
-
-        raise host_only(__name__, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = _lazily(__name__)
 
 
 class T(Parameter):

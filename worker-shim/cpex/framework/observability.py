@@ -4,7 +4,11 @@
 from contextvars import ContextVar
 from typing import Protocol
 
+from . import _lazily
+
 current_trace_id = ContextVar("current_trace_id", default=None)
+
+__getattr__ = _lazily(__name__)
 
 
 class ObservabilityProvider(Protocol):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from . import _lazily
 from ._fields import ConfigDict
 from ._model import BaseModel
 
@@ -15,21 +16,7 @@ _BLOCKED_MODULES = frozenset(
     )
 )  # fmt: skip
 
-
-def __getattr__(name):
-    if name in ("ORJSONResponse", "find_package_path", "manifest_filename_for_class"):
-        from ._host import host_only
-
-        raise host_only(__name__, name)
-    if name in ("GlobalContext", "PluginCondition"):
-        from . import models
-
-        return getattr(models, name)
-    if name == "logger":
-        import logging
-
-        return logging.getLogger(__name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = _lazily(__name__)
 
 
 class StructuredData(BaseModel):

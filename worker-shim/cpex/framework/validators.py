@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from urllib.parse import urlparse
+
+from . import _lazily
 
 _SCHEMES = ("http://", "https://", "ws://", "wss://")
 _MAX_LENGTH = 2048
@@ -21,6 +22,8 @@ _PRIVATE = [
     ipaddress.ip_network(block)
     for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16")
 ]
+
+__getattr__ = _lazily(__name__)
 
 
 def _text_problem(value):
@@ -63,7 +66,9 @@ def _host_problem(value):
 
 
 def _protects():
-    return os.environ.get("PLUGINS_SSRF_PROTECTION_ENABLED", "true").lower() not in ("0", "false", "no", "off")
+    from .settings import get_ssrf_settings
+
+    return get_ssrf_settings().ssrf_protection_enabled
 
 
 def _is_private(host):

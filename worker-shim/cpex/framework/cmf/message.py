@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from enum import Enum
 
+from .. import _lazily
 from .._fields import Any, ConfigDict, Field, model_validator
 from .._model import BaseModel
 from .._types import OneOf, Tagged
+
+__getattr__ = _lazily(__name__)
 
 
 class Role(str, Enum):

@@ -9,7 +9,10 @@ from __future__ import annotations
 from enum import Enum
 from types import MappingProxyType
 
+from .. import _lazily
 from .message import Role
+
+__getattr__ = _lazily(__name__)
 
 
 class ViewKind(str, Enum):

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from .. import _lazily
 from .._fields import ConfigDict
 from .._model import BaseModel
+
+__getattr__ = _lazily(__name__)
 
 
 class StopReason(str, Enum):

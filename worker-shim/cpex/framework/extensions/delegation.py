@@ -3,17 +3,11 @@
 
 from __future__ import annotations
 
+from .. import _lazily
 from .._fields import ConfigDict, Field
 from .._model import BaseModel
 
-
-def __getattr__(name):
-    # `datetime` is only needed once there are hops.
-    if name == "datetime":
-        from datetime import datetime
-
-        return datetime
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = _lazily(__name__)
 
 
 def _now():

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from .. import _lazily
 from .._fields import Any, ConfigDict
 from .._model import BaseModel
 from .._types import LazyModel
+
+__getattr__ = _lazily(__name__)
 
 
 def _slot(module, name):

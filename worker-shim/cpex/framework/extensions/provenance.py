@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from .. import _lazily
 from .._fields import ConfigDict
 from .._model import BaseModel
+
+__getattr__ = _lazily(__name__)
 
 
 class ProvenanceExtension(BaseModel):

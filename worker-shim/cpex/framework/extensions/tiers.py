@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-_RULES = ("SlotPolicy", "filter_extensions", "merge_extensions", "validate_tier_constraints")
+from .. import _lazily
 
-
-def __getattr__(name):
-    if name in _RULES:
-        from . import _tier_rules
-
-        return getattr(_tier_rules, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = _lazily(__name__)
 
 
 class MutabilityTier(str, Enum):

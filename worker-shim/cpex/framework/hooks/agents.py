@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from .. import _lazily
 from .._fields import Any, Field, field_validator
 from .._types import LazyModel
 from ..models import PluginPayload, PluginResult
@@ -12,13 +13,7 @@ from ..models import PluginPayload, PluginResult
 # Headers are rare here: their module is imported when some arrive.
 _Headers = LazyModel("cpex.framework.hooks.http", "HttpHeaderPayload")
 
-
-def __getattr__(name):
-    if name == "HttpHeaderPayload":
-        from .http import HttpHeaderPayload
-
-        return HttpHeaderPayload
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = _lazily(__name__)
 
 
 class AgentHookType(str, Enum):

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from .. import _lazily
 from ..cmf.message import Message
 from ..models import PluginPayload, PluginResult
+
+__getattr__ = _lazily(__name__)
 
 
 class MessageHookType(str, Enum):

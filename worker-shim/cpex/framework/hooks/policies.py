@@ -6,8 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .. import _lazily
 from .._fields import MISSING
 from .._model import BaseModel
+
+__getattr__ = _lazily(__name__)
 
 
 class DefaultHookPolicy(str, Enum):

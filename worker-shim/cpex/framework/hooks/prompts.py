@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from .. import _lazily
 from .._fields import Any, Field, field_validator
 from ..models import PluginPayload, PluginResult
+
+__getattr__ = _lazily(__name__)
 
 
 class PromptHookType(str, Enum):

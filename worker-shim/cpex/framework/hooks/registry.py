@@ -7,6 +7,8 @@ for the hooks it serves.
 
 from __future__ import annotations
 
+from .. import _lazily
+
 _TYPES = {
     "tool_pre_invoke": ("tools", "ToolPreInvokePayload", "ToolPreInvokeResult"),
     "tool_post_invoke": ("tools", "ToolPostInvokePayload", "ToolPostInvokeResult"),
@@ -32,6 +34,8 @@ _TYPES = {
     "cmf.prompt_pre_fetch": ("message", "MessagePayload", "MessageResult"),
     "cmf.prompt_post_fetch": ("message", "MessagePayload", "MessageResult"),
 }
+
+__getattr__ = _lazily(__name__)
 
 
 class HookRegistry:

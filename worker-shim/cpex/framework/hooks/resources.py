@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from .. import _lazily
 from .._fields import Any, Field
 from ..models import PluginPayload, PluginResult
+
+__getattr__ = _lazily(__name__)
 
 
 class ResourceHookType(str, Enum):
