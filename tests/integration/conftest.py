@@ -29,6 +29,14 @@ def venv_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def kept_cache():
+    """The cache of the conformance cases, which stays in the build folder: for venvs that come from PyPI."""
+    folder = BUILD / "conformance-cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture
 def cpexd(request, tmp_path, venv_cache):
     """cpexd(plugins, …) starts a daemon in a folder of its own; the options are those of Daemon, and ready=False."""

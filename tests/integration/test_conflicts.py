@@ -127,7 +127,7 @@ def test_each_plugin_has_the_python_it_asks_for(cpexd, tmp_path):
 
 
 @pytest.mark.pypi
-def test_pydantic_1_beside_pydantic_2(cpexd, pypi):
+def test_pydantic_1_beside_pydantic_2(cpexd, pypi, kept_cache):
     def validates(name, requirements):
         return plugin(name, f"""
             async def tool_pre_invoke(self, payload, context):
@@ -141,18 +141,18 @@ def test_pydantic_1_beside_pydantic_2(cpexd, pypi):
                 return Result(metadata={{"{name}": [major, model.dict() if major == 1 else model.model_dump()]}})
         """, requirements=requirements)
 
-    daemon = cpexd([validates("old", "pydantic<2\n"), validates("new", "pydantic>=2,<3\n")], ready=False)
+    daemon = cpexd([validates("old", "pydantic<2\n"), validates("new", "pydantic>=2,<3\n")], cache=kept_cache, ready=False)
     daemon.wait_ready(seconds=300)
     assert daemon.invoke(HOOK, CALL)["metadata"] == {"old": [1, {"n": 7}], "new": [2, {"n": 7}]}
 
 
 @pytest.mark.pypi
-def test_cpex_pii_filter_unmodified(cpexd, pypi):
+def test_cpex_pii_filter_unmodified(cpexd, pypi, kept_cache):
     """A plugin from PyPI, which brings the real cpex, from nothing but an entry in plugins.yaml."""
     entry = plugin("PIIFilter", "", hooks=["tool_pre_invoke", "tool_post_invoke"], requirements="cpex-pii-filter==0.3.9\n", mode="sequential",
                    priority=50, config={"class_name": "cpex_pii_filter.pii_filter.PIIFilterPlugin", "detect_ssn": True, "detect_email": True})
     entry["code"] = ""
-    daemon = cpexd([entry], ready=False)
+    daemon = cpexd([entry], cache=kept_cache, ready=False)
     daemon.wait_ready(seconds=400)
 
     def invoke(hook, payload):

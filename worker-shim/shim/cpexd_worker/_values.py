@@ -17,6 +17,8 @@ _FORMS = (
     ("decimal", "Decimal", str),
     ("pathlib", "PurePath", str),
     ("collections", "deque", list),
+    ("numpy", "generic", lambda value: value.item()),
+    ("numpy", "ndarray", lambda value: value.tolist()),
     ("collections.abc", "Mapping", dict),
     ("collections.abc", "Set", list),
 )
