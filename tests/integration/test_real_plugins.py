@@ -18,7 +18,7 @@ import threading
 import time
 
 import pytest
-from daemon import ROOT, eventually, plugin
+from daemon import PREAMBLE, ROOT, eventually, plugin
 
 sys.path.insert(0, str(ROOT / "client" / "python"))
 import cpexd_client  # noqa: E402
@@ -219,6 +219,37 @@ def test_redis_goes_and_comes_back(cpexd, pypi, kept_cache, redis):
 
 
 # ---- Packages that plugins bring along ----
+
+def test_uvloop_and_nest_asyncio(cpexd, pypi, kept_cache):
+    """Two that reach deep into asyncio."""
+    fast = plugin("fast", """
+        async def initialize(self):
+            uvloop.install()
+            self.ticking = asyncio.create_task(self.tick())
+            self.ticks = 0
+
+        async def tick(self):
+            while True:
+                self.ticks += 1
+                await asyncio.sleep(0.01)
+
+        async def tool_pre_invoke(self, payload, context):
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "print(6 * 7)", stdout=-1)
+            said, _ = await process.communicate()
+            in_a_thread = await asyncio.to_thread(uvloop.run, asyncio.sleep(0.01, "there"))
+            return Result(metadata={"fast": [said.decode().strip(), in_a_thread, self.ticks > 0]})
+    """, preamble="import uvloop\n" + PREAMBLE, requirements="uvloop==0.22.1\n")
+    nested = plugin("nested", """
+        async def tool_pre_invoke(self, payload, context):
+            inner = asyncio.get_running_loop().run_until_complete(asyncio.sleep(0.02, payload.args["n"]))
+            return Result(metadata={payload.name: [inner, asyncio.run(asyncio.sleep(0.01, "run"))]})
+    """, preamble="import nest_asyncio\nnest_asyncio.apply()\n" + PREAMBLE, requirements="nest_asyncio==1.6.0\n")
+    daemon = cpexd([fast, nested], cache=kept_cache, ready=False)
+    daemon.wait_ready(seconds=300)
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda n: daemon.invoke(HOOK, {"name": f"call {n}", "args": {"n": n}})["metadata"], range(10)))
+    assert answers == [{"fast": ["42", "there", True], f"call {n}": [n, "run"]} for n in range(10)]
+
 
 class Slow(http.server.BaseHTTPRequestHandler):
     """Answers after a while, so that calls that wait for it lie over each other."""

@@ -119,3 +119,88 @@ def test_asyncio_that_a_thread_brings(worker):
     worker.init("late.Late", ["prompt_pre_fetch", "tool_pre_invoke"])
     assert worker.invoke("prompt_pre_fetch", {"prompt_id": "p"}) == {}
     assert worker.answer(send(worker))["metadata"]["value"] == "value"
+
+
+# ---- What people do with asyncio, wherever they import it ----
+
+EXPECTED = {
+    "sleep": "slept",
+    "task_group": [0, 1, 2],
+    "task_group_that_fails": ["KeyError('in the group')"],
+    "timeout": True,
+    "wait_for": "in time",
+    "thread": True,
+    "executors": [3, 3],
+    "loop_in_a_thread": True,
+    "from_a_thread": "put",
+    "process": ["cba", 3],
+    "streams": "HELLO",
+    "generator": "closed",
+    "call_later": "later",
+    "signal": True,
+    "completed": ["quick", "slow", 1, 0],
+    "shield": "done",
+    "own_task": 40,
+    "same_loop": [True, True, True, True],
+    "other_loop": ["cba", 3],
+}
+
+
+@pytest.fixture(scope="module", params=["class", "initialize"])
+def busy(variant, request):
+    with Worker(variant) as worker:
+        worker.init("busy.Busy", ["tool_pre_invoke", "resource_pre_fetch"], config={"when": request.param})
+        yield worker
+
+
+def result_of(worker, ident):
+    return worker.answer(ident, 20)["metadata"]["result"]
+
+
+@pytest.mark.parametrize("do", EXPECTED)
+def test_asyncio_from_the_beginning(busy, do):
+    assert result_of(busy, send(busy, do=do)) == EXPECTED[do]
+
+
+@pytest.mark.parametrize("do", EXPECTED)
+def test_asyncio_from_the_middle_of_a_hook(python, do):
+    with Worker(python) as worker:
+        worker.init("busy.Busy", ["tool_pre_invoke"], config={"when": "hook"})
+        assert result_of(worker, send(worker, do=do)) == EXPECTED[do]
+        assert result_of(worker, send(worker, do=do)) == EXPECTED[do]
+
+
+def test_processes_of_a_pool(python):
+    with Worker(python) as worker:
+        worker.init("busy.Busy", ["tool_pre_invoke"], config={"when": "hook"})
+        assert result_of(worker, send(worker, do="process_pool")) == 49
+
+
+def test_interleaved_calls_do_not_mix(busy):
+    before = result_of(busy, send(busy, do="interleaved", name="first"))["total"]
+    idents = [send(busy, do="interleaved", name=f"call {n}") for n in range(40)]
+    results = [result_of(busy, ident) for ident in idents]
+    assert all(result["mine"] and result["most"] == 2 for result in results)
+    assert sorted(result["total"] - before for result in results)[-1] == 40
+
+
+def test_all_at_once(busy):
+    """Everything interleaved with everything, twice."""
+    names = [name for name in EXPECTED if name not in ("generator", "other_loop", "signal")] * 2
+    idents = [(name, send(busy, do=name)) for name in names]
+    assert [(name, result_of(busy, ident)) for name, ident in idents] == [(name, EXPECTED[name]) for name in names]
+
+
+def test_a_cancelled_call_takes_its_children_along(busy):
+    ident = send(busy, do="nested")
+    time.sleep(0.05)
+    busy.notify("cancel", msgid=ident)
+    assert error_of(busy, ident)["type"] == "CancelledError"
+    assert sorted(map(str, result_of(busy, send(busy, do="closed")))) == ["0", "1", "2", "gathered"]
+
+
+def test_a_hook_that_blocks_holds_up_its_worker_and_no_more(busy):
+    sleeping = send(busy, do="sleep")
+    blocking = busy.send_invoke("resource_pre_fetch", {"uri": "u"})
+    assert busy.answer(blocking) == {}
+    assert result_of(busy, sleeping) == "slept"

@@ -45,6 +45,7 @@ class Driver:
 
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
+        _keep_child_watcher(asyncio)
 
     def close(self):
         """Ends what the plugin left on the loop, as asyncio.run() does."""
@@ -78,6 +79,23 @@ class Driver:
         return segment.leave()
 
 
+def _keep_child_watcher(asyncio):
+    """Plugins install other policies, uvloop's for one. The loop that runs stays, and asks the new policy for what it needs to start
+    processes and what that policy does not have. From Python 3.14 on no loop asks."""
+    find = getattr(asyncio.events, "get_child_watcher", None)
+    if find is None:
+        return
+    policy = asyncio.get_event_loop_policy()
+
+    def get_child_watcher():
+        try:
+            return find()
+        except NotImplementedError:
+            return policy.get_child_watcher()
+
+    asyncio.events.get_child_watcher = get_child_watcher
+
+
 class _Segment:
     """A coroutine that runs by hand, up to its end or to where it waits on a loop that came while it ran."""
 
@@ -86,6 +104,7 @@ class _Segment:
         self._context = context
         self._task = None
         self._waits_for = None
+        self._generators = None
         self._ended = False
 
     def run(self):
@@ -110,11 +129,15 @@ class _Segment:
         self._task = asyncio.Task(rest, loop=loop, context=self._context)
         asyncio._set_running_loop(loop)
         asyncio.tasks._enter_task(loop, self._task)
+        # So that the loop ends the asynchronous generators that are begun from here on.
+        self._generators = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook)
 
     def leave(self):
         if self._task is None:
             return None
         asyncio = sys.modules["asyncio"]
+        sys.set_asyncgen_hooks(*self._generators)
         asyncio.tasks._leave_task(self._task.get_loop(), self._task)
         asyncio._set_running_loop(None)
         return None if self._ended else self._task
