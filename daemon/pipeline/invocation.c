@@ -161,12 +161,23 @@ static void advance(struct invocation *invocation) {
 
 /* ---- Life ---- */
 
+/* What the host sends beside the payload goes to plugins in parts, or to none, so nobody else could refuse it. */
+static void check_caller(struct invocation *invocation) {
+        invocation->n_error = request_check(&invocation->in, &invocation->error);
+        if (invocation->n_error > 0) {
+                invocation->ending = ENDING_ERROR;
+                return;
+        }
+        buf_set(&invocation->state, invocation->in.state);
+        buf_set(&invocation->global_metadata, invocation->in.metadata);
+}
+
 static void check_size(struct invocation *invocation) {
         const char *what;
         uint64_t size = invocation->hook ? payload_size_beyond(invocation->in.payload, &what) : 0;
         CLEANUP_BUF struct buf message = {0};
 
-        if (size == 0)
+        if (size == 0 || invocation->ending != ENDING_NONE)
                 return;
         buf_printf(&message, "%s size %llu exceeds limit of %d bytes", what, (unsigned long long)size, PAYLOAD_SIZE_MAX);
         mp_put_str(&invocation->error, "type");
@@ -203,8 +214,6 @@ static struct invocation *invocation_new(struct generation *generation, const st
         if (!invocation->later || buf_error(&invocation->params))
                 return invocation_free(invocation);
         (void)request_parse(buf_mp(&invocation->params), &invocation->in); /* the same bytes again, now ours */
-        buf_set(&invocation->state, invocation->in.state);
-        buf_set(&invocation->global_metadata, invocation->in.metadata);
         return invocation;
 }
 
@@ -230,6 +239,7 @@ bool invocation_start(struct invocation **ret, struct generation *generation, st
         invocation->on_done = on_done;
         invocation->data = data;
         select_turns(invocation);
+        check_caller(invocation);
         check_size(invocation);
         *ret = invocation;
         invocation->starting = true;

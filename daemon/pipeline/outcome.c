@@ -221,7 +221,7 @@ static void conclude_bad_request(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
 
         mp_put_raw(error_key(invocation, "type"), get(error, "type"));
-        mp_put_raw(error_key(invocation, "code"), get(error, "code"));
+        mp_put_str(error_key(invocation, "code"), "bad_request");
         mp_put_raw(error_key(invocation, "message"), get(error, "message"));
         mp_put_raw(error_key(invocation, "errors"), get(error, "errors"));
         mp_put_nil(error_key(invocation, "plugin_name"));

@@ -7,7 +7,9 @@
 
 #include "pipeline/request.h"
 
-enum want { WANT_STR, WANT_DOCUMENT, WANT_MAP, WANT_BOOL, WANT_POSITIVE, WANT_INT, WANT_ANY };
+#include "pipeline/models.h"
+
+enum want { WANT_STR, WANT_DOCUMENT, WANT_MAP, WANT_SHALLOW, WANT_BOOL, WANT_POSITIVE, WANT_INT, WANT_ANY };
 
 struct field {
         const char *key;
@@ -40,7 +42,8 @@ static bool take(const struct field *field, struct mp value, void *object) {
         case WANT_DOCUMENT:
                 return read_document(&cur, to);
         case WANT_MAP:
-                if (type != MP_MAP || mp_depth(value) > REQUEST_DEPTH_MAX)
+        case WANT_SHALLOW:
+                if ((field->want == WANT_MAP && type != MP_MAP) || mp_depth(value) > REQUEST_DEPTH_MAX)
                         return false;
                 *(struct mp *)to = value;
                 return true;
@@ -91,22 +94,19 @@ static const struct field request_fields[] = {
         REQUEST("payload_type", WANT_STR, payload_type, "payload_type: must be a string"),
         REQUEST("context", WANT_MAP, context, "context: must be a map, nested at most 100 deep"),
         REQUEST("contexts", WANT_DOCUMENT, contexts, "contexts: must be the bin that the last answer returned, or nil"),
-        REQUEST("extensions", WANT_MAP, extensions, "extensions: must be a map, nested at most 100 deep"),
+        REQUEST("extensions", WANT_SHALLOW, extensions, "extensions: must be nested at most 100 deep"),
         REQUEST("timeout_ms", WANT_POSITIVE, timeout_ms, "timeout_ms: must be a positive integer"),
         REQUEST("plugin", WANT_STR, plugin, "plugin: must be a string"),
         REQUEST("violations_as_exceptions", WANT_BOOL, violations_as_exceptions, "violations_as_exceptions: must be a boolean"),
         REQUEST("hook", WANT_STR, hook, "hook: must be a string"),
 };
 
-/* What the daemon only forwards it does not check: the first plugin's worker does, and says what CPEX would say. */
+/* Of what types these may be is a matter of CPEX's models (models.h). */
 static const struct field context_fields[] = {
-        REQUEST("request_id", WANT_ANY, request_id, NULL),
-        REQUEST("user", WANT_ANY, user, NULL),
-        REQUEST("tenant_id", WANT_ANY, tenant_id, NULL),
-        REQUEST("server_id", WANT_ANY, server_id, NULL),
-        REQUEST("content_type", WANT_ANY, content_type, NULL),
-        REQUEST("state", WANT_MAP, state, "context.state: must be a map, nested at most 100 deep"),
-        REQUEST("metadata", WANT_MAP, metadata, "context.metadata: must be a map, nested at most 100 deep"),
+        REQUEST("request_id", WANT_ANY, request_id, NULL),     REQUEST("user", WANT_ANY, user, NULL),
+        REQUEST("tenant_id", WANT_ANY, tenant_id, NULL),       REQUEST("server_id", WANT_ANY, server_id, NULL),
+        REQUEST("content_type", WANT_ANY, content_type, NULL), REQUEST("state", WANT_ANY, state, NULL),
+        REQUEST("metadata", WANT_ANY, metadata, NULL),
 };
 
 /* The table [1, request_id, {name: {…}}] of the last answer. One of another request counts for nothing. Return: NULL or what is wrong. */
@@ -147,13 +147,24 @@ const char *request_parse(struct mp params, struct request *ret) {
         wrong = read_fields(request.context, context_fields, ELEMENTS(context_fields), &request);
         if (wrong)
                 return wrong;
-        if (request.request_id.len == 0)
-                return "context.request_id: is required";
         wrong = read_contexts(&request);
         if (wrong)
                 return wrong;
         *ret = request;
         return NULL;
+}
+
+static size_t check(const struct lax_type *model, struct mp value, struct buf *error) {
+        CLEANUP_INVALID struct invalid invalid = {0};
+
+        lax_read(model, value, NULL, &invalid);
+        return invalid.n > 0 ? invalid_put(&invalid, model->name, error) : 0;
+}
+
+size_t request_check(const struct request *request, struct buf *error) {
+        size_t n = check(&model_global_context, request->context, error);
+
+        return n == 0 && request->extensions.len > 0 ? check(&model_extensions, request->extensions, error) : n;
 }
 
 #define ANSWER(key, want, member, wrong) \

@@ -12,24 +12,28 @@
 
 #define REQUEST_DEPTH_MAX 100
 
-/* docs/protocol.md, invoke. All slices; empty where a parameter is absent or nil. */
+/* docs/protocol.md, invoke. All slices; empty where a parameter is absent or nil. The context's values and the extensions are of any type
+ * until they are held against CPEX's models (request_check()). */
 struct request {
         struct mp hook;    /* str content */
         struct mp payload; /* content of the document */
         struct mp payload_type;
-        struct mp context;                                              /* map; always there */
-        struct mp request_id, user, tenant_id, server_id, content_type; /* values of the context, of any type */
-        struct mp state, metadata;                                      /* maps */
-        struct mp contexts;                                             /* content of the bin */
-        struct mp table;      /* of the contexts, if they are of this request: map from plugin to {"state", "metadata"} */
-        struct mp extensions; /* map */
-        struct mp plugin;     /* str */
-        uint64_t timeout_ms;  /* 0: none */
+        struct mp context; /* map; always there */
+        struct mp request_id, user, tenant_id, server_id, content_type, state, metadata;
+        struct mp contexts; /* content of the bin */
+        struct mp table;    /* of the contexts, if they are of this request: map from plugin to {"state", "metadata"} */
+        struct mp extensions;
+        struct mp plugin;    /* str */
+        uint64_t timeout_ms; /* 0: none */
         bool violations_as_exceptions;
 };
 
 /* Return: NULL, or a sentence that says which parameter is wrong. */
 const char *request_parse(struct mp params, struct request *ret);
+
+/* Whether context and extensions are what CPEX's models take. Return: 0, or the number of pairs appended to `error`, which make an error's
+ * map (docs/protocol.md) of a ValidationError. */
+size_t request_check(const struct request *request, struct buf *error);
 
 /* A worker's answer. Absent keys are neutral: true, empty, 0. */
 struct answer {

@@ -429,6 +429,11 @@ void mp_put_bin(struct buf *buf, const void *data, size_t len) {
         buf_append(buf, data, len);
 }
 
+void mp_put_ext(struct buf *buf, int8_t type, const void *data, size_t len) {
+        PACK(buf, msgpack_pack_ext, len, type);
+        buf_append(buf, data, len);
+}
+
 void mp_put_array(struct buf *buf, size_t n) {
         PACK(buf, msgpack_pack_array, n);
 }

@@ -162,10 +162,7 @@ def test_frame_limit(cpexd):
     ({"hook": HOOK, "payload": b""}, "payload"),
     ({"hook": HOOK, "payload": b"\xc0\xc0"}, "payload"),
     ({"hook": HOOK, "payload": b"\xc0", "context": []}, "context"),
-    ({"hook": HOOK, "payload": b"\xc0", "context": {}}, "request_id"),
-    ({"hook": HOOK, "payload": b"\xc0", "context": {"request_id": "r", "state": 1}}, "state"),
     ({"hook": HOOK, "payload": b"\xc0", "context": {"request_id": "r"}, "timeout_ms": "1"}, "timeout_ms"),
-    ({"hook": HOOK, "payload": b"\xc0", "context": {"request_id": "r"}, "extensions": 1}, "extensions"),
 ])
 def test_a_request_that_is_wrong_in_itself(echo, params, word):
     with echo.host() as host:
@@ -174,6 +171,35 @@ def test_a_request_that_is_wrong_in_itself(echo, params, word):
         assert caught.value.type == "ProtocolError" and caught.value.code == "bad_request"
         assert word in caught.value.message
         assert host.call("ping") == {}
+
+
+@pytest.mark.parametrize("hook", [HOOK, "a.hook.that.nobody.listens.to"])
+@pytest.mark.parametrize("context, extensions, loc, kind", [
+    ({}, None, ["request_id"], "missing"),
+    ({"request_id": None}, None, ["request_id"], "string_type"),
+    ({"request_id": "r", "state": 1}, None, ["state"], "dict_type"),
+    ({"request_id": "r", "user_context": {}}, None, ["user_context", "user_id"], "missing"),
+    ({"request_id": "r"}, 1, [], "model_type"),
+    ({"request_id": "r"}, {"agent": {"turn": "x"}}, ["agent", "turn"], "int_parsing"),
+])
+def test_a_context_that_cpex_would_not_take(echo, hook, context, extensions, loc, kind):
+    with echo.host() as host:
+        with pytest.raises(CallError) as caught:
+            host.call("invoke", hook=hook, payload=b"\xc0", context=context, extensions=extensions)
+        error = caught.value
+        assert error.type == "ValidationError" and error.code == "bad_request"
+        assert [(each["loc"], each["type"]) for each in error.errors] == [(loc, kind)]
+        assert f"[type={kind}, " in error.message
+        assert host.call("ping") == {}
+
+
+def test_many_mistakes_are_counted_and_the_first_are_told(echo):
+    with echo.host() as host:
+        with pytest.raises(CallError) as caught:
+            host.call("invoke", hook=HOOK, payload=b"\xc0", context={"request_id": "r"}, extensions={"llm": {"capabilities": [1] * 10_000}})
+        assert caught.value.message.startswith("10000 validation errors for Extensions\n")
+        assert caught.value.message.endswith("and 9900 more")
+        assert len(caught.value.errors) == 100
 
 
 def test_unknown_methods(echo):
