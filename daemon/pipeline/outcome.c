@@ -386,60 +386,6 @@ static void conclude_denial(struct turn *turn, const struct answer *answer) {
 
 /* ---- Answers ---- */
 
-/* The changed fields that the policy lets through, merged over the payload as it is. Return: whether there are any. */
-static bool apply_fields(struct invocation *invocation, const struct hook_policy *policy, struct mp old, struct mp new) {
-        CLEANUP_BUF struct buf allowed = {0}, merged = {0};
-        size_t map = mp_map_begin(&allowed), n = 0;
-
-        for (size_t i = 0; i < policy->writable_fields.n; i++) {
-                const char *field = policy->writable_fields.items[i];
-                struct mp before = get(old, field), after = get(new, field);
-
-                if (after.len == 0 || (after.len == before.len && memcmp(after.data, before.data, after.len) == 0))
-                        continue;
-                mp_put_str(&allowed, field);
-                mp_put_raw(&allowed, after);
-                n++;
-        }
-        mp_map_end(&allowed, map, n);
-        if (n == 0)
-                return false;
-        mp_put_merged(&merged, old, buf_mp(&allowed), NULL);
-        buf_set(&invocation->payload, buf_mp(&merged));
-        return true;
-}
-
-static bool same_type(struct mp a, struct mp b) {
-        return (mp_is_nil(a) && mp_is_nil(b)) || mp_same_str(a, b);
-}
-
-/* Return: whether the payload is another one now. */
-static bool apply_payload(struct turn *turn, const struct answer *answer) {
-        struct invocation *invocation = turn->invocation;
-        const struct hook_policy *policy = invocation->hook->policy;
-        struct mp old = invocation->payload_changed ? buf_mp(&invocation->payload) : invocation->in.payload;
-        struct mp old_type = invocation->payload_changed ? buf_mp(&invocation->payload_type) : invocation->in.payload_type;
-        struct mp_cur new = mp_cur(answer->modified_payload);
-        bool plain = mp_eq_str(answer->payload_type, "");
-
-        if (answer->modified_payload.len == 0 || mp_is_nil(answer->modified_payload))
-                return false;
-        if (!policy && invocation->generation->config->default_deny)
-                return false;
-        if (policy && !plain && same_type(old_type, answer->payload_type)) {
-                if (!apply_fields(invocation, policy, old, answer->modified_payload))
-                        return false;
-        } else {
-                if (policy && plain && mp_peek(&new) != MP_MAP)
-                        return false;
-                buf_set(&invocation->payload, answer->modified_payload);
-        }
-        buf_set(&invocation->payload_type, answer->payload_type);
-        invocation->payload_changed = true;
-        invocation->decider = turn->plugin;
-        return true;
-}
-
 static void conclude_answer(struct turn *turn, const struct answer *answer) {
         struct invocation *invocation = turn->invocation;
         enum plugin_mode mode = turn->plugin->entry->mode;
@@ -455,7 +401,7 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
                 return;
         }
         if (chained)
-                payload_modified = apply_payload(turn, answer);
+                payload_modified = turn_take_payload(turn, answer);
         if (answer->continue_processing) {
                 invocation->retry_delay_ms = MAX(invocation->retry_delay_ms, answer->retry_delay_ms);
                 extensions_modified = mode != PLUGIN_CONCURRENT && answer->modified_extensions.len > 0;

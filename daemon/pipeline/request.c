@@ -173,6 +173,7 @@ static const struct field answer_fields[] = {
         ANSWER("continue_processing", WANT_BOOL, continue_processing, "continue_processing is no boolean"),
         ANSWER("modified_payload", WANT_DOCUMENT, modified_payload, "modified_payload is not a bin that holds one msgpack value"),
         ANSWER("payload_type", WANT_STR, payload_type, "payload_type is no string"),
+        ANSWER("payload_is", WANT_STR, payload_is, "payload_is is no string"),
         ANSWER("violation", WANT_MAP, violation, "violation is no map, or nested too deep"),
         ANSWER("metadata", WANT_MAP, metadata, "metadata is no map, or nested too deep"),
         ANSWER("retry_delay_ms", WANT_INT, retry_delay_ms, "retry_delay_ms is no integer"),

@@ -40,6 +40,7 @@ struct answer {
         bool continue_processing;
         struct mp modified_payload; /* content of the document */
         struct mp payload_type;     /* str value; empty: the hook's own class */
+        struct mp payload_is;       /* str value: "given" or "child"; empty: neither */
         struct mp violation;        /* map */
         struct mp metadata;         /* map */
         int64_t retry_delay_ms;

@@ -5,7 +5,7 @@
  * Inside the pipeline: an invocation's data and its turns. A turn is one plugin's place in one invocation.
  *
  * invocation.c moves an invocation from turn to turn, params.c writes what a worker is told, outcome.c says what the outcome of a
- * turn does to the invocation, background.c runs the turns that outlive it, response.c writes its end.
+ * turn does to the invocation, policy.c what to its payload, background.c runs the turns that outlive it, response.c writes its end.
  */
 
 #include "pipeline/invocation.h"
@@ -82,6 +82,10 @@ static inline void buf_set(struct buf *buf, struct mp value) {
 
 /* outcome.c: does to the invocation what the outcome of `turn` demands; `turn` is over. */
 void turn_conclude(struct turn *turn, const struct step_outcome *outcome);
+
+/* policy.c: takes over the payload that a plugin returned, as far as the hook's policy allows. Return: whether its record shall say that it
+ * was modified. */
+bool turn_take_payload(struct turn *turn, const struct answer *answer);
 
 /* outcome.c: whether a worker's error says that the hook ended, but returned what is no result. */
 bool is_junk_result(struct mp error);

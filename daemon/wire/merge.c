@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The maps that are merged come from plugins, with as many keys as fit into a message, so comparing each with each is no choice.
- * The keys of `over` go into a hash table; each pair of `base` looks its key up there and marks what it found as written.
+ * What has to look keys up: the union of two maps, and whether two values are the same.
+ *
+ * The maps come from plugins, with as many keys as fit into a message, so comparing each with each is no choice.
+ * The keys of one (`over`) go into a hash table; each pair of the other looks its key up there and marks what it found.
  *
  * The hash starts from a number drawn once per process, so that nobody can choose keys that collide. A pair is 32-bit offsets, not slices,
  * so that a map of the smallest keys costs about ten times its bytes here.
@@ -12,11 +14,12 @@
 
 #include "wire/mp.h"
 
-#define SMALL 16 /* pairs that need no allocation */
+#define SAME_LEVELS 16 /* how deep values may differ in form on the whole and yet be found the same */
+#define SMALL 16       /* pairs that need no allocation */
 
 struct pair {
         uint32_t key, value, end; /* offsets into the map */
-        bool written;
+        bool found;
 };
 
 struct table {
@@ -136,16 +139,135 @@ void mp_put_merged(struct buf *buf, struct mp base, struct mp over, const char *
                 mp_put_raw(buf, k);
                 mp_put_raw(buf, pair ? (struct mp){over.data + pair->value, pair->end - pair->value} : v);
                 if (pair)
-                        pair->written = true;
+                        pair->found = true;
         }
         for (size_t i = 0; i < table.n; i++) {
                 const struct pair *pair = &table.pairs[i];
 
-                if (pair->written)
+                if (pair->found)
                         continue;
                 buf_append(buf, over.data + pair->key, pair->end - pair->key);
                 count++;
         }
         mp_map_end(buf, map, count);
         table_done(&table);
+}
+
+/* ---- The same value ---- */
+
+static bool same(struct mp a, struct mp b, size_t *left);
+
+struct number {
+        bool is_float, negative;
+        uint64_t whole; /* two's complement where negative */
+        double real;
+};
+
+static bool read_number(struct mp value, struct number *ret) {
+        struct mp_cur cur = mp_cur(value);
+        struct number number = {0};
+        int64_t i;
+        bool flag;
+
+        if (mp_read_bool(&cur, &flag)) {
+                number.whole = flag;
+        } else if (mp_peek(&cur) == MP_FLOAT) {
+                number.is_float = mp_read_float(&cur, &number.real);
+        } else if (!mp_read_uint(&cur, &number.whole)) {
+                if (!mp_read_int(&cur, &i))
+                        return false;
+                number.negative = true;
+                number.whole = (uint64_t)i;
+        }
+        *ret = number;
+        return true;
+}
+
+/* Exactly, not as the nearest double. */
+static bool float_is(double real, struct number whole) {
+        if (whole.negative)
+                return real >= -0x1p63 && real < 0 && (double)(int64_t)real == real && (uint64_t)(int64_t)real == whole.whole;
+        return real >= 0 && real < 0x1p64 && (double)(uint64_t)real == real && (uint64_t)real == whole.whole;
+}
+
+static bool same_number(struct number a, struct number b) {
+        if (a.is_float && b.is_float)
+                return a.real == b.real;
+        if (a.is_float || b.is_float)
+                return float_is(a.is_float ? a.real : b.real, a.is_float ? b : a);
+        return a.negative == b.negative && a.whole == b.whole;
+}
+
+static bool same_items(struct mp a, struct mp b, size_t *left) {
+        struct mp_cur cur_a = mp_cur(a), cur_b = mp_cur(b);
+        struct mp item_a, item_b;
+        uint32_t n, n_b;
+
+        if (!mp_read_array(&cur_a, &n) || !mp_read_array(&cur_b, &n_b) || n != n_b)
+                return false;
+        for (; n > 0 && mp_read_any(&cur_a, &item_a) && mp_read_any(&cur_b, &item_b); n--)
+                if (!same(item_a, item_b, left))
+                        return false;
+        return true;
+}
+
+/* A map with a key twice is the same as no other. */
+static bool same_pairs(struct mp a, struct mp b, size_t *left) {
+        struct mp_cur cur_a = mp_cur(a), cur_b = mp_cur(b);
+        struct table table;
+        struct mp key, value;
+        uint32_t n, n_b;
+        bool equal;
+
+        if (!mp_read_map(&cur_a, &n) || !mp_read_map(&cur_b, &n_b) || n != n_b)
+                return false;
+        equal = table_fill(&table, b, NULL) && table.n == n;
+        for (; equal && n > 0 && mp_read_any(&cur_a, &key) && mp_read_any(&cur_a, &value); n--) {
+                uint32_t slot = *table_find(&table, key);
+                struct pair *pair = slot ? &table.pairs[slot - 1] : NULL;
+
+                equal = pair && !pair->found && same(value, (struct mp){b.data + pair->value, pair->end - pair->value}, left);
+                if (equal)
+                        pair->found = true;
+        }
+        table_done(&table);
+        return equal;
+}
+
+/* `left` bounds the bytes looked at, for each level looks at all that is below it. */
+static bool same(struct mp a, struct mp b, size_t *left) {
+        struct mp_cur cur_a = mp_cur(a), cur_b = mp_cur(b);
+        enum mp_type type = mp_peek(&cur_a);
+        struct mp content_a = {0}, content_b = {0};
+        struct number number_a, number_b;
+        int8_t ext_a, ext_b;
+
+        if (a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0))
+                return true;
+        if (*left < a.len + b.len)
+                return false;
+        *left -= a.len + b.len;
+        if (read_number(a, &number_a) && read_number(b, &number_b))
+                return same_number(number_a, number_b);
+        if (type != mp_peek(&cur_b))
+                return false;
+        if (type == MP_ARRAY)
+                return same_items(a, b, left);
+        if (type == MP_MAP)
+                return same_pairs(a, b, left);
+        if (type == MP_STR)
+                return mp_same_str(a, b);
+        if (type == MP_EXT &&
+            (!mp_read_ext(&cur_a, &ext_a, &content_a) || !mp_read_ext(&cur_b, &ext_b, &content_b) || ext_a != ext_b))
+                return false;
+        if (type == MP_BIN && (!mp_read_bin(&cur_a, &content_a) || !mp_read_bin(&cur_b, &content_b)))
+                return false;
+        return (type == MP_EXT || type == MP_BIN) && content_a.len == content_b.len &&
+               (content_a.len == 0 || memcmp(content_a.data, content_b.data, content_a.len) == 0);
+}
+
+bool mp_same_value(struct mp a, struct mp b) {
+        size_t left = SAME_LEVELS * (a.len + b.len);
+
+        return same(a, b, &left);
 }

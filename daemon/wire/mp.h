@@ -94,6 +94,10 @@ bool mp_eq_str(struct mp value, const char *string);
 /* Return: whether both are str with the same content, however encoded. */
 bool mp_same_str(struct mp a, struct mp b);
 
+/* Return: whether two values are equal in Python: numbers and booleans by value, maps in any order. Values that differ in the order of
+ * their keys on very many levels may count as different. */
+bool mp_same_value(struct mp a, struct mp b);
+
 /* Return: the str `value` as a new C string, NULL when it is no str, has a NUL inside or memory is short. */
 char *mp_dup_str(struct mp value);
 

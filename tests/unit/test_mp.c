@@ -199,6 +199,68 @@ static void test_merge_is_dict_update(void **state) {
         assert_true(mp_map_get(map, "c", &value));
 }
 
+static bool same(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
+        bool same = mp_same_value((struct mp){a, a_len}, (struct mp){b, b_len});
+
+        assert_int_equal(same, mp_same_value((struct mp){b, b_len}, (struct mp){a, a_len}));
+        return same;
+}
+
+static void test_same_value_is_python_s(void **state) {
+        (void)state;
+        assert_true(same(BYTES(0x01), BYTES(0xc3)));                               /* 1, True */
+        assert_true(same(BYTES(0x01), BYTES(0xcb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0))); /* 1, 1.0 */
+        assert_true(same(BYTES(0xff), BYTES(0xcb, 0xbf, 0xf0, 0, 0, 0, 0, 0, 0))); /* -1, -1.0 */
+        assert_true(same(BYTES(0x00), BYTES(0xcb, 0x80, 0, 0, 0, 0, 0, 0, 0)));    /* 0, -0.0 */
+        assert_true(same(BYTES(0x05), BYTES(0xcd, 0, 5)));                         /* two forms of 5 */
+        assert_false(same(BYTES(0x01), BYTES(0x02)));
+        assert_false(same(BYTES(0xff), BYTES(0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff))); /* -1, 2^64 - 1 */
+        assert_false(same(BYTES(0xcf, 0, 0x20, 0, 0, 0, 0, 0, 1), /* 2^53 + 1, as no float can be */
+                          BYTES(0xcb, 0x43, 0x40, 0, 0, 0, 0, 0, 0)));
+        assert_false(same(BYTES(0xa1, '1'), BYTES(0x01)));
+        assert_false(same(BYTES(0xc0), BYTES(0xc2)));
+        assert_true(same(BYTES(0xa1, 'a'), BYTES(0xd9, 1, 'a')));
+        assert_false(same(BYTES(0xa1, 'a'), BYTES(0xc4, 1, 'a')));
+        assert_true(same(BYTES(0xd4, 1, 'a'), BYTES(0xc7, 1, 1, 'a')));
+        assert_false(same(BYTES(0xd4, 1, 'a'), BYTES(0xd4, 2, 'a')));
+}
+
+static void test_same_value_in_containers(void **state) {
+        (void)state;
+        assert_true(same(BYTES(0x82, 0xa1, 'a', 1, 0xa1, 'b', 0x91, 2), BYTES(0x82, 0xa1, 'b', 0x91, 0xcc, 2, 0xa1, 'a', 0xc3)));
+        assert_false(same(BYTES(0x82, 0xa1, 'a', 1, 0xa1, 'b', 2), BYTES(0x81, 0xa1, 'a', 1)));
+        assert_false(same(BYTES(0x82, 0xa1, 'a', 1, 0xa1, 'a', 1), BYTES(0x82, 0xa1, 'a', 1, 0xa1, 'b', 2)));
+        assert_false(same(BYTES(0x82, 0xa1, 'a', 2, 0xa1, 'a', 1), BYTES(0x81, 0xa1, 'a', 1)));
+        assert_true(same(BYTES(0x92, 1, 2), BYTES(0xdc, 0, 2, 1, 2)));
+        assert_false(same(BYTES(0x92, 1, 2), BYTES(0x92, 2, 1)));
+        assert_false(same(BYTES(0x90), BYTES(0x80)));
+}
+
+/* Maps in maps, whose keys are in another order on each level: the work is bounded, if need be by calling them different. */
+static void test_same_value_takes_no_long_time(void **state) {
+        enum { LEVELS = 100, FILLER = 1 << 20 };
+        CLEANUP_BUF struct buf a = {0}, b = {0};
+        char *filler = calloc(1, FILLER);
+
+        (void)state;
+        for (int i = 0; i < LEVELS; i++) {
+                mp_put_map(&a, 2);
+                mp_put_str(&a, "n");
+                mp_put_int(&a, 1);
+                mp_put_str(&a, "next");
+                mp_put_map(&b, 2);
+                mp_put_str(&b, "next");
+        }
+        mp_put_strn(&a, filler, FILLER);
+        mp_put_strn(&b, filler, FILLER);
+        for (int i = 0; i < LEVELS; i++) {
+                mp_put_str(&b, "n");
+                mp_put_int(&b, 1);
+        }
+        assert_false(same(a.data, a.len, b.data, b.len));
+        free(filler);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_scan_refuses_what_cannot_become_acceptable),
@@ -211,6 +273,9 @@ int main(void) {
                 cmocka_unit_test(test_secret_ext),
                 cmocka_unit_test(test_text_is_utf_8),
                 cmocka_unit_test(test_merge_is_dict_update),
+                cmocka_unit_test(test_same_value_is_python_s),
+                cmocka_unit_test(test_same_value_in_containers),
+                cmocka_unit_test(test_same_value_takes_no_long_time),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

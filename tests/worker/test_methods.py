@@ -176,6 +176,17 @@ def test_payloads_of_other_classes(sample):
     assert error["code"] == "bad_request" and "os:NoClass" in error["message"]
 
 
+def test_what_a_payload_is_to_the_one_that_was_given(sample):
+    assert sample.tool({"do": "same", "itself": True})["payload_is"] == "given"
+    assert "payload_is" not in sample.tool({"do": "same"})
+    assert sample.tool({"do": "child"})["payload_is"] == "child"
+    assert "payload_is" not in sample.tool({"do": "cross"})
+    # A plain value, too; but CPEX hands out copies of a model with a root.
+    assert sample.invoke("sample.custom", {"a": 1})["payload_is"] == "given"
+    headers = sample.invoke("http_pre_request", {"A": "b"}, payload_type="cpex.framework.hooks.http:HttpHeaderPayload")
+    assert unpack(headers["modified_payload"]) == {"A": "b"} and "payload_is" not in headers
+
+
 def test_a_hook_without_a_payload_class_gets_plain_data(sample):
     answer = sample.invoke("sample.custom", {"a": 1})
     assert answer["metadata"] == {"type": "dict"} and "payload_type" not in answer

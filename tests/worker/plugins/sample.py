@@ -116,6 +116,15 @@ class Sample(Plugin):
 
         return PluginResult(modified_payload=Local())
 
+    def do_same(self, payload, context):
+        return PluginResult(modified_payload=payload if payload.args.get("itself") else payload.model_copy())
+
+    def do_child(self, payload, context):
+        class Child(ToolPreInvokePayload):
+            more: int = 1
+
+        return PluginResult(modified_payload=Child(name="child"))
+
     def do_dict(self, payload, context):
         return PluginResult(modified_payload={"plain": True})
 
@@ -189,7 +198,7 @@ class Sample(Plugin):
         return ResourcePreFetchResult(metadata={"extensions": labels, "uri": payload.uri})
 
     async def http_pre_request(self, payload, context):
-        return PluginResult(metadata={"kind": type(payload).__name__})
+        return PluginResult(modified_payload=payload, metadata={"kind": type(payload).__name__})
 
     @hook("sample.custom")
     async def custom(self, payload, context):

@@ -41,7 +41,7 @@ class Hook:
         except Exception as exc:
             lost = exc
         try:
-            answer = self._answer(result)
+            answer = self._answer(result, arguments[0])
             denies = answer.get("continue_processing") is False
             if lost is not None and not denies:
                 raise lost
@@ -94,7 +94,7 @@ class Hook:
 
     # -- the answer --------------------------------------------------------------------------------------------------
 
-    def _answer(self, result):
+    def _answer(self, result, given):
         """Only what is not neutral."""
         answer = {}
         metadata = result.metadata
@@ -107,7 +107,7 @@ class Hook:
         if not result.continue_processing:
             answer["continue_processing"] = False
         if result.modified_payload is not None:
-            self._put_payload(answer, result.modified_payload)
+            self._put_payload(answer, result.modified_payload, given)
         if result.retry_delay_ms:
             answer["retry_delay_ms"] = result.retry_delay_ms
         if result.modified_extensions is not None:
@@ -118,8 +118,11 @@ class Hook:
             answer["denial_metadata"] = result.denial_metadata
         return answer
 
-    def _put_payload(self, answer, payload):
+    def _put_payload(self, answer, payload, given):
         cls = type(payload)
+        how = _relation(payload, given)
+        if how is not None:
+            answer["payload_is"] = how
         if hasattr(cls, "model_dump"):
             # Pydantic warns of fields that a plugin filled with other types; the next plugin gets them all the same.
             answer["modified_payload"] = encode(payload.model_dump(warnings=False))
@@ -129,6 +132,14 @@ class Hook:
             answer["modified_payload"] = encode(payload)
             if self._class() is not None:
                 answer["payload_type"] = ""
+
+
+def _relation(payload, given):
+    """What CPEX's executor would see in these two objects, and nobody can see in their data."""
+    fields = getattr(type(given), "model_fields", None)
+    if payload is given:
+        return None if fields and "root" in fields else "given"  # CPEX hands out copies of a RootModel
+    return "child" if fields and type(payload) is not type(given) and isinstance(payload, type(given)) else None
 
 
 class _Before:

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Hook payload policies. They are kept here and not in the workers, which nobody trusts: the payload that a plugin returns is compared
+ * with the one it was given, and only what the policy names is taken from it.
+ *
+ * CPEX compares objects, in which every field is there. The caller may have left some out; of CPEX's own payloads we know what their
+ * fields hold then (models.h). Of a custom hook's payload what the host sent is all there is.
+ */
+
+#include "pipeline/models.h"
+#include "pipeline/turn.h"
+
+static struct mp field_of(struct mp map, const char *key) {
+        struct mp value = {0};
+
+        return mp_map_get(map, key, &value) ? value : (struct mp){0};
+}
+
+/* The payload that the turn was given, with all of its fields where they are known. A payload that is none stays as it is. */
+static struct mp given_payload(const struct invocation *invocation, struct buf *filled) {
+        const struct lax_type *model = mp_is_nil(invocation->in.payload_type) ? model_payload(invocation->in.hook) : NULL;
+        CLEANUP_INVALID struct invalid invalid = {0};
+
+        if (invocation->payload_changed)
+                return buf_mp(&invocation->payload);
+        if (!model)
+                return invocation->in.payload;
+        lax_read(model, invocation->in.payload, filled, &invalid);
+        return invalid.n == 0 ? buf_mp(filled) : invocation->in.payload;
+}
+
+/* The changed fields that the policy lets through, merged over the payload as it is. Return: whether there are any. */
+static bool take_fields(struct invocation *invocation, const struct hook_policy *policy, struct mp new) {
+        CLEANUP_BUF struct buf filled = {0}, allowed = {0}, merged = {0};
+        struct mp old = given_payload(invocation, &filled);
+        size_t map = mp_map_begin(&allowed), n = 0;
+
+        for (size_t i = 0; i < policy->writable_fields.n; i++) {
+                const char *field = policy->writable_fields.items[i];
+                struct mp before = field_of(old, field), after = field_of(new, field);
+
+                if (after.len == 0 || mp_same_value(before, after))
+                        continue;
+                mp_put_str(&allowed, field);
+                mp_put_raw(&allowed, after);
+                n++;
+        }
+        mp_map_end(&allowed, map, n);
+        if (n == 0)
+                return false;
+        mp_put_merged(&merged, old, buf_mp(&allowed), NULL);
+        buf_set(&invocation->payload, buf_mp(&merged));
+        if (buf_error(&allowed) || buf_error(&filled))
+                invocation->payload.error = -ENOMEM;
+        return true;
+}
+
+static bool same_type(struct mp a, struct mp b) {
+        return (mp_is_nil(a) && mp_is_nil(b)) || mp_same_str(a, b);
+}
+
+bool turn_take_payload(struct turn *turn, const struct answer *answer) {
+        struct invocation *invocation = turn->invocation;
+        const struct hook_policy *policy = invocation->hook->policy;
+        struct mp old_type = invocation->payload_changed ? buf_mp(&invocation->payload_type) : invocation->in.payload_type;
+        struct mp_cur new = mp_cur(answer->modified_payload);
+        bool plain = mp_eq_str(answer->payload_type, "");
+        bool same = same_type(old_type, answer->payload_type) || mp_eq_str(answer->payload_is, "child");
+        bool modified = true;
+
+        if (answer->modified_payload.len == 0 || mp_is_nil(answer->modified_payload))
+                return false;
+        if (!policy && invocation->generation->config->default_deny)
+                return false;
+        if (policy && !plain && same) {
+                if (!take_fields(invocation, policy, answer->modified_payload))
+                        return false;
+                if (!invocation->payload_changed)
+                        buf_set(&invocation->payload_type, old_type);
+        } else {
+                if (policy && plain && mp_peek(&new) != MP_MAP)
+                        return false;
+                buf_set(&invocation->payload, answer->modified_payload);
+                /* CPEX takes the object that an earlier plugin returned for no modification when it comes back; the worker's word for it
+                 * is good enough, for a record. */
+                modified = policy || !invocation->payload_changed || !mp_eq_str(answer->payload_is, "given");
+                buf_set(&invocation->payload_type, answer->payload_type);
+        }
+        invocation->payload_changed = true;
+        invocation->decider = turn->plugin;
+        return modified;
+}
