@@ -267,6 +267,7 @@ struct invocation *invocation_free(struct invocation *invocation) {
         buf_done(&invocation->start_metadata);
         buf_done(&invocation->metadata);
         buf_done(&invocation->extensions);
+        buf_done(&invocation->denial_metadata);
         buf_done(&invocation->records);
         buf_done(&invocation->violation);
         buf_done(&invocation->error);

@@ -378,6 +378,8 @@ static void conclude_denial(struct turn *turn, const struct answer *answer) {
         if (raises) {
                 mp_put_strn(error_key(invocation, "message"), message.data, message.len);
                 put_denial_outcome(invocation, answer->violation, answer->denial_metadata);
+        } else {
+                buf_set(&invocation->denial_metadata, answer->denial_metadata);
         }
         invocation->ending = raises ? ENDING_VIOLATION : ENDING_BLOCKED;
         invocation->retry_delay_ms = 0;

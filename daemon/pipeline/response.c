@@ -17,8 +17,9 @@ static struct mp map_or_empty(const struct buf *map) {
 static bool out_of_memory(const struct invocation *invocation) {
         int r = buf_error(&invocation->payload) | buf_error(&invocation->payload_type) | buf_error(&invocation->state) |
                 buf_error(&invocation->global_metadata) | buf_error(&invocation->metadata) | buf_error(&invocation->extensions) |
-                buf_error(&invocation->start_state) | buf_error(&invocation->start_metadata) | buf_error(&invocation->records) |
-                buf_error(&invocation->violation) | buf_error(&invocation->error);
+                buf_error(&invocation->denial_metadata) | buf_error(&invocation->start_state) |
+                buf_error(&invocation->start_metadata) | buf_error(&invocation->records) | buf_error(&invocation->violation) |
+                buf_error(&invocation->error);
 
         for (size_t i = 0; i < invocation->n_turns; i++)
                 r |= buf_error(&invocation->turns[i].context);
@@ -108,12 +109,14 @@ static void put_payload(const struct invocation *invocation, struct buf *buf) {
 }
 
 static void put_answer(const struct invocation *invocation, struct buf *buf) {
-        mp_put_map(buf, 13);
+        mp_put_map(buf, 14);
         mp_put_str(buf, "continue_processing");
         mp_put_bool(buf, invocation->ending == ENDING_ALLOWED);
         put_payload(invocation, buf);
         mp_put_str(buf, "violation");
         mp_put_raw(buf, buf_mp(&invocation->violation));
+        mp_put_str(buf, "denial_metadata");
+        mp_put_raw(buf, buf_mp(&invocation->denial_metadata));
         put_metadata(invocation, buf);
         mp_put_str(buf, "retry_delay_ms");
         mp_put_int(buf, invocation->retry_delay_ms);

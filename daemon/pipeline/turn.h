@@ -60,9 +60,10 @@ struct invocation {
         size_t n_records;
 
         enum ending ending;
-        struct buf violation; /* map, with ENDING_BLOCKED and ENDING_VIOLATION */
-        struct buf error;     /* map, with ENDING_VIOLATION and ENDING_ERROR: what is peculiar to it */
-        size_t n_error;       /* its keys */
+        struct buf violation;       /* map, with ENDING_BLOCKED and ENDING_VIOLATION */
+        struct buf denial_metadata; /* map, with ENDING_BLOCKED: as the plugin gave it */
+        struct buf error;           /* map, with ENDING_VIOLATION and ENDING_ERROR: what is peculiar to it */
+        size_t n_error;             /* its keys */
 
         size_t n_turns, next, n_running;
         bool concurrent_prepared;
