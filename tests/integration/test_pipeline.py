@@ -70,6 +70,17 @@ def test_disabled_is_not_run(cpexd):
 # ---- Blocking ----
 
 
+def test_what_a_denial_says_of_itself(cpexd):
+    daemon = cpexd([step("guard", BLOCK + ", denial_metadata={'score': 0.5, 'text': 'no'}")])
+    assert daemon.invoke(HOOK, CALL)["denial_metadata"] == {"score": 0.5, "text": "no"}, "a host's own manager decides what of it counts"
+    with pytest.raises(CallError) as caught:
+        daemon.invoke(HOOK, CALL, violations_as_exceptions=True)
+    assert caught.value.denial_outcome["metadata"] == {"score": 0.5} and caught.value.denial_metadata is None
+    assert "contexts" not in caught.value.error, "CPEX returns no table from a call that raises"
+    assert daemon.invoke("tool_post_invoke", {"name": "t", "result": 1})["denial_metadata"] is None
+
+
+
 def test_sequential_block_stops_the_rest(cpexd):
     daemon = cpexd([step("first"), step("guard", BLOCK), step("never")])
     answer = daemon.invoke(HOOK, CALL)
