@@ -135,6 +135,7 @@ struct daemon_config {
         size_t bytes_total;    /* in the buffers of all hosts, and in their calls in flight */
         unsigned connect_rate; /* connections a second, each user */
         int startup_skip;      /* startup_failures: skip */
+        int enforce_tiers;     /* extension_tiers: enforce */
         usec_t drain_usec;     /* how long calls in flight may take at a stop or after a reload */
 };
 

@@ -85,6 +85,8 @@ const struct config_key config_keys[] = {
         {"limits.connection_rate", KEY_COUNT, AT(connect_rate), 1, 1000000, "1000", true, "Connections of one user in a second."},
         {"startup_failures", KEY_STARTUP, AT(startup_skip), NO_LIMITS, "closed", true,
          "closed: calls of a plugin that cannot start fail by its on_error; skip: it is left out, as CPEX does."},
+        {"extension_tiers", KEY_TIERS, AT(enforce_tiers), NO_LIMITS, "off", true,
+         "enforce: of the extensions that a plugin returns only what CPEX 0.2 lets it change counts; off: all, as in CPEX 0.1."},
         {"drain_timeout", KEY_DURATION, AT(drain_usec), 0, 86400 * USEC_PER_SEC, "10s", true,
          "How long calls in flight may still take when cpexd stops or reads its configuration anew."},
 
@@ -155,6 +157,16 @@ static void read_level(struct reader *reader, const struct at *at, const struct 
 
 static const char *const startup_names[] = {"closed", "skip"};
 
+/* Without quotes, off is a boolean of YAML. */
+static void read_tiers(struct reader *reader, const struct at *at, const struct node *node, int *ret_enforce) {
+        static const char *const names[] = {"off", "enforce"};
+
+        if (node->type == NODE_BOOL && strcasecmp(node->text, "off") == 0)
+                *ret_enforce = false;
+        else
+                (void)value_choice(reader, at, node, names, ELEMENTS(names), ret_enforce);
+}
+
 static void read_key(struct reader *reader, const struct at *at, const struct node *node, const struct config_key *key,
                      void *target) {
         bool flag;
@@ -185,6 +197,9 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
                 break;
         case KEY_STARTUP:
                 (void)value_choice(reader, at, node, startup_names, ELEMENTS(startup_names), target);
+                break;
+        case KEY_TIERS:
+                read_tiers(reader, at, node, target);
                 break;
         case KEY_HOOK_POLICY:
                 schema_read_hook_policy(reader, at, node, target);

@@ -21,6 +21,7 @@ enum key_type {
         KEY_DURATION,
         KEY_BOOL,
         KEY_STARTUP,
+        KEY_TIERS,
         KEY_HOOK_POLICY,
         KEY_HOOK_POLICIES,
 };

@@ -407,7 +407,9 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
         if (answer->continue_processing) {
                 invocation->retry_delay_ms = MAX(invocation->retry_delay_ms, answer->retry_delay_ms);
                 extensions_modified = mode != PLUGIN_CONCURRENT && answer->modified_extensions.len > 0;
-                if (chained && extensions_modified)
+                if (chained && extensions_modified && invocation->generation->daemon->enforce_tiers)
+                        extensions_modified = turn_take_extensions(turn, answer->modified_extensions);
+                else if (chained && extensions_modified)
                         buf_set(&invocation->extensions, answer->modified_extensions);
         }
         /* CPEX shows what a concurrent plugin objected to even if it did not deny. */

@@ -72,6 +72,9 @@ int turn_put_params(const struct turn *turn, struct buf *buf) {
         bool changed = invocation->payload_changed && !background;
         struct mp payload = changed ? buf_mp(&invocation->payload) : invocation->in.payload;
         struct mp context = background ? (struct mp){0} : turn_own_context(turn);
+        /* CPEX 0.1 shows every plugin the caller's extensions; where what a plugin adds must stay, the next has to see it. */
+        bool shared = invocation->generation->daemon->enforce_tiers && invocation->extensions.len > 0;
+        struct mp extensions = shared ? buf_mp(&invocation->extensions) : invocation->in.extensions;
 
         mp_put_map(buf, 6);
         mp_put_str(buf, "hook");
@@ -85,6 +88,6 @@ int turn_put_params(const struct turn *turn, struct buf *buf) {
         mp_put_str(buf, "contexts");
         put_own_context(buf, context);
         mp_put_str(buf, "extensions");
-        extensions_put_filtered(buf, invocation->in.extensions, &turn->plugin->entry->capabilities);
+        extensions_put_filtered(buf, extensions, &turn->plugin->entry->capabilities);
         return buf_error(buf);
 }

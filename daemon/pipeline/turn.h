@@ -5,7 +5,7 @@
  * Inside the pipeline: an invocation's data and its turns. A turn is one plugin's place in one invocation.
  *
  * invocation.c moves an invocation from turn to turn, params.c writes what a worker is told, outcome.c says what the outcome of a
- * turn does to the invocation, policy.c what to its payload, background.c runs the turns that outlive it, response.c writes its end.
+ * turn does to the invocation, policy.c and tiers.c what to its payload and its extensions, background.c runs the turns that outlive it, response.c writes its end.
  */
 
 #include "pipeline/invocation.h"
@@ -53,7 +53,7 @@ struct invocation {
         bool payload_changed;
         struct buf state, global_metadata; /* maps */
         struct buf metadata;               /* map */
-        struct buf extensions;             /* map */
+        struct buf extensions;             /* map: the last writer's; where tiers are enforced, all as they are by now */
         int64_t retry_delay_ms;
         const struct plugin *decider; /* whose payload was accepted last */
         struct buf records;
@@ -87,6 +87,9 @@ void turn_conclude(struct turn *turn, const struct step_outcome *outcome);
 /* policy.c: takes over the payload that a plugin returned, as far as the hook's policy allows. Return: whether its record shall say that it
  * was modified. */
 bool turn_take_payload(struct turn *turn, const struct answer *answer);
+
+/* tiers.c: takes over of the extensions that a plugin returned what CPEX 0.2 lets it change. Return: whether that is anything. */
+bool turn_take_extensions(struct turn *turn, struct mp returned);
 
 /* outcome.c: whether a worker's error says that the hook ended, but returned what is no result. */
 bool is_junk_result(struct mp error);

@@ -187,6 +187,21 @@ static void test_amounts(void **state) {
         assert_int_equal(f.config->drain_usec, 250 * USEC_PER_MSEC);
 }
 
+/* Unquoted, off is a boolean. */
+static void test_off_is_a_word(void **state) {
+        PARSE(off, "extension_tiers: off\n");
+        PARSE(quoted, "extension_tiers: 'off'\n");
+        PARSE(enforce, "extension_tiers: enforce\n");
+        PARSE(wrong, "extension_tiers: no\n");
+
+        (void)state;
+        assert_int_equal(off.diags.n, 0);
+        assert_int_equal(off.config->enforce_tiers, 0);
+        assert_int_equal(quoted.config->enforce_tiers, 0);
+        assert_int_equal(enforce.config->enforce_tiers, 1);
+        assert_int_equal(wrong.result, -EINVAL);
+}
+
 static void test_unknown_keys_are_warnings(void **state) {
         PARSE(f, "sokcet: {path: /x}\nisolation: {workers: {mim: 1}}\n7: x\n");
 
@@ -283,6 +298,7 @@ int main(void) {
                 cmocka_unit_test(test_socket_paths_fit),
                 cmocka_unit_test(test_ranges_are_exact),
                 cmocka_unit_test(test_amounts),
+                cmocka_unit_test(test_off_is_a_word),
                 cmocka_unit_test(test_unknown_keys_are_warnings),
                 cmocka_unit_test(test_files_that_are_not_there),
                 cmocka_unit_test(test_the_sample_is_the_table),
