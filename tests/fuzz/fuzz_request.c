@@ -72,6 +72,8 @@ static void check_request(const struct request *request) {
         struct plugin_entry entry = {
                 .name = "pii", .capabilities = LIST("read_subject", "read_labels"), .conditions = &condition, .n_conditions = 1};
         struct plugin plugin = {.entry = &entry};
+        struct daemon_config daemon = {0};
+        struct generation generation = {.daemon = &daemon};
         CLEANUP_FREE struct invocation *invocation = calloc(1, sizeof(*invocation) + sizeof(struct turn));
         CLEANUP_BUF struct buf params = {0}, filtered = {0};
 
@@ -81,6 +83,7 @@ static void check_request(const struct request *request) {
         CHECK(mp_is_value(buf_mp(&filtered)));
         check_merge(request->state, request->metadata);
         check_size(request->payload);
+        invocation->generation = &generation;
         invocation->in = *request;
         invocation->turns[0] = (struct turn){.invocation = invocation, .plugin = &plugin};
         CHECK(turn_put_params(&invocation->turns[0], &params) == 0 && mp_is_value(buf_mp(&params)));
