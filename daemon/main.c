@@ -27,7 +27,8 @@
 /* Documented in cpexd(8) and in --help. */
 enum { STATUS_OK = 0, STATUS_CONFIG = 1, STATUS_USAGE = 2, STATUS_IN_USE = 3, STATUS_SYSTEM = 4 };
 
-#define STOP_EXTRA_USEC (5 * USEC_PER_SEC) /* beyond drain_timeout: for the plugins' shutdown() */
+#define STOP_EXTRA_USEC (5 * USEC_PER_SEC)  /* beyond drain_timeout: for the plugins' shutdown() */
+#define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* and beyond that, for what is killed: only then the service manager does it */
 
 struct options {
         struct service_args service;
@@ -41,6 +42,7 @@ struct cpexd {
         struct control *control;
         struct metrics *metrics;
         struct listener *host_listener, *control_listener;
+        struct event *watchdog; /* NULL: nobody wants to know */
         struct event *signals[4];
         struct event *stop_timer;
         bool stopping;
@@ -173,7 +175,7 @@ static void stop(struct cpexd *cpexd) {
 
         cpexd->stopping = true;
         service_drain(cpexd->service);
-        notify_stopping();
+        notify_stopping(limit + STOP_MARGIN_USEC);
         notify_status("stopping");
         log_notice("stopping");
         listener_stop(cpexd->host_listener);
@@ -272,7 +274,7 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
         int r;
 
         cpexd->base = event_base_new();
-        if (!cpexd->base)
+        if (!cpexd->base || log_attach(cpexd->base) < 0)
                 return STATUS_SYSTEM;
         hold_reloads(true);
         r = service_new(&cpexd->service, cpexd->base, args, &handler, cpexd);
@@ -289,7 +291,8 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
         if (r < 0)
                 return r == -EADDRINUSE ? STATUS_IN_USE : STATUS_SYSTEM;
         if (handle_signals(cpexd) < 0 || hosts_new(&cpexd->hosts, cpexd->base, service_current(cpexd->service)) < 0 ||
-            control_new(&cpexd->control, cpexd->base, cpexd->service, cpexd->hosts) < 0) {
+            control_new(&cpexd->control, cpexd->base, cpexd->service, cpexd->hosts) < 0 ||
+            notify_watchdog_new(&cpexd->watchdog, cpexd->base) < 0) {
                 log_error("cannot start: out of memory");
                 return STATUS_SYSTEM;
         }
@@ -318,6 +321,9 @@ static void cleanup(struct cpexd *cpexd) {
                         event_free(cpexd->signals[i]);
         if (cpexd->stop_timer)
                 event_free(cpexd->stop_timer);
+        if (cpexd->watchdog)
+                event_free(cpexd->watchdog);
+        log_detach();
         if (cpexd->base)
                 event_base_free(cpexd->base);
 }

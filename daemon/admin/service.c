@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "admin/progress.h"
 #include "base/notify.h"
 
 struct service {
@@ -22,6 +23,7 @@ struct service {
         struct config_source source;
         struct config_load *load; /* under way */
         struct generation *current, *next;
+        struct progress *progress;        /* of `next` */
         struct diags diags;               /* of the files of `next` */
         char *socket_path, *control_path; /* where the process listens since its start */
         TAILQ_HEAD(, generation) retired;
@@ -49,8 +51,24 @@ static int start_next(struct service *service, int r, struct daemon_config *daem
         log_diags(&service->diags);
         if (r < 0)
                 return r;
-        return generation_new(&service->next, service->base, service->current, daemon, plugins, &service->args.layout,
-                              &generation_handler, service);
+        r = generation_new(&service->next, service->base, service->current, daemon, plugins, &service->args.layout,
+                           &generation_handler, service);
+        if (r == 0)
+                progress_begin(service->progress, service->next, service->current ? "reloading: " : "");
+        return r;
+}
+
+/* What was `next` serves now. */
+static void make_current(struct service *service) {
+        progress_end(service->progress);
+        service->current = TAKE(service->next);
+        log_set_level(service->current->daemon->log_level);
+        log_set_generation(service->current->number);
+}
+
+static struct generation *drop_next(struct service *service) {
+        progress_end(service->progress);
+        return TAKE(service->next);
 }
 
 static void retire(struct service *service, struct generation *generation) {
@@ -69,12 +87,25 @@ static void on_gone(void *data, struct generation *generation) {
 
 /* ---- Reload ---- */
 
+/* "2 plugins, generation 1; cannot start: a, b" */
+static void describe(const struct generation *generation, struct buf *text) {
+        CLEANUP_BUF struct buf failed = {0};
+        size_t n = 0;
+
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                if (pool_state(generation->plugins[i].pool) == POOL_FAILED)
+                        buf_printf(&failed, "%s%s", n++ > 0 ? ", " : "; cannot start: ", generation->plugins[i].entry->name);
+        buf_printf(text, "%zu plugins, generation %llu%.*s", generation->n_plugins - n, (unsigned long long)generation->number,
+                   (int)failed.len, failed.len > 0 ? (const char *)failed.data : "");
+}
+
 static void end_reload(struct service *service, const struct reload_result *result) {
+        CLEANUP_BUF struct buf what = {0};
         struct reload_waiter *waiter;
 
         service->reloading = false;
-        notify_status("serving %zu plugins, generation %llu", service->current->n_plugins,
-                      (unsigned long long)service->current->number);
+        describe(service->current, &what);
+        notify_status("serving %.*s", (int)what.len, (const char *)what.data);
         notify_ready();
         while ((waiter = TAILQ_FIRST(&service->waiters))) {
                 TAILQ_REMOVE(&service->waiters, waiter, link);
@@ -147,8 +178,7 @@ static void swap(struct service *service) {
         if (!str_eq(service->socket_path, service->next->daemon->socket.path) ||
             !str_eq(service->control_path, service->next->daemon->control.path))
                 log_warning("socket.path and control.path take effect at a restart, not at a reload");
-        service->current = TAKE(service->next);
-        log_set_level(service->current->daemon->log_level);
+        make_current(service);
         for (size_t i = 0; i < service->current->n_plugins; i++)
                 pool_enable(service->current->plugins[i].pool);
         retire(service, old);
@@ -160,23 +190,12 @@ static void swap(struct service *service) {
                             });
 }
 
-/* "ready: 2 plugins, generation 1; cannot start: a, b" */
-static void log_ready(const struct generation *generation) {
-        CLEANUP_BUF struct buf failed = {0};
-        size_t n = 0;
-
-        for (size_t i = 0; i < generation->n_plugins; i++)
-                if (pool_state(generation->plugins[i].pool) == POOL_FAILED) {
-                        buf_printf(&failed, "%s%s", n > 0 ? ", " : "; cannot start: ", generation->plugins[i].entry->name);
-                        n++;
-                }
-        log_notice("ready: %zu plugins, generation %llu%.*s", generation->n_plugins - n, (unsigned long long)generation->number,
-                   (int)failed.len, failed.len > 0 ? (const char *)failed.data : "");
-}
-
 static void serve_first(struct service *service) {
-        service->current = TAKE(service->next);
-        log_ready(service->current);
+        CLEANUP_BUF struct buf what = {0};
+
+        make_current(service);
+        describe(service->current, &what);
+        log_notice("ready: %.*s", (int)what.len, (const char *)what.data);
         service->handler->on_ready(service->data);
         end_reload(service, &(struct reload_result){.diags = &service->diags, .generation = service->current->number});
 }
@@ -206,7 +225,7 @@ static void on_settled(void *data, struct generation *generation) {
                 log_error("%s (fail_on_plugin_error)", reason);
                 service->handler->on_refused(service->data);
         } else {
-                retire(service, TAKE(service->next));
+                retire(service, drop_next(service));
                 refuse(service, reason);
         }
 }
@@ -226,7 +245,7 @@ static void on_loaded(void *data, int r, struct daemon_config *daemon, struct pl
         } else if (r < 0) {
                 refuse(service, strerror(-r));
         } else if (has_lost_plugins(service)) {
-                retire(service, TAKE(service->next));
+                retire(service, drop_next(service));
                 refuse(service, "it has no plugins; write `plugins: []` if that is meant");
         }
 }
@@ -294,7 +313,8 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
         TAILQ_INIT(&service->waiters);
         TAILQ_INIT(&service->later_waiters);
         service->run_again = event_new(base, -1, 0, on_run_again, service);
-        r = service->run_again ? config_load(&daemon, &plugins, &service->source, &service->diags) : -ENOMEM;
+        r = service->run_again ? progress_new(&service->progress, base) : -ENOMEM;
+        r = r < 0 ? r : config_load(&daemon, &plugins, &service->source, &service->diags);
         r = start_next(service, r, daemon, plugins);
         if (r == 0) {
                 service->socket_path = strdup(service->next->daemon->socket.path);
@@ -314,10 +334,11 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
 void service_drain(struct service *service) {
         service->stopping = true;
         service->load = config_load_free(service->load);
+        progress_end(service->progress);
 }
 
 void service_stop(struct service *service) {
-        struct generation *current = TAKE(service->current), *next = TAKE(service->next);
+        struct generation *current = TAKE(service->current), *next = drop_next(service);
 
         service->stopping = true;
         if (current)
@@ -338,6 +359,7 @@ struct service *service_free(struct service *service) {
                 (void)generation_destroy(generation);
         }
         (void)config_load_free(service->load);
+        service->progress = progress_free(service->progress);
         (void)generation_destroy(service->next);
         (void)generation_destroy(service->current);
         if (service->run_again)

@@ -2,15 +2,17 @@
 #pragma once
 
 /*
- * The log: one line an event, to standard error, in a form that people and journald read.
+ * The log: one line an event, to standard error or to the journal.
  *
- * On a terminal or a file a line begins with time and level; under journald (JOURNAL_STREAM names our standard error) it begins
- * with the kernel's priority prefix `<3>` and leaves the time to the journal. A control character in a message, which may come
- * from a plugin, is written as \xNN, so that nobody forges a line. Lines are cut at 4 KiB.
+ * On a terminal or in a file a line begins with time and level. When standard error is connected to the journal (JOURNAL_STREAM), the
+ * journal gets an entry with fields instead: PRIORITY, MESSAGE, and of the scope PLUGIN, WORKER_PID, GENERATION and REQUEST_ID. A control
+ * character in a message, which may come from a plugin, is written as \xNN, and so is what is no UTF-8; so nobody forges a line, or
+ * hides one from journalctl. Lines are cut at 4 KiB.
  *
- * The fields of a `log_scope` say whom a line is about: `plugin "pii" worker 4711: …`.
+ * The fields of a `log_scope` say whom a line is about; it begins with `plugin "pii" worker 4711: …`.
  */
 
+#include <event2/event.h>
 #include <sys/types.h>
 
 #include "base/util.h"
@@ -25,13 +27,23 @@ enum log_level {
 };
 
 struct log_scope {
-        const char *plugin; /* NULL: none */
-        pid_t worker;       /* 0: none */
+        const char *plugin;     /* NULL: none */
+        pid_t worker;           /* 0: none */
+        uint64_t generation;    /* 0: the one that serves */
+        const char *request_id; /* of request_id_len bytes; NULL: none */
+        size_t request_id_len;
 };
 
 /* Prepares the log; without it lines of level notice and above are written in the form for people. */
 void log_init(enum log_level level);
 void log_set_level(enum log_level level);
+
+/* While the loop turns, lines that the journal has no room for wait for it. Return: 0 or -ENOMEM. */
+int log_attach(struct event_base *base);
+void log_detach(void);
+
+/* The one that serves, from now on: GENERATION of the lines whose scope has none. */
+void log_set_generation(uint64_t generation);
 
 /* Return: the level of that name, negative errno if there is none. */
 int log_level_from_name(const char *name);

@@ -23,7 +23,7 @@ static struct mp failure_text(const struct step_outcome *outcome) {
 
 static void on_failure(const struct background *background, const struct step_outcome *outcome) {
         const struct plugin_entry *entry = background->plugin->entry;
-        struct log_scope scope = {.plugin = entry->name};
+        struct log_scope scope = {.plugin = entry->name, .generation = background->generation->number};
         struct mp text = failure_text(outcome);
 
         log_write(LOG_LEVEL_WARNING, &scope, "failed in the background: %s: %.*s", step_cause_name(outcome->cause),

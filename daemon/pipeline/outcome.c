@@ -165,9 +165,14 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
         const struct plugin_entry *entry = turn->plugin->entry;
         bool timeout = outcome->cause == STEP_TIMEOUT || outcome->cause == STEP_QUEUE_TIMEOUT;
         bool budget = timeout && clock_now_usec() >= invocation->deadline_usec;
-        struct log_scope scope = {.plugin = entry->name};
+        struct mp message, id = mp_map_text(invocation->in.context, "request_id");
+        struct log_scope scope = {
+                .plugin = entry->name,
+                .generation = invocation->generation->number,
+                .request_id = (const char *)id.data,
+                .request_id_len = id.len,
+        };
         CLEANUP_BUF struct buf text = {0};
-        struct mp message;
 
         failure_message(turn, outcome, budget, &text);
         message = outcome->cause == STEP_RAISED ? mp_map_text(outcome->error, "message") : buf_mp(&text);

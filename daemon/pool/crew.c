@@ -39,7 +39,7 @@ static void retire(struct worker *worker) {
 
 /* The worker is to go when the one that takes its place is ready. One at a time. */
 static void replace(struct pool *pool, struct worker *worker, const char *setting, uint64_t value) {
-        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
+        struct log_scope scope = {.plugin = pool->entry->name, .worker = worker_pid(worker)};
 
         pool->leaving = worker;
         pool->n_recycled++;
@@ -125,7 +125,7 @@ static void note_missing_hooks(struct pool *pool, struct mp answer) {
 
 static void on_worker_ready(void *data, struct worker *worker, struct mp answer) {
         struct pool *pool = data;
-        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
+        struct log_scope scope = {.plugin = pool->entry->name, .worker = worker_pid(worker)};
 
         note_missing_hooks(pool, answer);
         log_write(LOG_LEVEL_INFO, &scope, "ready after %.0f ms",
@@ -170,7 +170,7 @@ static void forget_lost_venv(struct pool *pool) {
 
 static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
         struct pool *pool = data;
-        struct log_scope scope = {pool->entry->name, worker_pid(worker)};
+        struct log_scope scope = {.plugin = pool->entry->name, .worker = worker_pid(worker)};
         usec_t ready = worker_ready_usec(worker);
 
         for (unsigned i = 0; i < pool->n_slots; i++)

@@ -45,7 +45,7 @@ struct process {
 
 static void on_output(void *data, const char *line) {
         struct process *process = data;
-        struct log_scope scope = {process->spec->plugin, process_pid(process)};
+        struct log_scope scope = {.plugin = process->spec->plugin, .worker = process_pid(process)};
         usec_t now = clock_now_usec();
 
         (void)snprintf(process->last[process->n_last++ % LAST_LINES], LAST_LINE_BYTES, "%s", line);

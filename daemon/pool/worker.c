@@ -55,10 +55,10 @@ struct worker {
         char reason[REASON_BYTES]; /* why it ends; empty: it was not us */
 };
 
-#define worker_log(worker, level, ...)                                                                      \
-        do {                                                                                                \
-                struct log_scope scope_ = {(worker)->spec->process.plugin, process_pid((worker)->process)}; \
-                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);                                         \
+#define worker_log(worker, level, ...)                                                                                          \
+        do {                                                                                                                    \
+                struct log_scope scope_ = {.plugin = (worker)->spec->process.plugin, .worker = process_pid((worker)->process)}; \
+                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);                                                             \
         } while (0)
 
 const char *worker_state_name(enum worker_state state) {
@@ -243,7 +243,7 @@ static void happen(struct worker *worker, enum event_kind event) {
 }
 
 static void log_stacks(const struct worker *worker, struct mp details) {
-        struct log_scope scope = {worker->spec->process.plugin, process_pid(worker->process)};
+        struct log_scope scope = {.plugin = worker->spec->process.plugin, .worker = process_pid(worker->process)};
         struct mp stacks = mp_map_text(details, "stacks");
 
         log_text(LOG_LEVEL_INFO, &scope, stacks.data, stacks.len);
@@ -313,7 +313,7 @@ static const struct calls_handler server_calls = {.on_stuck = on_stuck};
 
 /* The answer to what the state waits for. A server's to the greeting may be an error: it need not know the method. */
 static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) {
-        struct log_scope scope = {worker->spec->process.plugin, process_pid(worker->process)};
+        struct log_scope scope = {.plugin = worker->spec->process.plugin, .worker = process_pid(worker->process)};
         struct mp message, traceback, details;
 
         if (mp_is_nil(msg->error) || !worker->process) {
