@@ -18,20 +18,23 @@
 
 #include "admin/control.h"
 #include "admin/metrics.h"
+#include "base/activation.h"
 #include "base/child.h"
 #include "base/notify.h"
 #include "config.h"
+#include "config/paths.h"
 #include "host/listener.h"
 #include "parts.h"
 
 /* Documented in cpexd(8) and in --help. */
-enum { STATUS_OK = 0, STATUS_CONFIG = 1, STATUS_USAGE = 2, STATUS_IN_USE = 3, STATUS_SYSTEM = 4 };
+enum { STATUS_OK = 0, STATUS_CONFIG = 1, STATUS_USAGE = 2, STATUS_IN_USE = 3, STATUS_SYSTEM = 4, STATUS_PLUGIN = 5 };
 
 #define STOP_EXTRA_USEC (5 * USEC_PER_SEC)  /* beyond drain_timeout: for the plugins' shutdown() */
 #define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* and beyond that, for what is killed: only then the service manager does it */
 
 struct options {
         struct service_args service;
+        char *default_config; /* ours, where config_path points to it */
         bool check;
 };
 
@@ -68,7 +71,8 @@ static const char help[] =
         "  1  the configuration is refused; the mistakes are on standard error\n"
         "  2  the command line is wrong\n"
         "  3  another cpexd serves the socket\n"
-        "  4  the system refused something that is needed\n";
+        "  4  the system refused something that is needed\n"
+        "  5  a plugin cannot start, and fail_on_plugin_error is set\n";
 
 /* ---- Command line ---- */
 
@@ -122,9 +126,22 @@ static bool parse_options(int argc, char **argv, struct options *options, int *r
                 *ret_status = STATUS_USAGE;
                 return false;
         }
-        if (!args->config_path && access(CPEXD_SYSCONFDIR "/cpexd.yaml", F_OK) == 0)
-                args->config_path = CPEXD_SYSCONFDIR "/cpexd.yaml";
         return true;
+}
+
+static int find_config(struct options *options) {
+        CLEANUP_FREE char *folder = NULL;
+
+        if (options->service.config_path)
+                return 0;
+        if (path_config_folder(&folder) < 0)
+                return -ENOMEM;
+        options->default_config = path_join(folder, "cpexd.yaml");
+        if (!options->default_config)
+                return -ENOMEM;
+        if (access(options->default_config, F_OK) == 0)
+                options->service.config_path = options->default_config;
+        return 0;
 }
 
 /* --check: mistakes and warnings, one a line, as they are. */
@@ -212,7 +229,7 @@ static void on_ready(void *data) {
 }
 
 static void on_refused(void *data) {
-        ((struct cpexd *)data)->status = STATUS_CONFIG;
+        ((struct cpexd *)data)->status = STATUS_PLUGIN;
         end_loop(data);
 }
 
@@ -224,9 +241,11 @@ static void on_admin(void *data, int fd) {
         control_accept(((struct cpexd *)data)->control, fd);
 }
 
+/* `name`: how a socket of the service manager is called, and the option for one of our own. */
 static int listen_on(struct cpexd *cpexd, struct listener **ret, const struct socket_config *config, listener_callback callback,
-                     const char *option) {
-        int r = listener_new(ret, cpexd->base, config, callback, cpexd);
+                     const char *name, const char *option) {
+        int fd = activation_take(name, config->path);
+        int r = listener_new(ret, cpexd->base, config, fd, callback, cpexd);
 
         if (r == -EADDRINUSE)
                 log_error("%s: another cpexd serves this socket; stop it, or choose another with %s", config->path, option);
@@ -235,6 +254,9 @@ static int listen_on(struct cpexd *cpexd, struct listener **ret, const struct so
         else if (r < 0)
                 log_error("%s: cannot listen: %s; see to its folder, or choose another path with %s", config->path, strerror(-r),
                           option);
+        else if (!str_eq(listener_path(*ret), config->path))
+                log_warning("%s is configured, but the service manager listens on %s, and that counts", config->path,
+                            listener_path(*ret));
         return r;
 }
 
@@ -285,9 +307,10 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
                 return STATUS_SYSTEM;
         }
         first = service_newest(cpexd->service);
-        r = listen_on(cpexd, &cpexd->host_listener, &first->daemon->socket, on_host, "--socket");
+        r = listen_on(cpexd, &cpexd->host_listener, &first->daemon->socket, on_host, "host", "--socket");
         if (r == 0)
-                r = listen_on(cpexd, &cpexd->control_listener, &first->daemon->control, on_admin, "--control");
+                r = listen_on(cpexd, &cpexd->control_listener, &first->daemon->control, on_admin, "control", "--control");
+        activation_done();
         if (r < 0)
                 return r == -EADDRINUSE ? STATUS_IN_USE : STATUS_SYSTEM;
         if (handle_signals(cpexd) < 0 || hosts_new(&cpexd->hosts, cpexd->base, service_current(cpexd->service)) < 0 ||
@@ -300,7 +323,7 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
         if (r < 0)
                 return r == -EADDRINUSE ? STATUS_IN_USE : STATUS_SYSTEM;
         listener_start(cpexd->control_listener);
-        log_info("cpexd " CPEXD_VERSION " listens on %s", first->daemon->socket.path);
+        log_info("cpexd " CPEXD_VERSION " listens on %s", listener_path(cpexd->host_listener));
         return STATUS_OK;
 }
 
@@ -348,33 +371,37 @@ static void raise_files(void) {
         (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int main(int argc, char **argv) {
-        struct options options = {0};
+static int run(const struct service_args *args) {
         struct cpexd cpexd = {0};
         int status;
 
-        open_standard_descriptors();
-        if (!parse_options(argc, argv, &options, &status))
-                return status;
-        status = parts_find(&options.service) < 0 ? STATUS_SYSTEM : STATUS_OK;
-        if (options.check) {
-                status = status == STATUS_OK ? check(&options.service) : status;
-                parts_done(&options.service);
-                return status;
-        }
         log_init(LOG_LEVEL_INFO);
         child_adopt_orphans();
         raise_files();
-        if (status == STATUS_OK)
-                status = start(&cpexd, &options.service);
+        status = start(&cpexd, args);
         if (status == STATUS_OK && event_base_dispatch(cpexd.base) < 0)
                 status = STATUS_SYSTEM;
         if (status == STATUS_OK)
                 status = cpexd.status;
         cleanup(&cpexd);
         child_end_orphans();
-        parts_done(&options.service);
         if (status == STATUS_OK)
                 log_notice("stopped");
+        return status;
+}
+
+int main(int argc, char **argv) {
+        struct options options = {0};
+        int status;
+
+        open_standard_descriptors();
+        if (!parse_options(argc, argv, &options, &status))
+                return status;
+        if (find_config(&options) < 0 || parts_find(&options.service) < 0)
+                status = STATUS_SYSTEM;
+        else
+                status = options.check ? check(&options.service) : run(&options.service);
+        parts_done(&options.service);
+        free(options.default_config);
         return status;
 }

@@ -200,7 +200,7 @@ static void on_connection(void *data, int fd) {
 static int serve_path(struct metrics *metrics, struct event_base *base, const struct socket_config *config) {
         CLEANUP_FD int fd = -1;
         struct evhttp_bound_socket *bound;
-        int r = listener_new(&metrics->listener, base, config, on_connection, metrics);
+        int r = listener_new(&metrics->listener, base, config, -1, on_connection, metrics);
 
         if (r < 0)
                 return r;

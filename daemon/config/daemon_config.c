@@ -51,30 +51,6 @@ static int set_string(char **target, const char *text) {
         return 0;
 }
 
-static int set_plugins(struct loading *loading) {
-        struct daemon_config *config = loading->config;
-        const struct node *node = node_get(loading->root, "plugins");
-        int r = override(loading, loading->overrides->plugins, &config->plugins);
-
-        if (r == 0 && !config->plugins && !node)
-                r = set_string(&config->plugins, "/etc/cpexd/plugins.yaml");
-        if (r < 0 || !config->plugins)
-                return r;
-        if (loading->overrides->plugins)
-                return set_string(&config->plugins_name, loading->overrides->plugins);
-        if (node && !node_may_tell(node, &loading->reader.report))
-                return set_string(&config->plugins_name, "plugins.yaml");
-        return set_string(&config->plugins_name, node && node->type == NODE_STR ? node->text : config->plugins);
-}
-
-static void find_secrets(struct loading *loading) {
-        const struct node *plugins = loading->overrides->plugins ? NULL : node_get(loading->root, "plugins"),
-                          *root = node_get(loading->root, "project_root"),
-                          *from = root && root->type != NODE_NULL ? root : plugins;
-
-        loading->config->root_secret = from && !node_may_tell(from, &loading->reader.report);
-}
-
 /* Puts `name` (NULL: the folder itself) into a default folder, or says which variable would have named it. */
 static int set_default(struct loading *loading, char **path, int (*folder_of)(char **), const char *name, const char *key,
                        const char *variable) {
@@ -91,6 +67,31 @@ static int set_default(struct loading *loading, char **path, int (*folder_of)(ch
                 return r;
         *path = name ? path_join(folder, name) : TAKE(folder);
         return *path ? 0 : -ENOMEM;
+}
+
+static int set_plugins(struct loading *loading) {
+        struct daemon_config *config = loading->config;
+        const struct node *node = node_get(loading->root, "plugins");
+        int r = override(loading, loading->overrides->plugins, &config->plugins);
+
+        if (r == 0 && !config->plugins && !node)
+                r = set_default(loading, &config->plugins, path_config_folder, "plugins.yaml", "plugins",
+                                "CONFIGURATION_DIRECTORY");
+        if (r < 0 || !config->plugins)
+                return r;
+        if (loading->overrides->plugins)
+                return set_string(&config->plugins_name, loading->overrides->plugins);
+        if (node && !node_may_tell(node, &loading->reader.report))
+                return set_string(&config->plugins_name, "plugins.yaml");
+        return set_string(&config->plugins_name, node && node->type == NODE_STR ? node->text : config->plugins);
+}
+
+static void find_secrets(struct loading *loading) {
+        const struct node *plugins = loading->overrides->plugins ? NULL : node_get(loading->root, "plugins"),
+                          *root = node_get(loading->root, "project_root"),
+                          *from = root && root->type != NODE_NULL ? root : plugins;
+
+        loading->config->root_secret = from && !node_may_tell(from, &loading->reader.report);
 }
 
 static int set_sockets(struct loading *loading) {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/buf.h"
+#include "config.h"
 
 static void put_parts(struct buf *buf, const char *path) {
         while (*path) {
@@ -125,4 +126,10 @@ int path_cache_folder(char **ret) {
         if (environment("XDG_CACHE_HOME"))
                 return below(ret, environment("XDG_CACHE_HOME"), "cpexd");
         return below(ret, environment("HOME"), ".cache/cpexd");
+}
+
+int path_config_folder(char **ret) {
+        const char *given = environment("CONFIGURATION_DIRECTORY");
+
+        return from_systemd(ret, given ? given : CPEXD_SYSCONFDIR);
 }

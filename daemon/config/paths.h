@@ -22,7 +22,9 @@ bool path_climbs(const char *path);
 /* Return: 0 or -ENOMEM, or the errno of getcwd(). */
 int path_working_folder(char **ret);
 
-/* The default folders: systemd's, when it made one for the service (RUNTIME_DIRECTORY, CACHE_DIRECTORY); else /run/cpexd and
- * /var/cache/cpexd for root; else below XDG_RUNTIME_DIR and ~/.cache. Return: 0, -ENOMEM, or -ENOENT where the environment names none. */
+/* The default folders: systemd's, when it made one for the service (RUNTIME_DIRECTORY, CACHE_DIRECTORY, CONFIGURATION_DIRECTORY); else
+ * /run/cpexd and /var/cache/cpexd for root, below XDG_RUNTIME_DIR and ~/.cache for others, and /etc/cpexd for all. Return: 0, -ENOMEM, or
+ * -ENOENT where the environment names none. */
 int path_runtime_folder(char **ret);
 int path_cache_folder(char **ret);
+int path_config_folder(char **ret);

@@ -136,30 +136,56 @@ static void on_resume(evutil_socket_t fd, short what, void *data) {
         (void)evconnlistener_enable(listener->accepting);
 }
 
-static int start_listening(struct listener *listener, struct event_base *base, const struct socket_config *config) {
+/* Return: 0 with a socket that is bound but does not listen yet. */
+static int make_socket(struct listener *listener, const struct socket_config *config, int *ret_fd) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
-        CLEANUP_FD int fd = -1;
         struct stat st;
         int r;
 
         if (strlen(config->path) >= sizeof(address.sun_path))
                 return -ENAMETOOLONG;
         memcpy(address.sun_path, config->path, strlen(config->path) + 1);
+        if (asprintf(&listener->lock_path, "%s.lock", config->path) < 0) {
+                listener->lock_path = NULL;
+                return -ENOMEM;
+        }
         r = make_folder(config->path);
         r = r < 0 ? r : take_lock(listener);
         r = r < 0 ? r : remove_stale(&address);
-        r = r < 0 ? r : bind_socket(config, &address, &fd);
-        if (r < 0)
-                return r;
-        if (stat(config->path, &st) == 0) {
+        r = r < 0 ? r : bind_socket(config, &address, ret_fd);
+        if (r == 0 && stat(config->path, &st) == 0) {
                 listener->device = st.st_dev;
                 listener->inode = st.st_ino;
         }
+        return r;
+}
+
+static char *path_of(int fd) {
+        struct sockaddr_un address = {0};
+        socklen_t len = sizeof(address) - 1; /* a path need not end in NUL */
+
+        (void)getsockname(fd, (struct sockaddr *)&address, &len);
+        if (address.sun_path[0] == 0) /* an abstract address */
+                address.sun_path[0] = '@';
+        return strdup(address.sun_path);
+}
+
+static int start_listening(struct listener *listener, struct event_base *base, const struct socket_config *config, int given) {
+        CLEANUP_FD int fd = given;
+        int r = 0;
+
+        listener->path = given < 0 ? strdup(config->path) : path_of(given);
         listener->resume = evtimer_new(base, on_resume, listener);
-        if (!listener->resume)
+        if (!listener->path || !listener->resume)
                 return -ENOMEM;
-        listener->accepting = evconnlistener_new(base, on_accept, listener,
-                                                 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, BACKLOG, fd);
+        if (given < 0)
+                r = make_socket(listener, config, &fd);
+        if (r < 0)
+                return r;
+        /* The manager's socket listens already. */
+        listener->accepting =
+                evconnlistener_new(base, on_accept, listener, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED,
+                                   given < 0 ? BACKLOG : 0, fd);
         if (!listener->accepting)
                 return -errno;
         (void)TAKE_FD(fd);
@@ -167,29 +193,29 @@ static int start_listening(struct listener *listener, struct event_base *base, c
         return 0;
 }
 
-int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config,
+int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, int fd,
                  listener_callback on_connection, void *data) {
         struct listener *listener = calloc(1, sizeof(*listener));
         int r;
 
-        if (!listener)
+        if (!listener) {
+                (void)fd_close(fd);
                 return -ENOMEM;
+        }
         listener->lock_fd = -1;
         listener->on_connection = on_connection;
         listener->data = data;
-        listener->path = strdup(config->path);
-        if (!listener->path || asprintf(&listener->lock_path, "%s.lock", config->path) < 0) {
-                listener->lock_path = NULL;
-                (void)listener_free(listener);
-                return -ENOMEM;
-        }
-        r = start_listening(listener, base, config);
+        r = start_listening(listener, base, config, fd);
         if (r < 0) {
                 (void)listener_free(listener);
                 return r;
         }
         *ret = listener;
         return 0;
+}
+
+const char *listener_path(const struct listener *listener) {
+        return listener->path;
 }
 
 void listener_start(struct listener *listener) {

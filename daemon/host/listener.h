@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * A listening Unix stream socket.
+ * A listening Unix stream socket: one that the service manager has opened (base/activation.h), or one of our own.
  *
  * A socket file that nobody listens on any more is replaced; one that somebody serves is refused (-EADDRINUSE). Two daemons that start
  * at once cannot both win: the file is checked and bound under a lock beside it. When descriptors run out, accepting pauses
@@ -18,9 +18,13 @@ struct listener;
 /* Called for each connection; takes over `fd`, which is non-blocking and close-on-exec. */
 typedef void (*listener_callback)(void *data, int fd);
 
-/* Creates the socket's folder where it is missing. Return: 0, -EADDRINUSE when another process serves it, or another negative errno. */
-int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config,
+/* `fd`: the manager's socket, which is taken over; -1: there is none. Then one is made at the configured path, and its folder where that
+ * is missing. Return: 0, -EADDRINUSE when another process serves it, or another negative errno. */
+int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, int fd,
                  listener_callback on_connection, void *data);
+
+/* Where it listens; of the manager's socket this is not the configured path but its own. */
+const char *listener_path(const struct listener *listener);
 
 /* A new listener lets connections wait in the kernel's queue; from now on they are taken. */
 void listener_start(struct listener *listener);
@@ -31,5 +35,5 @@ void listener_stop(struct listener *listener);
 /* Return: its descriptor, which stays its own. */
 int listener_fd(const struct listener *listener);
 
-/* Closes, and removes the socket file if it is still ours. Return: NULL. */
+/* Closes, and removes the socket file if it is still ours; the manager's is never. Return: NULL. */
 struct listener *listener_free(struct listener *listener);

@@ -39,15 +39,15 @@ def kept_cache():
 
 @pytest.fixture
 def cpexd(request, tmp_path, venv_cache):
-    """cpexd(plugins, …) starts a daemon in a folder of its own; the options are those of Daemon, and ready=False."""
+    """cpexd(plugins, …) starts a daemon in a folder of its own; the options are those of Daemon and of its start()."""
     daemons = []
 
-    def start(plugins, ready=True, cache=venv_cache, **options):
+    def start(plugins, ready=True, cache=venv_cache, sockets=None, **options):
         folder = tmp_path / f"d{len(daemons)}"
         folder.mkdir()
         daemon = Daemon(folder, cache, plugins, **options)
         daemons.append(daemon)
-        return daemon.start(ready)
+        return daemon.start(ready, sockets)
 
     yield start
     report = getattr(request.node, "report_call", None)

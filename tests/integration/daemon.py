@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import textwrap
 import time
 import uuid
@@ -110,11 +111,22 @@ def descendants_of(pid):
     return found
 
 
+# Runs a program with sockets as its descriptors from 3 on, the way a service manager passes them.
+PASS_SOCKETS = """\
+import fcntl, os, sys
+fds, names, *command = sys.argv[1:]
+fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds.split(",")]
+os.closerange(3, 100)
+for number, fd in enumerate(fds, 3):
+    os.dup2(fd, number)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=names)
+os.execv(command[0], command)
+"""
+
+
 class Daemon:
     def __init__(self, folder, cache, plugins, settings=None, env=None, args=(), top=None):
         self.folder = folder
-        self.socket = folder / "cpexd.sock"
-        self.control = folder / "control.sock"
         self.log_path = folder / "log"
         self.temp = folder / "temp"
         self.temp.mkdir(exist_ok=True)
@@ -123,10 +135,11 @@ class Daemon:
         self.settings = {
             "plugins": "plugins.yaml",
             "cache_dir": str(cache),
-            "socket": {"path": str(self.socket)},
-            "control": {"path": str(self.control)},
+            "socket": {"path": str(folder / "cpexd.sock")},
+            "control": {"path": str(folder / "control.sock")},
             "log": {"level": "debug"},
         } | (settings or {})
+        self.socket, self.control = (folder / self.settings[each]["path"] for each in ("socket", "control"))
         self.top = top or {}
         self.env = os.environ | {"TMPDIR": str(self.temp), "CPEXD_TEST": uuid.uuid4().hex} | (env or {})
         self.env.pop("NOTIFY_SOCKET", None) if not env or "NOTIFY_SOCKET" not in env else None
@@ -139,10 +152,15 @@ class Daemon:
 
     # ---- Life ----
 
-    def start(self, ready=True):
+    def start(self, ready=True, sockets=None):
+        """`sockets`: those that the service manager has opened, by their names."""
+        command, fds = [BUILD / "cpexd", "-c", self.folder / "cpexd.yaml", *self.args], []
+        if sockets:
+            fds = [each.fileno() for each in sockets.values()]
+            command = [sys.executable, "-c", PASS_SOCKETS, ",".join(map(str, fds)), ":".join(sockets), *command]
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([BUILD / "cpexd", "-c", self.folder / "cpexd.yaml", *self.args], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, env=self.env, cwd=self.folder)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, cwd=self.folder,
+                                            pass_fds=fds)
         if ready:
             self.wait_ready()
             self.at_start = self.footprint()

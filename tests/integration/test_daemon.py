@@ -119,6 +119,29 @@ def test_check_starts_nothing(tmp_path):
 # ---- Start ----
 
 
+def test_a_plugin_that_must_start_and_cannot(cpexd):
+    daemon = cpexd([plugin("fails", """
+        async def initialize(self):
+            raise ValueError("not today")
+
+        async def tool_pre_invoke(self, payload, context):
+            return Result()
+    """)], ready=False, settings={"plugin_settings": {"fail_on_plugin_error": True}})
+    assert ended(daemon) == 5
+    daemon.expect("not today")
+
+
+def test_the_folder_of_the_configuration(tmp_path):
+    (tmp_path / "plugins.yaml").write_text("plugins: []\n")
+    (tmp_path / "cpexd.yaml").write_text("socket: {path: s}\n")
+    env = os.environ | {"CONFIGURATION_DIRECTORY": str(tmp_path)}
+    done = subprocess.run([BUILD / "cpexd", "--check"], capture_output=True, text=True, env=env)
+    assert done.returncode == 0 and done.stdout.startswith(f"{tmp_path}/plugins.yaml: 0 plugins"), done.stderr
+    (tmp_path / "cpexd.yaml").write_text("socket: 7\n")
+    done = subprocess.run([BUILD / "cpexd", "--check"], capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stderr.startswith(f"{tmp_path}/cpexd.yaml:1:9: "), done.stderr
+
+
 def test_a_bad_configuration_does_not_start(cpexd):
     daemon = cpexd([says("a", "x", mode="nonsense")], ready=False)
     assert ended(daemon) == 1
