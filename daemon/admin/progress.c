@@ -24,6 +24,12 @@ struct progress {
         char text[TEXT_BYTES]; /* as last told */
 };
 
+static const char *step_of(const struct plugin *plugin) {
+        if (plugin->entry->isolation.socket)
+                return "connecting to the server";
+        return pool_python(plugin->pool) ? "starting workers" : "building venv";
+}
+
 /* "reloading: building venv of pii (2 of 5)": the first plugin that is not ready, and how many were before it. */
 static void describe(const struct progress *progress, char text[TEXT_BYTES]) {
         const struct generation *generation = progress->generation;
@@ -38,9 +44,8 @@ static void describe(const struct progress *progress, char text[TEXT_BYTES]) {
         }
         text[0] = 0;
         if (waiting)
-                (void)snprintf(text, TEXT_BYTES, "%s%s of %.100s (%zu of %zu)", progress->before,
-                               pool_python(waiting->pool) ? "starting workers" : "building venv", waiting->entry->name,
-                               n_settled + 1, generation->n_plugins);
+                (void)snprintf(text, TEXT_BYTES, "%s%s of %.100s (%zu of %zu)", progress->before, step_of(waiting),
+                               waiting->entry->name, n_settled + 1, generation->n_plugins);
 }
 
 static void extend(struct progress *progress) {
