@@ -212,11 +212,17 @@ static const char *environment(const char *name) {
         return value && *value ? value : NULL;
 }
 
+/* The socket of a daemon that the user has started, if there is one; else that of the system's. */
 static char *default_path(const char *name) {
-        const char *runtime = geteuid() == 0 ? "/run" : environment("XDG_RUNTIME_DIR");
+        const char *runtime = geteuid() == 0 ? NULL : environment("XDG_RUNTIME_DIR");
+        CLEANUP_FREE char *own = NULL;
         char *path;
 
-        return !runtime || asprintf(&path, "%s/cpexd/%s", runtime, name) < 0 ? NULL : path;
+        if (runtime && asprintf(&own, "%s/cpexd/%s", runtime, name) < 0)
+                return own = NULL;
+        if (own && access(own, F_OK) == 0)
+                return TAKE(own);
+        return asprintf(&path, "/run/cpexd/%s", name) < 0 ? NULL : path;
 }
 
 char *options_socket(const struct options *options) {

@@ -42,7 +42,7 @@ struct command {
 int options_parse(struct options *ret, int argc, char **argv);
 
 /* The paths of the two sockets, from the options, the environment (CPEXD_SOCKET, CPEXD_CONTROL) and the daemon's defaults.
- * Return: a new string, NULL where memory is short or nothing says where (an ordinary user without XDG_RUNTIME_DIR). */
+ * Return: a new string, NULL where memory is short. */
 char *options_socket(const struct options *options);
 char *options_control(const struct options *options);
 

@@ -147,9 +147,7 @@ struct cpexd_client *daemon_connect(const struct options *options, bool control)
         int r;
 
         if (!path) {
-                report_error(options, "unreachable",
-                             "XDG_RUNTIME_DIR is not set, so nothing says where cpexd listens; give %s PATH",
-                             control ? "--control" : "--socket");
+                report_error(options, "memory", "out of memory");
                 return NULL;
         }
         r = cpexd_connect(&client, path, options->timeout_usec);

@@ -82,6 +82,8 @@ def test_who_may_call_and_who_may_administer(service):
     done = service.ctl("reload", **member)
     assert done.returncode == 2 and f"you may not use {service.control}" in done.stderr
     assert service.ctl("reload", user="cpexd").returncode == 0
+    done = run("setpriv", "--reuid=nobody", "--regid=nogroup", "--groups=cpexd", "env", "XDG_RUNTIME_DIR=/run/user/7", "cpexctl", "plugins")
+    assert "says" in done.stdout, "found without being told where"
     assert service.ctl("reload").returncode == 0
     assert service.admin("status")["generation"] == 3
 

@@ -20,14 +20,13 @@ GRACE = 1.0
 
 
 def default_path() -> str:
-    """$CPEXD_SOCKET, else the daemon's default: in /run/cpexd for root, in $XDG_RUNTIME_DIR/cpexd for others."""
+    """$CPEXD_SOCKET, else that of a daemon that the user has started, if there is one, else that of the system's."""
     path = os.environ.get("CPEXD_SOCKET")
     if path:
         return path
-    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
-    if not runtime:
-        raise ValueError("XDG_RUNTIME_DIR is not set, so nothing says where cpexd listens; give the path of its socket")
-    return os.path.join(runtime, "cpexd", "cpexd.sock")
+    runtime = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() else None
+    own = os.path.join(runtime, "cpexd", "cpexd.sock") if runtime else None
+    return own if own and os.path.exists(own) else "/run/cpexd/cpexd.sock"
 
 
 def hello_params(name: str) -> dict[str, Any]:
