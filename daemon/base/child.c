@@ -234,7 +234,9 @@ int child_spawn(struct child **ret, struct event_base *base, const struct child_
         for (unsigned i = 0; i < spec->n_extra; i++)
                 r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->extra[i], STDERR_FILENO + 1 + (int)i);
         r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1 + (int)spec->n_extra);
-        r = r ? r : posix_spawn(&pid, spec->argv[0], &actions, &attributes, (char *const *)spec->argv, environ);
+        r = r ? r
+              : posix_spawn(&pid, spec->argv[0], &actions, &attributes, (char *const *)spec->argv,
+                            spec->env ? spec->env : environ);
         (void)posix_spawnattr_destroy(&attributes);
         (void)posix_spawn_file_actions_destroy(&actions);
         if (r != 0)

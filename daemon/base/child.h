@@ -22,6 +22,7 @@ typedef void (*child_callback)(void *data, int wait_status);
 
 struct child_spec {
         const char *const *argv; /* [0]: the program's path; NULL-terminated */
+        char *const *env;        /* its environment, NULL-terminated; NULL: ours */
         int output, error;       /* become its descriptors 1 and 2; 0 is /dev/null */
         int extra[2];            /* become 3 and 4; the second is at least 4 here as well. Nothing else is inherited. */
         unsigned n_extra;

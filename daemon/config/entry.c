@@ -136,7 +136,10 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
 
         ret->isolation = *defaults;
         ret->isolation.python = strdup(defaults->python);
-        if (!report_check(&reader->report, ret->isolation.python != NULL) || !node)
+        ret->isolation.env = (struct strlist){0};
+        if (!report_check(&reader->report,
+                          ret->isolation.python && strlist_append_all(&ret->isolation.env, &defaults->env) == 0) ||
+            !node)
                 return;
         schema_read(reader, &here, node, "isolation", &ret->isolation, offsetof(struct daemon_config, isolation));
         schema_settle_workers(reader, &here, node, &ret->isolation);

@@ -58,6 +58,13 @@ int strlist_append(struct strlist *list, const char *text) {
         return 0;
 }
 
+int strlist_append_all(struct strlist *list, const struct strlist *more) {
+        for (size_t i = 0; i < more->n; i++)
+                if (strlist_append(list, more->items[i]) < 0)
+                        return -ENOMEM;
+        return 0;
+}
+
 static void condition_done(struct plugin_condition *condition) {
         strlist_done(&condition->server_ids);
         strlist_done(&condition->tenant_ids);
@@ -67,6 +74,12 @@ static void condition_done(struct plugin_condition *condition) {
         strlist_done(&condition->agents);
         strlist_done(&condition->user_patterns);
         strlist_done(&condition->content_types);
+}
+
+void isolation_done(struct isolation *isolation) {
+        free(isolation->python);
+        free(isolation->socket);
+        strlist_done(&isolation->env);
 }
 
 void plugin_entry_done(struct plugin_entry *entry) {
@@ -84,8 +97,7 @@ void plugin_entry_done(struct plugin_entry *entry) {
         free(entry->class_name);
         free(entry->script_path);
         free(entry->requirements_file);
-        free(entry->isolation.python);
-        free(entry->isolation.socket);
+        isolation_done(&entry->isolation);
         buf_done(&entry->entry);
         strlist_done(&entry->config_keys);
         *entry = (struct plugin_entry){0};
@@ -118,13 +130,20 @@ void hook_policies_done(struct hook_policies *policies) {
         *policies = (struct hook_policies){0};
 }
 
+static bool strlist_same(const struct strlist *a, const struct strlist *b) {
+        for (size_t i = 0; i < a->n && i < b->n; i++)
+                if (!str_eq(a->items[i], b->items[i]))
+                        return false;
+        return a->n == b->n;
+}
+
 static bool isolation_same(const struct isolation *a, const struct isolation *b) {
         return str_eq(a->python, b->python) && a->workers_min == b->workers_min && a->workers_max == b->workers_max &&
                a->max_concurrent == b->max_concurrent && a->queue == b->queue && a->timeout_usec == b->timeout_usec &&
                a->startup_timeout_usec == b->startup_timeout_usec && a->memory_bytes == b->memory_bytes && a->files == b->files &&
                str_eq(a->socket, b->socket) && a->idle_usec == b->idle_usec && a->queue_timeout_usec == b->queue_timeout_usec &&
                a->recycle_calls == b->recycle_calls && a->recycle_age_usec == b->recycle_age_usec &&
-               a->recycle_memory_bytes == b->recycle_memory_bytes;
+               a->recycle_memory_bytes == b->recycle_memory_bytes && strlist_same(&a->env, &b->env);
 }
 
 bool plugin_entry_same(const struct plugin_entry *a, const struct plugin_entry *b) {
@@ -170,6 +189,6 @@ void daemon_config_free(struct daemon_config *config) {
         free(config->socket.path);
         free(config->control.path);
         free(config->metrics.path);
-        free(config->isolation.python);
+        isolation_done(&config->isolation);
         free(config);
 }

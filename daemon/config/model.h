@@ -50,6 +50,7 @@ struct isolation {
         usec_t startup_timeout_usec;
         uint64_t memory_bytes; /* RLIMIT_AS; 0: none */
         uint64_t files;        /* RLIMIT_NOFILE */
+        struct strlist env;    /* names of variables, or NAME*, that workers inherit beyond the harmless ones */
         char *socket;          /* absolute: where a plugin server speaks docs/protocol.md; NULL: the plugin runs in workers */
 };
 
@@ -142,10 +143,12 @@ struct daemon_config {
 void strlist_done(struct strlist *list);
 bool strlist_has(const struct strlist *list, const char *item);
 int strlist_append(struct strlist *list, const char *text); /* a copy */
+int strlist_append_all(struct strlist *list, const struct strlist *more);
 
 /* Return: the list for `hook`, a new one where there was none; NULL: no memory. */
 struct strlist *hook_policies_add(struct hook_policies *policies, const char *hook);
 void hook_policies_done(struct hook_policies *policies);
+void isolation_done(struct isolation *isolation);
 void plugin_entry_done(struct plugin_entry *entry);
 
 /* Return: whether a plugin of the one entry runs as one of the other would: nothing of it need be started again. */

@@ -59,9 +59,8 @@ static int copy_policies(struct hook_policies *to, const struct hook_policies *f
                 if (!list)
                         return -ENOMEM;
                 strlist_done(list);
-                for (size_t j = 0; j < from->items[i].writable_fields.n; j++)
-                        if (strlist_append(list, from->items[i].writable_fields.items[j]) < 0)
-                                return -ENOMEM;
+                if (strlist_append_all(list, &from->items[i].writable_fields) < 0)
+                        return -ENOMEM;
         }
         return 0;
 }

@@ -70,6 +70,8 @@ const struct config_key config_keys[] = {
         {"isolation.memory", KEY_BYTES, AT(isolation.memory_bytes), 16u << 20, UINT64_C(1) << 50, "null", true,
          "Address space of a worker, such as 512M or 2G; null: no limit."},
         {"isolation.files", KEY_COUNT, AT(isolation.files), 16, 1048576, "1024", true, "Files that a worker may have open."},
+        {"isolation.env", KEY_NAMES, AT(isolation.env), NO_LIMITS, "[]", true,
+         "Variables of cpexd's environment, NAME or NAME*, that workers inherit beyond PATH, locale, proxies and the like."},
         {"isolation.socket", KEY_ENTRY_PATH, AT(isolation.socket), NO_LIMITS, "null", true,
          "Where the server of an external plugin listens that speaks cpexd's own protocol."},
 
@@ -200,6 +202,9 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
                 break;
         case KEY_TIERS:
                 read_tiers(reader, at, node, target);
+                break;
+        case KEY_NAMES:
+                (void)value_texts(reader, at, node, false, target);
                 break;
         case KEY_HOOK_POLICY:
                 schema_read_hook_policy(reader, at, node, target);

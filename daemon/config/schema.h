@@ -22,6 +22,7 @@ enum key_type {
         KEY_BOOL,
         KEY_STARTUP,
         KEY_TIERS,
+        KEY_NAMES,
         KEY_HOOK_POLICY,
         KEY_HOOK_POLICIES,
 };

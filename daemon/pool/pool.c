@@ -11,6 +11,8 @@
 
 #include <stdio.h>
 
+#include "pool/environment.h"
+
 void pool_schedule(struct pool *pool) {
         event_active(pool->work, EV_TIMEOUT, 0);
 }
@@ -290,12 +292,13 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         TAILQ_INIT(&pool->waiting);
         pool->n_slots = entry->isolation.workers_max + 1;
         pool->workers = calloc(pool->n_slots, sizeof(*pool->workers));
+        pool->env = environment_for_worker(&entry->isolation.env);
         pool->work = event_new(base, -1, 0, on_work, pool);
         pool->retry = evtimer_new(base, on_retry, pool);
         pool->look_again = evtimer_new(base, on_work, pool);
         pool->watch = evtimer_new(base, on_watch, pool);
-        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->look_again || !pool->watch ||
-            put_load(&pool->load, entry) < 0 || put_init(&pool->init, entry, layout, generation) < 0) {
+        if (!pool->cache_dir || !pool->workers || !pool->env || !pool->work || !pool->retry || !pool->look_again ||
+            !pool->watch || put_load(&pool->load, entry) < 0 || put_init(&pool->init, entry, layout, generation) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
@@ -307,6 +310,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
                                 .shim_dir = layout->shim_dir,
                                 .ext_dir = layout->ext_dir,
                                 .sdk_dir = layout->sdk_dir,
+                                .env = pool->env,
                                 .memory_bytes = entry->isolation.memory_bytes,
                                 .files = entry->isolation.files,
                         },
@@ -376,6 +380,7 @@ struct pool *pool_free(struct pool *pool) {
                 event_free(pool->watch);
         buf_done(&pool->load);
         buf_done(&pool->init);
+        free(pool->env);
         free(pool->python);
         free(pool->fingerprint);
         free(pool->code);

@@ -31,6 +31,7 @@ struct pool {
         char *python, *fingerprint; /* NULL: the venv is not there yet */
         char *code;                 /* of the code when the venv was asked for; NULL: not known */
         struct buf load, init;
+        char **env;
         struct worker_spec spec;
 
         struct worker **workers; /* n_slots */

@@ -79,8 +79,12 @@ static int spawn(struct process *process, struct event_base *base, int socket, i
         char parent[16], memory[32], files[32];
         const char *argv[20] = {spec->launcher, "--python",    spec->python, "--shim",     spec->shim_dir, "--ext", spec->ext_dir,
                                 "--sdk",        spec->sdk_dir, "--name",     spec->plugin, "--parent",     parent};
-        const struct child_spec child = {
-                .argv = argv, .output = output, .error = output, .extra = {socket, process->stacks}, .n_extra = 2};
+        const struct child_spec child = {.argv = argv,
+                                         .env = spec->env,
+                                         .output = output,
+                                         .error = output,
+                                         .extra = {socket, process->stacks},
+                                         .n_extra = 2};
         size_t n = 13;
 
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());

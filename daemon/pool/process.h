@@ -19,6 +19,7 @@ struct process_spec {
         const char *plugin;
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir; /* where the parts of the worker lie */
         const char *python;                                  /* the venv's interpreter */
+        char *const *env;                                    /* its environment, NULL-terminated */
         uint64_t memory_bytes, files;                        /* rlimits; 0: none */
 };
 

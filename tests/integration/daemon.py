@@ -140,6 +140,7 @@ class Daemon:
             "log": {"level": "debug"},
         } | (settings or {})
         self.socket, self.control = (folder / self.settings[each]["path"] for each in ("socket", "control"))
+        self.settings["isolation"] = {"env": ["CPEXD_TEST"]} | self.settings.get("isolation", {})  # the gate knows workers by it
         self.top = top or {}
         self.env = os.environ | {"TMPDIR": str(self.temp), "CPEXD_TEST": uuid.uuid4().hex} | (env or {})
         self.env.pop("NOTIFY_SOCKET", None) if not env or "NOTIFY_SOCKET" not in env else None

@@ -59,6 +59,7 @@ static void test_defaults(void **state) {
         assert_int_equal(f.config->isolation.startup_timeout_usec, 30 * USEC_PER_SEC);
         assert_int_equal(f.config->isolation.memory_bytes, 0);
         assert_int_equal(f.config->isolation.files, 1024);
+        assert_int_equal(f.config->isolation.env.n, 0);
         assert_int_equal(f.config->frame_bytes, 16 << 20);
         assert_int_equal(f.config->output_bytes, 32 << 20);
         assert_int_equal(f.config->connections, 1024);

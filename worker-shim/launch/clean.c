@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What a worker does not inherit. The rest stays: proxies, locales, paths, and PYTHON variables that tune the interpreter
- * rather than choose its code (PYTHONHASHSEED, PYTHONMALLOC, …). LD_PRELOAD and its like stay too: they are the choice of
- * whoever starts the daemon, who may load an allocator or a sanitizer by them, and no plugin or host can set them.
+ * What a worker does not get whatever `isolation.env` says. PYTHON variables that tune the interpreter rather than choose its code
+ * (PYTHONHASHSEED, PYTHONMALLOC, …) stay.
  */
 
 #include <stddef.h>

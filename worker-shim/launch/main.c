@@ -8,8 +8,8 @@
  * and 2. Every step that fails says so on descriptor 2 and ends with a status of its own (see launch.h); nothing is tolerated
  * silently but the OOM score, which is advice.
  *
- * The environment is passed on, for that is how people configure plugins, without what would make Python look elsewhere for
- * code, and without what the service manager addressed to the daemon (clean.c).
+ * The environment is what the daemon chose for this worker, without what would make Python look elsewhere for code, and without what
+ * the service manager addressed to the daemon (clean.c).
  */
 
 #include <dirent.h>
