@@ -7,6 +7,9 @@
  *
  * The socket moves to a high descriptor at once: plugin code that writes to a small number by mistake must not find the
  * protocol there. Its blocking mode is left alone and does not matter.
+ *
+ * Secrets come over this socket, and the workers of other plugins run as the same user. So the process with the connection cannot be
+ * looked into (ptrace(2), /proc/PID/mem, environ) and leaves no core file. The launcher cannot say so: exec forgets it.
  */
 
 #include "cpexd.h"
@@ -16,6 +19,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -266,7 +270,7 @@ static PyObject *conn_new(PyTypeObject *type, PyObject *args, PyObject *options)
                 return NULL;
         conn->limit = (size_t)limit;
         conn->fd = move_high(fd);
-        if (conn->fd < 0) {
+        if (conn->fd < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
                 PyErr_SetFromErrno(PyExc_OSError);
                 Py_DECREF(conn);
                 return NULL;
