@@ -137,6 +137,7 @@ struct daemon_config {
         unsigned connect_rate; /* connections a second, each user */
         int startup_skip;      /* startup_failures: skip */
         int enforce_tiers;     /* extension_tiers: enforce */
+        int strip_headers;     /* strip_sensitive_headers: 1 */
         usec_t drain_usec;     /* how long calls in flight may take at a stop or after a reload */
 };
 

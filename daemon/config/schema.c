@@ -89,6 +89,8 @@ const struct config_key config_keys[] = {
          "closed: calls of a plugin that cannot start fail by its on_error; skip: it is left out, as CPEX does."},
         {"extension_tiers", KEY_TIERS, AT(enforce_tiers), NO_LIMITS, "off", true,
          "enforce: of the extensions that a plugin returns only what CPEX 0.2 lets it change counts; off: all, as in CPEX 0.1."},
+        {"strip_sensitive_headers", KEY_BOOL, AT(strip_headers), NO_LIMITS, "false", true,
+         "Keep Authorization, Cookie, Set-Cookie and X-API-Key out of the http extensions that plugins get and return."},
         {"drain_timeout", KEY_DURATION, AT(drain_usec), 0, 86400 * USEC_PER_SEC, "10s", true,
          "How long calls in flight may still take when cpexd stops or reads its configuration anew."},
 

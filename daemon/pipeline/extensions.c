@@ -7,6 +7,8 @@
 
 #include "pipeline/extensions.h"
 
+#include <strings.h>
+
 #define ANY_OF_MAX 6
 
 struct slot {
@@ -91,6 +93,62 @@ static void put_slots(struct buf *buf, struct mp value, const struct slot *rows,
         }
         mp_map_end(buf, map, count);
 }
+
+/* ---- Headers ---- */
+
+/* Those that CPEX takes out of what it sends to a plugin in another process, and out of what comes back. */
+static bool is_sensitive(struct mp key) {
+        static const char *const names[] = {"authorization", "cookie", "set-cookie", "x-api-key"};
+        struct mp_cur cur = mp_cur(key);
+        struct mp name;
+
+        if (!mp_read_str(&cur, &name) && !mp_read_bin(&cur, &name)) /* pydantic makes a str of either */
+                return false;
+        for (size_t i = 0; i < ELEMENTS(names); i++)
+                if (name.len == strlen(names[i]) && strncasecmp((const char *)name.data, names[i], name.len) == 0)
+                        return true;
+        return false;
+}
+
+/* `http` is {"headers": map}; CPEX 0.2 has one map each for request and response. */
+static bool is_header_map(struct mp key) {
+        return mp_eq_str(key, "headers") || mp_eq_str(key, "request_headers") || mp_eq_str(key, "response_headers");
+}
+
+enum level { LEVEL_EXTENSIONS, LEVEL_HTTP, LEVEL_HEADERS };
+
+static void put_stripped(struct buf *buf, struct mp value, enum level level) {
+        struct mp_cur cur = mp_cur(value);
+        struct mp key, inner;
+        size_t map, count = 0;
+        uint32_t n;
+
+        if (!mp_read_map(&cur, &n)) {
+                mp_put_raw(buf, value);
+                return;
+        }
+        map = mp_map_begin(buf);
+        for (; n > 0 && mp_read_any(&cur, &key) && mp_read_any(&cur, &inner); n--) {
+                bool deeper =
+                        (level == LEVEL_EXTENSIONS && mp_eq_str(key, "http")) || (level == LEVEL_HTTP && is_header_map(key));
+
+                if (level == LEVEL_HEADERS && is_sensitive(key))
+                        continue;
+                mp_put_raw(buf, key);
+                if (deeper)
+                        put_stripped(buf, inner, level + 1);
+                else
+                        mp_put_raw(buf, inner);
+                count++;
+        }
+        mp_map_end(buf, map, count);
+}
+
+void extensions_put_stripped(struct buf *buf, struct mp extensions) {
+        put_stripped(buf, extensions, LEVEL_EXTENSIONS);
+}
+
+/* ---- Slots ---- */
 
 void extensions_put_filtered(struct buf *buf, struct mp extensions, const struct strlist *capabilities) {
         put_slots(buf, extensions, slots, capabilities);

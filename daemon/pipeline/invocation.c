@@ -8,6 +8,7 @@
 #include "pipeline/turn.h"
 
 #include "pipeline/condition.h"
+#include "pipeline/extensions.h"
 #include "pipeline/size.h"
 
 static void advance(struct invocation *invocation);
@@ -214,6 +215,12 @@ static struct invocation *invocation_new(struct generation *generation, const st
         if (!invocation->later || buf_error(&invocation->params))
                 return invocation_free(invocation);
         (void)request_parse(buf_mp(&invocation->params), &invocation->in); /* the same bytes again, now ours */
+        if (generation->daemon->strip_headers > 0 && invocation->in.extensions.len > 0) {
+                extensions_put_stripped(&invocation->stripped, invocation->in.extensions);
+                if (buf_error(&invocation->stripped))
+                        return invocation_free(invocation);
+                invocation->in.extensions = buf_mp(&invocation->stripped);
+        }
         return invocation;
 }
 
@@ -259,6 +266,7 @@ struct invocation *invocation_free(struct invocation *invocation) {
         if (invocation->later)
                 event_free(invocation->later);
         buf_done(&invocation->params);
+        buf_done(&invocation->stripped);
         buf_done(&invocation->payload);
         buf_done(&invocation->payload_type);
         buf_done(&invocation->state);

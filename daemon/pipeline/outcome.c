@@ -15,6 +15,7 @@
 
 #include <ctype.h>
 
+#include "pipeline/extensions.h"
 #include "pipeline/turn.h"
 #include "wire/rpc.h"
 
@@ -393,6 +394,26 @@ static void conclude_denial(struct turn *turn, const struct answer *answer) {
 
 /* ---- Answers ---- */
 
+/* Return: whether the extensions are others now. */
+static bool take_extensions(struct turn *turn, struct mp returned) {
+        struct invocation *invocation = turn->invocation;
+        const struct daemon_config *daemon = invocation->generation->daemon;
+        CLEANUP_BUF struct buf stripped = {0};
+
+        if (daemon->strip_headers > 0) {
+                extensions_put_stripped(&stripped, returned);
+                returned = buf_mp(&stripped);
+        }
+        if (buf_error(&stripped)) {
+                invocation->extensions.error = buf_error(&stripped);
+                return false;
+        }
+        if (daemon->enforce_tiers)
+                return turn_take_extensions(turn, returned);
+        buf_set(&invocation->extensions, returned);
+        return true;
+}
+
 static void conclude_answer(struct turn *turn, const struct answer *answer) {
         struct invocation *invocation = turn->invocation;
         enum plugin_mode mode = turn->plugin->entry->mode;
@@ -412,10 +433,8 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
         if (answer->continue_processing) {
                 invocation->retry_delay_ms = MAX(invocation->retry_delay_ms, answer->retry_delay_ms);
                 extensions_modified = mode != PLUGIN_CONCURRENT && answer->modified_extensions.len > 0;
-                if (chained && extensions_modified && invocation->generation->daemon->enforce_tiers)
-                        extensions_modified = turn_take_extensions(turn, answer->modified_extensions);
-                else if (chained && extensions_modified)
-                        buf_set(&invocation->extensions, answer->modified_extensions);
+                if (chained && extensions_modified)
+                        extensions_modified = take_extensions(turn, answer->modified_extensions);
         }
         /* CPEX shows what a concurrent plugin objected to even if it did not deny. */
         if (mode == PLUGIN_CONCURRENT && answer->violation.len > 0) {

@@ -45,6 +45,7 @@ struct invocation {
 
         struct buf params; /* the caller's, which `in` has slices of */
         struct request in;
+        struct buf stripped;  /* its extensions without sensitive headers, if plugins are not to see them */
         usec_t deadline_usec; /* of the whole call; USEC_INFINITY: none */
 
         /* The pipeline's state as merged so far. Empty buffers: nothing yet. */

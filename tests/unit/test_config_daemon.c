@@ -64,6 +64,7 @@ static void test_defaults(void **state) {
         assert_int_equal(f.config->output_bytes, 32 << 20);
         assert_int_equal(f.config->connections, 1024);
         assert_int_equal(f.config->calls, 1024);
+        assert_int_equal(f.config->strip_headers, 0);
         assert_int_equal(f.config->drain_usec, 10 * USEC_PER_SEC);
         assert_int_equal(f.config->settings.timeout_usec, 0);
         assert_int_equal(f.config->settings.fail_on_plugin_error, -1);

@@ -73,11 +73,77 @@ static void test_none_given_is_nil(void **state) {
         assert_int_equal(buf.data[0], 0xc0);
 }
 
+/* Return: whether `name` is still there, as a header in that map of that slot. */
+static bool is_left(const char *slot, const char *map, const char *name) {
+        CLEANUP_BUF struct buf all = {0}, stripped = {0};
+        struct mp value;
+
+        mp_put_map(&all, 2);
+        mp_put_str(&all, slot);
+        mp_put_map(&all, 2);
+        mp_put_str(&all, map);
+        mp_put_map(&all, 2);
+        mp_put_str(&all, "X-Before");
+        mp_put_str(&all, "1");
+        mp_put_str(&all, name);
+        mp_put_str(&all, "Bearer x");
+        mp_put_str(&all, "path");
+        mp_put_str(&all, "/");
+        mp_put_str(&all, "after");
+        mp_put_int(&all, 2);
+        extensions_put_stripped(&stripped, (struct mp){all.data, all.len});
+        value = (struct mp){stripped.data, stripped.len};
+        assert_true(mp_is_value(value));
+        assert_true(mp_map_get(value, "after", &(struct mp){0}));
+        assert_true(mp_map_get(value, slot, &value));
+        assert_true(mp_map_get(value, "path", &(struct mp){0}));
+        assert_true(mp_map_get(value, map, &value));
+        assert_true(mp_map_get(value, "X-Before", &(struct mp){0}));
+        return mp_map_get(value, name, &(struct mp){0});
+}
+
+static void test_sensitive_headers(void **state) {
+        (void)state;
+        assert_false(is_left("http", "headers", "Authorization"));
+        assert_false(is_left("http", "headers", "aUTHORIZATION"));
+        assert_false(is_left("http", "headers", "cookie"));
+        assert_false(is_left("http", "headers", "X-Api-Key"));
+        assert_false(is_left("http", "request_headers", "cookie"));
+        assert_false(is_left("http", "response_headers", "Set-Cookie"));
+        assert_true(is_left("http", "headers", "Authorizatio"));
+        assert_true(is_left("http", "headers", "Authorization2"));
+        assert_true(is_left("http", "other", "Authorization"));
+        assert_true(is_left("custom", "headers", "Authorization"));
+}
+
+#define MP(bytes) ((struct mp){(const uint8_t *)(bytes), sizeof(bytes) - 1})
+
+static void test_odd_values(void **state) {
+        const struct mp values[] = {
+                MP("\xc0"),
+                MP("\x01"),
+                MP("\x81\xa4http\xc0"),
+                MP("\x81\xa4http\x81\xa7headers\x07"),
+                MP("\x81\xa4http\x81\xa7headers\x81\x01\xa1x"),
+                MP("\x81\xa4http\x81\xa7headers\x81\xc4\x06"
+                   "Cookie\xa1x"),
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS(values); i++) {
+                CLEANUP_BUF struct buf buf = {0};
+
+                extensions_put_stripped(&buf, values[i]);
+                assert_true(mp_is_value((struct mp){buf.data, buf.len}));
+                assert_null(memmem(buf.data, buf.len, "Cookie", 6)); /* a name as bytes is one, too */
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_open_slots_only),
-                cmocka_unit_test(test_capabilities_open_their_slots),
-                cmocka_unit_test(test_none_given_is_nil),
+                cmocka_unit_test(test_open_slots_only),   cmocka_unit_test(test_capabilities_open_their_slots),
+                cmocka_unit_test(test_none_given_is_nil), cmocka_unit_test(test_sensitive_headers),
+                cmocka_unit_test(test_odd_values),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
