@@ -7,6 +7,7 @@
     _load      makes a plugin of a class name and a configuration, and finds its hooks
     _hook      one hook: data to objects, the call, the answer
     _errors    exceptions as the maps that the daemon gets
+    _secrets   what of a call must not be in them
     _sdk       the names of `cpex.framework`, bundled or real
     _values    what msgpack has no type for
 

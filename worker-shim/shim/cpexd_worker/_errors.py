@@ -79,8 +79,11 @@ def invalid_request(exc):
 
 
 def load_error(exc):
-    """What stopped a plugin from starting: the text that CPEX logs; SystemExit and its like have none that says anything."""
-    return exception_map(exc, text_of(exc) if isinstance(exc, Exception) else repr_of(exc))
+    """What stopped a plugin from starting: the text that CPEX logs, without values of the configuration that a validation error quotes;
+    SystemExit and its like have no text that says anything."""
+    from cpexd_worker._secrets import without_inputs
+
+    return exception_map(exc, without_inputs(text_of(exc) if isinstance(exc, Exception) else repr_of(exc)))
 
 
 def repr_of(exc):
@@ -98,11 +101,13 @@ def text_of(exc):
 
 
 def traceback_of(exc):
-    """The end of the traceback, where the reason stands."""
+    """The end of the traceback, where the reason stands. It is for logs, so it quotes no input of a validation error."""
     import traceback
 
+    from cpexd_worker._secrets import without_inputs
+
     try:
-        text = "".join(traceback.format_exception(exc))
+        text = without_inputs("".join(traceback.format_exception(exc)))
     except Exception as again:
         return f"<no traceback: {type(again).__name__}>"
     data = text.encode("utf-8", "backslashreplace")

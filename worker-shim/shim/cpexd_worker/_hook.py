@@ -26,13 +26,13 @@ class Hook:
         try:
             arguments = self._arguments(params)
         except Exception as exc:
-            return _errors.invalid_request(exc), None
+            return self._without_secrets(_errors.invalid_request(exc), params), None
         context = arguments[1]
         before = _Before(context)
         try:
             result = await self._method(*arguments)
         except BaseException as exc:
-            error = _errors.plugin_error(self._sdk, exc)
+            error = self._without_secrets(_errors.plugin_error(self._sdk, exc), params)
             _put_contexts(error, context, lossy=True)
             return error, None
         shared, lost = {}, None
@@ -47,7 +47,7 @@ class Hook:
                 raise lost
         except Exception as exc:
             # CPEX has merged the state by the time it notices that a result is none.
-            error = _errors.exception_map(exc, _errors.repr_of(exc)) | shared | {"stage": "result"}
+            error = self._without_secrets(_errors.exception_map(exc, _errors.repr_of(exc)), params) | shared | {"stage": "result"}
             _put_contexts(error, context, lossy=True)
             return error, None
         if lost is not None:
@@ -55,6 +55,14 @@ class Hook:
         answer |= shared
         _put_contexts(answer, context, lossy=denies)
         return None, answer
+
+    def _without_secrets(self, error, params):
+        from cpexd_worker import _secrets
+
+        try:
+            return _secrets.hide(error, _secrets.of_call(params, self._class()))
+        except Exception:  # such as details that contain themselves, which will not be sent either
+            return error
 
     # -- the request -------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ def plain(value):
     """A value that the codec knows in place of one that it does not; TypeError where there is none."""
     dump = getattr(type(value), "model_dump", None)
     if dump is not None:
-        return dump(value)
+        return dump(value, warnings=False)  # pydantic's warnings quote fields that hold what they should not
     for module, name, form in _FORMS:
         cls = getattr(sys.modules.get(module), name, None)
         if cls is not None and isinstance(value, cls):
