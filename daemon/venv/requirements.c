@@ -124,17 +124,27 @@ static bool looks_like_path(const char *text) {
 
 static int read_file(struct reader *reader, const char *path);
 
-/* Appends `line` without passwords, and in plain ASCII. */
+/* Appends `line` without passwords, and in plain ASCII. Of an option's URL only the host is shown: there are indexes with a token in their
+ * path. */
 static void summarize(struct reader *reader, const char *line) {
         CLEANUP_FREE char *masked = mask_credentials(line);
-        const char *at = masked ? masked : "";
+        const char *at = masked ? masked : "", *path = NULL;
+        bool is_option = *at == '-';
 
         if (reader->summary.len >= SUMMARY_BYTES_MAX)
                 return;
         if (reader->summary.len > 0)
                 buf_append_str(&reader->summary, ", ");
-        for (; *at && reader->summary.len < SUMMARY_BYTES_MAX; at++)
+        while (*at && reader->summary.len < SUMMARY_BYTES_MAX) {
+                if (is_option && strncmp(at, "://", 3) == 0)
+                        path = at + 3 + strcspn(at + 3, "/?# ");
+                if (at == path && *at != ' ') {
+                        at += strcspn(at, " ");
+                        continue;
+                }
                 buf_append(&reader->summary, *at >= ' ' && *at < 0x7f ? at : "?", 1);
+                at++;
+        }
         if (*at)
                 buf_append_str(&reader->summary, "…");
 }

@@ -316,7 +316,11 @@ static void test_summary(void **state) {
 
         (void)state;
         result = of("--index-url https://user:p@ss@index.example/simple\na @ https://token@x.example/a.whl\n");
-        assert_string_equal(result.summary, "--index-url https://****@index.example/simple, a @ https://****@x.example/a.whl");
+        assert_string_equal(result.summary, "--index-url https://****@index.example, a @ https://****@x.example/a.whl");
+        result = of("--extra-index-url https://x.example/token/simple --pre\n--index-url=https://y.example:1?t=token\n-f "
+                    "file:///a/b\n");
+        assert_string_equal(result.summary,
+                            "--extra-index-url https://x.example --pre, --index-url=https://y.example:1, -f file://");
         assert_string_equal(of("caf\xc3\xa9\n").summary, "caf??");
         memset(text, 'x', sizeof(text));
         text[300] = 0;
