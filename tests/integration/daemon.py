@@ -125,13 +125,14 @@ os.execv(command[0], command)
 
 
 class Daemon:
-    def __init__(self, folder, cache, plugins, settings=None, env=None, args=(), top=None):
+    def __init__(self, folder, cache, plugins, settings=None, env=None, args=(), top=None, wrapper=()):
         self.folder = folder
         self.log_path = folder / "log"
         self.temp = folder / "temp"
         self.temp.mkdir(exist_ok=True)
         self.expected = []
         self.args = list(args)
+        self.wrapper = list(wrapper)  # a command that runs cpexd in its own place
         self.settings = {
             "plugins": "plugins.yaml",
             "cache_dir": str(cache),
@@ -155,7 +156,7 @@ class Daemon:
 
     def start(self, ready=True, sockets=None):
         """`sockets`: those that the service manager has opened, by their names."""
-        command, fds = [BUILD / "cpexd", "-c", self.folder / "cpexd.yaml", *self.args], []
+        command, fds = [*self.wrapper, BUILD / "cpexd", "-c", self.folder / "cpexd.yaml", *self.args], []
         if sockets:
             fds = [each.fileno() for each in sockets.values()]
             command = [sys.executable, "-c", PASS_SOCKETS, ",".join(map(str, fds)), ":".join(sockets), *command]
