@@ -136,9 +136,11 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
 
         ret->isolation = *defaults;
         ret->isolation.python = strdup(defaults->python);
+        ret->isolation.requirements = defaults->requirements ? strdup(defaults->requirements) : NULL;
         ret->isolation.env = (struct strlist){0};
         if (!report_check(&reader->report,
-                          ret->isolation.python && strlist_append_all(&ret->isolation.env, &defaults->env) == 0) ||
+                          ret->isolation.python && (ret->isolation.requirements || !defaults->requirements) &&
+                                  strlist_append_all(&ret->isolation.env, &defaults->env) == 0) ||
             !node)
                 return;
         schema_read(reader, &here, node, "isolation", &ret->isolation, offsetof(struct daemon_config, isolation));
@@ -189,10 +191,11 @@ static void read_kind(struct reader *reader, const struct at *at, const struct n
                 return;
         if (str_eq(ret->kind, "isolated_venv"))
                 layout_find(reader, at, entry, dirs, ret);
-        else
+        else if (str_eq(ret->kind, "external"))
                 report_add(&reader->report, DIAG_ERROR, at, node_get(entry, "kind")->place,
-                           "kind \"%s\" is not served yet by this version; use isolated_venv",
-                           node_shown(node_get(entry, "kind"), &reader->report));
+                           "kind \"%s\" is not served yet by this version; use isolated_venv", ret->kind);
+        else
+                layout_find_native(reader, at, entry, dirs, ret);
 }
 
 const char *entry_shown_name(const struct reader *reader, const struct node *node) {

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * There are two ways to lay out a plugin. The documentation's: script_path names the plugin's folder. Upstream's own loader: the folder is
- * plugin_dirs[0]/<first part of class_name>, and script_path, if given, names upstream's worker.py, which plays no part here. In both, the
- * package may lie in that folder or be that folder, and only the disk can tell. So the rule is: of the folder and its
+ * There are two ways to lay out an isolated_venv plugin. The documentation's: script_path names the plugin's folder. Upstream's own loader:
+ * the folder is plugin_dirs[0]/<first part of class_name>, and script_path, if given, names upstream's worker.py, which plays no part here.
+ * In both, the package may lie in that folder or be that folder, and only the disk can tell. So the rule is: of the folder and its
  * parent, the first in which the module of class_name is found goes on sys.path; where neither has it (it may come with the
  * requirements), the folder.
+ *
+ * A native plugin is imported as in a host that was started in the project root: that folder comes first on sys.path, plugin_dirs
+ * come last, behind all that is installed. As there, what lies elsewhere than below the root or in one folder of the system does not count.
  */
 
 #include "config/layout.h"
@@ -15,6 +18,8 @@
 #include <sys/stat.h>
 
 #include "config/paths.h"
+
+#define SYSTEM_PLUGINS "/var/lib/cpex/plugins"
 
 struct finding {
         struct reader *reader;
@@ -56,15 +61,27 @@ static bool exists(const char *path, mode_t type) {
         return stat(path, &status) == 0 && (status.st_mode & S_IFMT) == type;
 }
 
-/* Return: whether `folder`/`module` is a package or a module, -ENOMEM. */
-static int has_module(const char *folder, const char *module) {
+/* Return: 1 with the folder or the file that is `module` in `folder`, 0 where there is none, -ENOMEM. */
+static int locate_module(char **ret, const char *folder, const char *module) {
         CLEANUP_FREE char *path = path_join(folder, module), *file = NULL;
 
         if (!path || asprintf(&file, "%s.py", path) < 0) {
                 file = NULL;
                 return -ENOMEM;
         }
-        return exists(path, S_IFDIR) || exists(file, S_IFREG);
+        if (exists(path, S_IFDIR))
+                *ret = TAKE(path);
+        else if (exists(file, S_IFREG))
+                *ret = TAKE(file);
+        else
+                return 0;
+        return 1;
+}
+
+static int has_module(const char *folder, const char *module) {
+        CLEANUP_FREE char *path = NULL;
+
+        return locate_module(&path, folder, module);
 }
 
 /* Return: 1 with the folder for sys.path, 0 where the module lies in neither, -ENOMEM. */
@@ -100,7 +117,8 @@ static int find_search_path(const char *folder, struct plugin_entry *entry) {
         if (r < 0)
                 return r;
         entry->script_path = r > 0 ? TAKE(found) : strdup(folder);
-        return entry->script_path ? 0 : -ENOMEM;
+        entry->code = entry->script_path ? strdup(entry->script_path) : NULL;
+        return entry->code ? 0 : -ENOMEM;
 }
 
 static bool is_worker(const struct node *script) {
@@ -192,4 +210,87 @@ void layout_find(struct reader *reader, const struct at *at, const struct node *
                 (void)report_check(&reader->report, find_search_path(finding.folder, ret) == 0);
         }
         free(finding.folder);
+}
+
+/* ---- Native plugins ---- */
+
+static bool lies_in(const char *path, const char *folder) {
+        size_t len = strlen(folder);
+
+        return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0' || str_eq(folder, "/"));
+}
+
+static int add_path(struct strlist *paths, const char *base, const char *folder) {
+        CLEANUP_FREE char *joined = path_join(base, folder), *path = NULL, *root = realpath(base, NULL);
+
+        if (!joined)
+                return -ENOMEM;
+        path = realpath(joined, NULL);
+        if (!path || strlist_has(paths, path) || !((root && lies_in(path, root)) || lies_in(path, SYSTEM_PLUGINS)))
+                return 0;
+        return strlist_append(paths, path);
+}
+
+/* The code is what the first part of the class's name stands for, with the plugins that share it; NULL: it comes from elsewhere. Return: 0
+ * or -ENOMEM. */
+static int find_code(struct plugin_entry *entry) {
+        CLEANUP_FREE char *first = strndup(entry->class_name, strcspn(entry->class_name, "."));
+        int r = first ? locate_module(&entry->code, entry->script_path, first) : -ENOMEM;
+
+        for (size_t i = 0; i < entry->more_paths.n && r == 0; i++)
+                r = locate_module(&entry->code, entry->more_paths.items[i], first);
+        return MIN(r, 0);
+}
+
+/* A plugin that is nowhere cannot start; what is wrong is mostly the project root. */
+static void warn_missing_module(struct reader *reader, const struct at *at, const struct node *kind,
+                                const struct plugin_entry *entry) {
+        const char *name = node_may_tell(kind, &reader->report) ? entry->class_name : "of that name";
+
+        if (!entry->code && !entry->requirements_file && strncmp(entry->class_name, "cpex.", 5) != 0)
+                report_add(&reader->report, DIAG_WARNING, at, kind->place,
+                           "there is no module %.*s in %s, nor in plugin_dirs below it; set project_root in cpexd.yaml, or let "
+                           "isolation.requirements bring it",
+                           (int)strcspn(name, "."), name, reader->base_secret ? "the project root" : reader->base);
+}
+
+static void find_shared_requirements(struct reader *reader, const struct at *at, const struct node *entry,
+                                     struct plugin_entry *ret) {
+        const struct node *node = node_get(node_get(entry, "isolation"), "requirements");
+        struct at isolation = {.up = at, .key = "isolation"}, here = {.up = &isolation, .key = "requirements"};
+
+        if (!ret->isolation.requirements)
+                return;
+        ret->requirements_file = strdup(ret->isolation.requirements);
+        if (!report_check(&reader->report, ret->requirements_file != NULL) || exists(ret->requirements_file, S_IFREG))
+                return;
+        if (node)
+                report_add(&reader->report, DIAG_ERROR, &here, node->place, "there is no file %s",
+                           node_shown(node, &reader->report));
+        else
+                report_add(&reader->report, DIAG_ERROR, at, node_get(entry, "kind")->place,
+                           "there is no file where isolation.requirements in cpexd.yaml says");
+}
+
+void layout_find_native(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
+                        struct plugin_entry *ret) {
+        const struct node *kind = node_get(entry, "kind");
+        struct at here = {.up = at, .key = "kind"};
+
+        if (!is_class_name(ret->kind)) {
+                report_add(&reader->report, DIAG_ERROR, &here, kind->place,
+                           "\"%s\" is neither isolated_venv nor external, nor a class of the form package.module.Class",
+                           node_shown(kind, &reader->report));
+                return;
+        }
+        ret->class_name = strdup(ret->kind);
+        ret->script_path = strdup(reader->base);
+        if (!report_check(&reader->report, ret->class_name && ret->script_path))
+                return;
+        for (size_t i = 0; i < dirs->n; i++)
+                if (!report_check(&reader->report, add_path(&ret->more_paths, reader->base, dirs->items[i]) == 0))
+                        return;
+        find_shared_requirements(reader, at, entry, ret);
+        if (report_check(&reader->report, find_code(ret) == 0))
+                warn_missing_module(reader, &here, kind, ret);
 }

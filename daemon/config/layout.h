@@ -2,11 +2,15 @@
 #pragma once
 
 /*
- * Where the code of an isolated_venv plugin lies: from `config` of its entry to class_name, script_path and requirements_file of the model.
+ * Where a plugin's code lies: from what its entry says to class_name, script_path, more_paths and requirements_file of the model.
  */
 
 #include "config/value.h"
 
-/* Complains where the entry does not say it, or where it is not. `dirs`: plugin_dirs. */
+/* Of kind isolated_venv: `config` says it. Complains where it does not, or where nothing is. `dirs`: plugin_dirs. */
 void layout_find(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
                  struct plugin_entry *ret);
+
+/* Of a kind that is a class itself. */
+void layout_find_native(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
+                        struct plugin_entry *ret);

@@ -78,6 +78,7 @@ static void condition_done(struct plugin_condition *condition) {
 
 void isolation_done(struct isolation *isolation) {
         free(isolation->python);
+        free(isolation->requirements);
         free(isolation->socket);
         strlist_done(&isolation->env);
 }
@@ -96,6 +97,8 @@ void plugin_entry_done(struct plugin_entry *entry) {
         free(entry->conditions);
         free(entry->class_name);
         free(entry->script_path);
+        strlist_done(&entry->more_paths);
+        free(entry->code);
         free(entry->requirements_file);
         isolation_done(&entry->isolation);
         buf_done(&entry->entry);
@@ -149,6 +152,7 @@ static bool isolation_same(const struct isolation *a, const struct isolation *b)
 bool plugin_entry_same(const struct plugin_entry *a, const struct plugin_entry *b) {
         return a->entry.len == b->entry.len && memcmp(a->entry.data, b->entry.data, a->entry.len) == 0 &&
                str_eq(a->class_name, b->class_name) && str_eq(a->script_path, b->script_path) &&
+               strlist_same(&a->more_paths, &b->more_paths) && str_eq(a->code, b->code) &&
                str_eq(a->requirements_file, b->requirements_file) && isolation_same(&a->isolation, &b->isolation);
 }
 

@@ -51,12 +51,13 @@ struct isolation {
         uint64_t memory_bytes; /* RLIMIT_AS; 0: none */
         uint64_t files;        /* RLIMIT_NOFILE */
         struct strlist env;    /* names of variables, or NAME*, that workers inherit beyond the harmless ones */
+        char *requirements;    /* absolute: for native and external plugins; NULL: none */
         char *socket;          /* absolute: where a plugin server speaks docs/protocol.md; NULL: the plugin runs in workers */
 };
 
 struct plugin_entry {
         char *name;
-        char *kind;                           /* as written: "isolated_venv" */
+        char *kind;                           /* as written: "isolated_venv", "external", or a class */
         char *version, *description, *author; /* NULL: not given */
         struct strlist hooks, tags, capabilities;
         enum plugin_mode mode;
@@ -65,9 +66,11 @@ struct plugin_entry {
         struct plugin_condition *conditions; /* ORed; none: always */
         size_t n_conditions;
 
-        char *class_name;        /* "package.module.Class" */
-        char *script_path;       /* absolute: goes first on sys.path */
-        char *requirements_file; /* absolute; NULL: none (not named, or named and absent) */
+        char *class_name;          /* "package.module.Class" */
+        char *script_path;         /* absolute: goes first on sys.path */
+        struct strlist more_paths; /* absolute: go last on sys.path */
+        char *code;                /* absolute: the folder or file with the plugin's own code; NULL: it has none */
+        char *requirements_file;   /* absolute; NULL: none (not named, or named and absent) */
         struct isolation isolation;
 
         struct buf entry;           /* the whole entry as one msgpack map, for the plugin's PluginConfig */

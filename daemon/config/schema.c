@@ -45,6 +45,8 @@ const struct config_key config_keys[] = {
 
         {"isolation.python", KEY_PROGRAM, AT(isolation.python), NO_LIMITS, "python3", true,
          "The Python, 3.11 or newer, that a plugin runs on: a path, or a name to look up in PATH."},
+        {"isolation.requirements", KEY_PATH, AT(isolation.requirements), NO_LIMITS, "null", true,
+         "The requirements file of plugins whose kind is a class; null: they need nothing from PyPI."},
         {"isolation.workers.min", KEY_COUNT, AT(isolation.workers_min), 1, 1000, "1", true,
          "Workers that each plugin always has."},
         {"isolation.workers.max", KEY_COUNT, AT(isolation.workers_max), 1, 1000, "4", true,

@@ -211,7 +211,7 @@ static void start_venv(struct pool *pool) {
                 .cache_dir = pool->layout.cache_dir,
                 .python = pool->entry->isolation.python,
                 .requirements = pool->entry->requirements_file,
-                .code = pool->entry->script_path,
+                .code = pool->entry->code,
                 .plugin = pool->entry->name,
         };
         char reason[128];
@@ -237,7 +237,7 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 /* ---- Life ---- */
 
 /* The parameters of `load`, or of `hello` to a plugin server (docs/protocol.md). */
-static int put_load(struct buf *buf, const struct plugin_entry *entry) {
+static int put_load(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout) {
         if (entry->isolation.socket) {
                 mp_put_map(buf, 2);
                 mp_put_str(buf, "client");
@@ -246,12 +246,18 @@ static int put_load(struct buf *buf, const struct plugin_entry *entry) {
                 mp_put_uint(buf, 1);
                 return buf_error(buf);
         }
-        mp_put_map(buf, 2);
+        mp_put_map(buf, 4);
         mp_put_str(buf, "class_name");
         mp_put_str(buf, entry->class_name);
+        mp_put_str(buf, "folder");
+        mp_put_str(buf, layout->project_root);
         mp_put_str(buf, "paths");
         mp_put_array(buf, 1);
         mp_put_str(buf, entry->script_path);
+        mp_put_str(buf, "more_paths");
+        mp_put_array(buf, entry->more_paths.n);
+        for (size_t i = 0; i < entry->more_paths.n; i++)
+                mp_put_str(buf, entry->more_paths.items[i]);
         return buf_error(buf);
 }
 
@@ -298,7 +304,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->look_again = evtimer_new(base, on_work, pool);
         pool->watch = evtimer_new(base, on_watch, pool);
         if (!pool->cache_dir || !pool->workers || !pool->env || !pool->work || !pool->retry || !pool->look_again ||
-            !pool->watch || put_load(&pool->load, entry) < 0 || put_init(&pool->init, entry, layout, generation) < 0) {
+            !pool->watch || put_load(&pool->load, entry, layout) < 0 || put_init(&pool->init, entry, layout, generation) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
@@ -339,11 +345,11 @@ struct pool *pool_ref(struct pool *pool) {
 }
 
 bool pool_serves_same(const struct pool *pool, const struct pool *other) {
-        bool same_code = pool->spec.server || (pool->code && str_eq(pool->code, other->code));
+        bool same_code = !pool->entry->code || (pool->code && str_eq(pool->code, other->code));
 
         return pool->state == POOL_READY && !pool->closing && same_code && str_eq(pool->fingerprint, other->fingerprint) &&
-               str_eq(pool->cache_dir, other->cache_dir) && pool->layout.frame_bytes == other->layout.frame_bytes &&
-               plugin_entry_same(pool->entry, other->entry);
+               str_eq(pool->cache_dir, other->cache_dir) && str_eq(pool->layout.project_root, other->layout.project_root) &&
+               pool->layout.frame_bytes == other->layout.frame_bytes && plugin_entry_same(pool->entry, other->entry);
 }
 
 bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {

@@ -26,7 +26,7 @@ enum pool_state {
 /* Where the parts of a worker lie; the same for all pools. */
 struct pool_layout {
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir, *venv_builder;
-        const char *cache_dir;
+        const char *cache_dir, *project_root;
         size_t frame_bytes;
 };
 

@@ -69,6 +69,9 @@ def write_plugins(folder, plugins, **top):
         (root / each["package"] / "__init__.py").touch()
         (root / each["package"] / "plugin.py").write_text(each["code"])
         (root / "requirements.txt").write_text(each["requirements"])
+        for path, content in each.get("files", {}).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(content)
     text = json.dumps({"plugins": [each["entry"] for each in plugins], "plugin_dirs": ["plugins"]} | top, indent=1)
     # Replaced in one step: a daemon may be reading it.
     (folder / "plugins.yaml.new").write_text(text)

@@ -57,10 +57,10 @@ char *__wrap_strndup(const char *text, size_t len) {
         return fails() ? NULL : __real_strndup(text, len);
 }
 
-static const char daemon_text[] =
-        "plugins: p.yaml\nproject_root: /\nlog: {level: debug}\nisolation: {python: ./x, memory: 1G, timeout: '5s'}\n"
-        "unknown: {{ env.HOME | default('x') }}\n"
-        "plugin_settings: {hook_policies: {a: [x, y], b: {writable_fields: [z]}}}\n";
+static const char daemon_text[] = "plugins: p.yaml\nproject_root: /\nlog: {level: debug}\nisolation: {python: ./x, requirements: "
+                                  "r, memory: 1G, timeout: '5s'}\n"
+                                  "unknown: {{ env.HOME | default('x') }}\n"
+                                  "plugin_settings: {hook_policies: {a: [x, y], b: {writable_fields: [z]}}}\n";
 
 static const char plugins_text[] =
         "base: &base {class_name: etc.b.C, script_path: /etc, requirements_file: passwd, big: 99999999999999999999}\n"
@@ -69,6 +69,9 @@ static const char plugins_text[] =
         "  - {name: a, kind: isolated_venv, version: '1', description: d, config: *base, isolation: {python: q}}\n"
         "  - {name: b, kind: isolated_venv, config: {<<: *base, x: {{ env.HOME }}, d: 2001-12-14 1:02:03}, capabilities: "
         "[read_agent], conditions: [{tools: [t]}]}\n"
+        "  - {name: c, kind: nothing.b.C, isolation: {requirements: null}}\n"
+        "  - {name: d, kind: etc.b.C, isolation: {requirements: etc/passwd}}\n"
+        "  - {name: e, kind: external, isolation: {socket: s}}\n"
         "plugin_dirs: [etc, var]\nplugin_settings: {plugin_timeout: 1.5, hook_policies: {c: [x]}}\n";
 
 static int load(const char *plugins) {

@@ -346,6 +346,77 @@ static void test_isolation_of_an_entry(void **state) {
                 mp_map_get((struct mp){f.config->plugins[0].entry.data, f.config->plugins[0].entry.len}, "isolation", &ignored));
 }
 
+static void test_native_plugins(void **state) {
+        CLEANUP(fixture_done)
+        struct fixture f =
+                parse_with("isolation: {requirements: /nonexistent/shared.txt}",
+                           "plugin_dirs: [plugins, /tmp, plugins/none, ./plugins/, plugins/flat]\n"
+                           "plugins:\n"
+                           "  - {name: a, kind: plugins.seed.seed.plugin.A, isolation: {requirements: null}}\n"
+                           "  - {name: b, kind: elsewhere.B, isolation: {requirements: plugins/seed/requirements.txt}}\n"
+                           "  - {name: c, kind: single.C, mode: disabled}\n");
+        const struct plugin_entry *a, *b;
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.diags.n, 0);
+        a = &f.config->plugins[0];
+        b = &f.config->plugins[1];
+        assert_string_equal(a->kind, "plugins.seed.seed.plugin.A");
+        assert_string_equal(a->class_name, a->kind);
+        assert_string_equal(a->script_path, root);
+        assert_int_equal(a->more_paths.n, 2);
+        assert_path(a->more_paths.items[0], "plugins");
+        assert_path(a->more_paths.items[1], "plugins/flat");
+        assert_path(a->code, "plugins");
+        assert_null(b->code);
+        assert_null(a->requirements_file);
+        assert_path(b->requirements_file, "plugins/seed/requirements.txt");
+}
+
+static void test_native_plugins_that_are_none(void **state) {
+        CLEANUP(fixture_done)
+        struct fixture f = parse_with("isolation: {requirements: /nonexistent/shared.txt}",
+                                      "plugins:\n"
+                                      "  - {name: a, kind: isolated_env}\n"
+                                      "  - {name: b, kind: isolated.1env}\n"
+                                      "  - {name: c, kind: seed.plugin.A, isolation: {requirements: no.txt}}\n"
+                                      "  - {name: d, kind: plugins.seed.A}\n"
+                                      "  - {name: e, kind: seed.plugin.A, isolation: {requirements: null}}\n"
+                                      "  - {name: f, kind: cpex.framework.Plugin, isolation: {requirements: null}}\n");
+        char no_module[256];
+
+        (void)state;
+        (void)snprintf(no_module, sizeof(no_module),
+                       "p.yaml:6:21: plugins[4] \"e\": kind: there is no module seed in %s, nor in plugin_dirs below it; set "
+                       "project_root in cpexd.yaml, or let isolation.requirements bring it",
+                       root);
+        assert_int_equal(f.result, -EINVAL);
+        ASSERT_DIAGS(
+                &f,
+                "p.yaml:2:21: plugins[0] \"a\": kind: \"isolated_env\" is neither isolated_venv nor external, nor a class of the "
+                "form package.module.Class",
+                "p.yaml:3:21: plugins[1] \"b\": kind: \"isolated.1env\" is neither isolated_venv nor external, nor a class of "
+                "the "
+                "form package.module.Class",
+                "p.yaml:4:62: plugins[2] \"c\": isolation.requirements: there is no file no.txt",
+                "p.yaml:5:21: plugins[3] \"d\": there is no file where isolation.requirements in cpexd.yaml says", no_module);
+}
+
+static void test_values_of_variables_are_not_told_of_native_plugins(void **state) {
+        setenv("CPEXD_TEST_SECRET", "s3cret", 1);
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: \"{{ env.CPEXD_TEST_SECRET }}\"}\n"
+                 "  - {name: b, kind: \"x{{ env.CPEXD_TEST_SECRET }}.B\"}\n"
+                 "  - {name: c, kind: seed.A, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET }}\"}}\n");
+
+        (void)state;
+        assert_int_equal(f.diags.n, 3);
+        for (size_t i = 0; i < f.diags.n; i++)
+                assert_null(strstr(f.diags.items[i].text, "s3cret"));
+        unsetenv("CPEXD_TEST_SECRET");
+}
+
 static void test_a_server_that_speaks_our_protocol(void **state) {
         PARSE(f, "plugins:\n  - {name: a, kind: external, hooks: [h], isolation: {socket: run/a.sock, timeout: 2}}\n"
                  "  - {name: b, kind: external, isolation: {socket: /run/b.sock}}\n");
@@ -524,8 +595,8 @@ static void test_what_jinja_rendered_is_told_only_if_the_file_says_it(void **sta
                 "environment and is not shown; allowed: sequential, transform, audit, concurrent, fire_and_forget, disabled",
                 "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": on_error: unknown value \"retry\"; allowed: fail, "
                 "ignore, disable",
-                "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": kind \"what\" is not served yet by this version; use "
-                "isolated_venv",
+                "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": kind: \"what\" is neither isolated_venv nor "
+                "external, nor a class of the form package.module.Class",
                 "p.yaml: line 2 of the rendered file: plugins[0] \"ann\": unknown key that may come from the environment and "
                 "is not shown; it is ignored");
         PARSE_RENDERED(g, "{{ env.TOKEN }}", "plugins: [{name: hunter2, hunter2: &hunter2 x}]\n*hunter2: 1");
@@ -554,6 +625,9 @@ int main(void) {
                 cmocka_unit_test(test_layouts),
                 cmocka_unit_test(test_layouts_that_are_none),
                 cmocka_unit_test(test_isolation_of_an_entry),
+                cmocka_unit_test(test_native_plugins),
+                cmocka_unit_test(test_native_plugins_that_are_none),
+                cmocka_unit_test(test_values_of_variables_are_not_told_of_native_plugins),
                 cmocka_unit_test(test_a_server_that_speaks_our_protocol),
                 cmocka_unit_test(test_a_socket_is_the_only_way_to_a_server),
                 cmocka_unit_test(test_settings_by_weight),

@@ -94,6 +94,7 @@ def _signature(method):
     return list(inspect.signature(method).parameters), inspect.iscoroutinefunction(method)
 
 
-def put_first(paths):
-    """Lets `paths` win over everything, in their order."""
-    sys.path[:0] = paths
+def put_paths(first, last):
+    """Lets the folders `first` win over everything, and everything over `last`."""
+    sys.path[:0] = first
+    sys.path += [path for path in last if path not in sys.path]

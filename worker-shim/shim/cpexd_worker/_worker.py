@@ -172,8 +172,9 @@ class _Worker:
         if self._sdk is not None:
             return _errors.protocol_error("bad_request", "load comes once"), None
         try:
-            _load.put_first(params.get("paths") or [])
-            self._sdk = Sdk(self._sdk_folder)
+            os.chdir(params.get("folder") or ".")
+            self._sdk = Sdk(self._sdk_folder)  # before a plugin's folder, which may have a `cpex` of its own in it, comes first
+            _load.put_paths(params.get("paths") or [], params.get("more_paths") or [])
             self._class = _load.plugin_class(params["class_name"])
         except BaseException as exc:
             return _errors.load_error(exc), None
