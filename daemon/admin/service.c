@@ -42,9 +42,10 @@ static void log_diags(const struct diags *diags) {
 /* ---- Generations ---- */
 
 static void on_settled(void *data, struct generation *generation);
+static void on_changed(void *data, struct generation *generation);
 static void on_gone(void *data, struct generation *generation);
 
-static const struct generation_handler generation_handler = {.settled = on_settled, .gone = on_gone};
+static const struct generation_handler generation_handler = {.settled = on_settled, .changed = on_changed, .gone = on_gone};
 
 /* Starts `next` with what was loaded, if it was (`r`). Return: 0 or a negative errno. */
 static int start_next(struct service *service, int r, struct daemon_config *daemon, struct plugins_config *plugins) {
@@ -74,6 +75,17 @@ static struct generation *drop_next(struct service *service) {
 static void retire(struct service *service, struct generation *generation) {
         TAILQ_INSERT_TAIL(&service->retired, generation, link);
         generation_retire(generation);
+}
+
+/* Hosts ask again for hooks and plugins when they see another number. */
+static void on_changed(void *data, struct generation *generation) {
+        struct service *service = data;
+
+        generation->number++;
+        if (service->next && service->next->number <= generation->number)
+                service->next->number = generation->number + 1;
+        log_notice("generation %llu serves, with what the server of an external plugin says of it",
+                   (unsigned long long)generation->number);
 }
 
 static void on_gone(void *data, struct generation *generation) {

@@ -106,6 +106,13 @@ void plugin_entry_done(struct plugin_entry *entry) {
         *entry = (struct plugin_entry){0};
 }
 
+struct plugin_entry *plugin_entry_free(struct plugin_entry *entry) {
+        if (entry)
+                plugin_entry_done(entry);
+        free(entry);
+        return NULL;
+}
+
 struct strlist *hook_policies_add(struct hook_policies *policies, const char *hook) {
         struct hook_policy *grown;
         char *copy;

@@ -67,10 +67,10 @@ struct plugin_entry {
         size_t n_conditions;
 
         char *class_name;          /* "package.module.Class" */
-        char *script_path;         /* absolute: goes first on sys.path */
+        char *script_path;         /* absolute: goes first on sys.path; NULL: nothing does */
         struct strlist more_paths; /* absolute: go last on sys.path */
         char *code;                /* absolute: the folder or file with the plugin's own code; NULL: it has none */
-        char *requirements_file;   /* absolute; NULL: none (not named, or named and absent) */
+        char *requirements_file;   /* absolute, or beside the shim until a generation has it; NULL: none, or named and absent */
         struct isolation isolation;
 
         struct buf entry;           /* the whole entry as one msgpack map, for the plugin's PluginConfig */
@@ -154,6 +154,7 @@ struct strlist *hook_policies_add(struct hook_policies *policies, const char *ho
 void hook_policies_done(struct hook_policies *policies);
 void isolation_done(struct isolation *isolation);
 void plugin_entry_done(struct plugin_entry *entry);
+struct plugin_entry *plugin_entry_free(struct plugin_entry *entry); /* Return: NULL */
 
 /* Return: whether a plugin of the one entry runs as one of the other would: nothing of it need be started again. */
 bool plugin_entry_same(const struct plugin_entry *a, const struct plugin_entry *b);

@@ -50,9 +50,7 @@ static void put_hooks(struct generation *generation, struct buf *out) {
         }
 }
 
-static const char *plugin_status(const struct generation *generation, const struct plugin_entry *entry) {
-        const struct plugin *plugin = generation_plugin(generation, entry->name);
-
+static const char *plugin_status(const struct plugin *plugin) {
         if (!plugin || pool_is_disabled(plugin->pool))
                 return "disabled";
         switch (pool_state(plugin->pool)) {
@@ -65,7 +63,10 @@ static const char *plugin_status(const struct generation *generation, const stru
         }
 }
 
-static void put_plugin(const struct generation *generation, const struct plugin_entry *entry, struct buf *out) {
+static void put_plugin(const struct generation *generation, const struct plugin_entry *configured, struct buf *out) {
+        const struct plugin *plugin = generation_plugin(generation, configured->name);
+        const struct plugin_entry *entry = plugin ? plugin->entry : configured;
+
         mp_put_map(out, 11);
         mp_put_str(out, "name");
         mp_put_str(out, entry->name);
@@ -82,7 +83,7 @@ static void put_plugin(const struct generation *generation, const struct plugin_
         mp_put_str(out, "priority");
         mp_put_int(out, entry->priority);
         mp_put_str(out, "status");
-        mp_put_str(out, plugin_status(generation, entry));
+        mp_put_str(out, plugin_status(plugin));
         mp_put_str(out, "description");
         mp_put_str(out, entry->description);
         mp_put_str(out, "author");

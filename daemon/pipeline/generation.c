@@ -4,6 +4,9 @@
  * Which plugins a hook has, and in which order, is worked out once, here, and not in each call: a call only leaves out those whose
  * conditions do not match or that were disabled.
  *
+ * The server of an external plugin says only when it is reached what the plugin listens to. The table is then built anew beside the old one,
+ * which stays until the generation ends: a call goes on by what it was begun with. This happens once for each such plugin.
+ *
  * Retiring is asynchronous and ends in one place: when no reference is left the pools are closed, and when the last pool is closed
  * a last event frees everything, so that nothing is freed below a callback of its own.
  */
@@ -12,6 +15,9 @@
 
 #include <stdio.h>
 #include <sys/random.h>
+
+#include "config/merged.h"
+#include "config/paths.h"
 
 enum phase phase_of(enum plugin_mode mode) {
         static const enum phase phases[PLUGIN_MODE_MAX_] = {
@@ -36,6 +42,13 @@ static void make_uuid(char uuid[37]) {
         (void)snprintf(uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
                        b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
+
+struct outdated {
+        struct outdated *next;
+        struct plugin *plugins;
+        struct hook *hooks;
+        size_t n_hooks;
+};
 
 /* ---- The table of hooks ---- */
 
@@ -113,6 +126,61 @@ static int build_hooks(struct generation *generation) {
                             add_hook(generation, names->items[j], n_names) < 0)
                                 return -ENOMEM;
         }
+        return 0;
+}
+
+static void free_hooks(struct hook *hooks, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                free(hooks[i].plugins);
+        free(hooks);
+}
+
+/* Puts `plugins` in place of those there are, with their hooks. Takes them over, unless it fails. Return: 0 or -ENOMEM. */
+static int replace_plugins(struct generation *generation, struct plugin *plugins) {
+        struct outdated *old = calloc(1, sizeof(*old));
+
+        if (!old)
+                return -ENOMEM;
+        *old = (struct outdated){generation->outdated, generation->plugins, generation->hooks, generation->n_hooks};
+        generation->plugins = plugins;
+        generation->hooks = NULL;
+        generation->n_hooks = 0;
+        if (build_hooks(generation) == 0) {
+                generation->outdated = old;
+                return 0;
+        }
+        free_hooks(generation->hooks, generation->n_hooks);
+        generation->plugins = old->plugins;
+        generation->hooks = old->hooks;
+        generation->n_hooks = old->n_hooks;
+        free(old);
+        return -ENOMEM;
+}
+
+static int on_reported(void *data, struct pool *pool, struct mp config) {
+        struct generation *generation = data;
+        CLEANUP_FREE struct plugin *plugins = calloc(generation->n_plugins, sizeof(*plugins));
+        struct plugin *plugin = plugins;
+        int r;
+
+        if (!plugins)
+                return -ENOMEM;
+        memcpy(plugins, generation->plugins, generation->n_plugins * sizeof(*plugins));
+        while (plugin->pool != pool)
+                plugin++;
+        r = plugin_entry_merged(&plugin->merged, plugin->entry, config);
+        if (r < 0)
+                return r;
+        plugin->entry = plugin->merged;
+        r = replace_plugins(generation, plugins);
+        if (r < 0) {
+                (void)plugin_entry_free(plugin->merged);
+                return r;
+        }
+        plugins = NULL;
+        pool_take_entry(pool, plugin->entry);
+        if (!generation->settled && !generation->retired)
+                generation->changed(generation->data, generation);
         return 0;
 }
 
@@ -202,10 +270,24 @@ static void close_last(struct generation *generation) {
         event_active(generation->later, EV_TIMEOUT, 0);
 }
 
-static const struct pool_handler pool_handler = {.superseded = on_prepared, .settled = on_settled};
+static const struct pool_handler pool_handler = {.superseded = on_prepared, .settled = on_settled, .reported = on_reported};
+
+/* The requirements that come with cpexd lie beside the shim. */
+static int settle_requirements(struct plugin_entry *entry, const char *shim_dir) {
+        char *path;
+
+        if (!entry->requirements_file)
+                return 0;
+        path = path_join(shim_dir, entry->requirements_file);
+        if (!path)
+                return -ENOMEM;
+        free(entry->requirements_file);
+        entry->requirements_file = path;
+        return 0;
+}
 
 static int start_plugins(struct generation *generation) {
-        const struct plugins_config *config = generation->config;
+        struct plugins_config *config = generation->config;
 
         generation->plugins = calloc(MAX(config->n_plugins, 1), sizeof(*generation->plugins));
         if (!generation->plugins)
@@ -215,6 +297,8 @@ static int start_plugins(struct generation *generation) {
 
                 if (config->plugins[i].mode == PLUGIN_DISABLED)
                         continue;
+                if (settle_requirements(&config->plugins[i], generation->layout.shim_dir) < 0)
+                        return -ENOMEM;
                 plugin->entry = &config->plugins[i];
                 make_uuid(plugin->id);
                 if (pool_new(&plugin->pool, generation->base, generation->config, plugin->entry, &generation->layout,
@@ -246,6 +330,7 @@ int generation_new(struct generation **ret, struct event_base *base, const struc
         generation->layout.project_root = config->project_root;
         generation->layout.frame_bytes = daemon->frame_bytes;
         generation->settled = handler->settled;
+        generation->changed = handler->changed;
         generation->gone = handler->gone;
         generation->data = data;
         generation->refs = 1;
@@ -276,16 +361,24 @@ void generation_retire(struct generation *generation) {
 }
 
 struct generation *generation_destroy(struct generation *generation) {
+        struct outdated *old;
+
         if (!generation)
                 return NULL;
         generation->destroying = true; /* the last background calls may give up their references below */
         free_superseded(generation);
         for (size_t i = 0; i < generation->n_plugins; i++)
                 (void)pool_free(generation->plugins[i].pool);
-        for (size_t i = 0; i < generation->n_hooks; i++)
-                free(generation->hooks[i].plugins);
-        free(generation->hooks);
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                (void)plugin_entry_free(generation->plugins[i].merged);
+        free_hooks(generation->hooks, generation->n_hooks);
         free(generation->plugins);
+        while ((old = generation->outdated)) {
+                generation->outdated = old->next;
+                free_hooks(old->hooks, old->n_hooks);
+                free(old->plugins);
+                free(old);
+        }
         if (generation->later)
                 event_free(generation->later);
         daemon_config_free(generation->daemon);

@@ -2,7 +2,8 @@
 #pragma once
 
 /*
- * A generation: one configuration with its pools, immutable but for the life in the pools.
+ * A generation: one configuration with its pools, immutable but for the life in the pools, and for what the servers of external plugins add to
+ * it: each of them once, when it is first reached.
  *
  * As in CPEX its plugins are initialized one after the other in file order, and shut down in reverse; that their venvs are built and
  * their classes loaded side by side nobody can tell. It is counted: each call in flight holds a reference, so that a call ends in the generation it began in. Who has made it retires it when
@@ -19,6 +20,7 @@ enum phase phase_of(enum plugin_mode mode); /* PHASE_MAX_ for a disabled plugin 
 
 struct plugin {
         const struct plugin_entry *entry;
+        struct plugin_entry *merged; /* the same, where it was completed by the plugin's server; NULL: it was not */
         struct pool *pool;
         struct pool *superseded; /* by one of the generation before, which serves on; to be freed */
         bool kept;               /* that is so */
@@ -42,6 +44,7 @@ struct generation {
         size_t n_plugins; /* without the disabled ones, which are not even loaded */
         struct hook *hooks;
         size_t n_hooks;
+        struct outdated *outdated; /* plugins and hooks as they were: calls in flight may go by them */
 
         TAILQ_ENTRY(generation) link; /* the maker's */
 
@@ -53,6 +56,7 @@ struct generation {
         unsigned refs;
         bool retired, destroying;
         void (*settled)(void *data, struct generation *generation);
+        void (*changed)(void *data, struct generation *generation);
         void (*gone)(void *data, struct generation *generation);
         void *data;
 };
@@ -60,6 +64,8 @@ struct generation {
 struct generation_handler {
         /* Each pool has its workers or has failed. Called once, from the loop, unless retired before. */
         void (*settled)(void *data, struct generation *generation);
+        /* After that, a server was reached for the first time: its plugin may have other hooks now. */
+        void (*changed)(void *data, struct generation *generation);
         /* Retired, and the last call and the last worker have ended; the generation is freed after this. */
         void (*gone)(void *data, struct generation *generation);
 };

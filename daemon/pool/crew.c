@@ -123,10 +123,29 @@ static void note_missing_hooks(struct pool *pool, struct mp answer) {
         }
 }
 
+/* The first report counts for the whole generation: what a plugin listens to does not depend on which of its workers is asked. Return: 0
+ * or a negative errno. */
+static int take_report(struct pool *pool, struct mp answer) {
+        struct mp config;
+        int r;
+
+        if (pool->reported || pool->closing || !str_eq(pool->entry->kind, "external") || !mp_map_get(answer, "config", &config))
+                return 0;
+        r = pool->handler->reported(pool->data, pool, config);
+        pool->reported = r == 0;
+        return r;
+}
+
 static void on_worker_ready(void *data, struct worker *worker, struct mp answer) {
         struct pool *pool = data;
         struct log_scope scope = {.plugin = pool->entry->name, .worker = worker_pid(worker)};
+        int r = take_report(pool, answer);
 
+        if (r < 0) {
+                worker_stop(worker);
+                pool_fail(pool, r == -EINVAL ? "what its server says is no configuration of a plugin" : strerror(-r));
+                return;
+        }
         note_missing_hooks(pool, answer);
         log_write(LOG_LEVEL_INFO, &scope, "ready after %.0f ms",
                   (double)(clock_now_usec() - worker_started_usec(worker)) / (double)USEC_PER_MSEC);

@@ -252,8 +252,9 @@ static int put_load(struct buf *buf, const struct plugin_entry *entry, const str
         mp_put_str(buf, "folder");
         mp_put_str(buf, layout->project_root);
         mp_put_str(buf, "paths");
-        mp_put_array(buf, 1);
-        mp_put_str(buf, entry->script_path);
+        mp_put_array(buf, entry->script_path != NULL);
+        if (entry->script_path)
+                mp_put_str(buf, entry->script_path);
         mp_put_str(buf, "more_paths");
         mp_put_array(buf, entry->more_paths.n);
         for (size_t i = 0; i < entry->more_paths.n; i++)
@@ -332,6 +333,11 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         return 0;
 }
 
+void pool_take_entry(struct pool *pool, const struct plugin_entry *entry) {
+        pool->entry = entry;
+        pool->n_registered = entry->hooks.n;
+}
+
 void pool_initialize(struct pool *pool) {
         pool->may_initialize = true;
         for (unsigned i = 0; i < pool->n_slots; i++)
@@ -347,8 +353,9 @@ struct pool *pool_ref(struct pool *pool) {
 bool pool_serves_same(const struct pool *pool, const struct pool *other) {
         bool same_code = !pool->entry->code || (pool->code && str_eq(pool->code, other->code));
 
-        return pool->state == POOL_READY && !pool->closing && same_code && str_eq(pool->fingerprint, other->fingerprint) &&
-               str_eq(pool->cache_dir, other->cache_dir) && str_eq(pool->layout.project_root, other->layout.project_root) &&
+        return pool->state == POOL_READY && !pool->closing && !pool->reported && same_code &&
+               str_eq(pool->fingerprint, other->fingerprint) && str_eq(pool->cache_dir, other->cache_dir) &&
+               str_eq(pool->layout.project_root, other->layout.project_root) &&
                pool->layout.frame_bytes == other->layout.frame_bytes && plugin_entry_same(pool->entry, other->entry);
 }
 

@@ -36,6 +36,9 @@ struct pool_handler {
         bool (*superseded)(void *data, struct pool *pool);
         /* Called when the pool leaves POOL_STARTING, once. */
         void (*settled)(void *data, struct pool *pool);
+        /* What a worker of an external plugin says its entry is, before the pool gives it calls. Called until it succeeds. Return: 0, after
+         * pool_take_entry(), or -EINVAL or -ENOMEM: the worker is not used, and another is started after a pause. */
+        int (*reported)(void *data, struct pool *pool, struct mp config);
 };
 
 /* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir.
@@ -46,7 +49,11 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
 /* Another owner. Each gives its reference up by pool_close() or pool_free(). */
 struct pool *pool_ref(struct pool *pool);
 
-/* Return: whether `pool` serves, and its plugin, code, venv and settings are those of `other`, which has its venv. */
+/* From now on this is the plugin's entry; it must outlive the pool. Name, kind and isolation are as before. */
+void pool_take_entry(struct pool *pool, const struct plugin_entry *entry);
+
+/* Return: whether `pool` serves, and its plugin, code, venv and settings are those of `other`, which has its venv. Never for one whose entry
+ * its server completed: it may say something else by now. */
 bool pool_serves_same(const struct pool *pool, const struct pool *other);
 
 /* It is the plugin's turn: its workers, which have loaded its class by then or not, may construct and initialize it. */

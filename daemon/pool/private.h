@@ -23,7 +23,7 @@ struct pool {
         void *closed_data;
 
         enum pool_state state;
-        bool may_initialize, superseded, prepared_told, settled_told, closing, closed_told, disabled;
+        bool may_initialize, superseded, prepared_told, reported, settled_told, closing, closed_told, disabled;
         char *error, *missing_hook;
         size_t n_registered; /* hooks of the entry before the first missing one */
 

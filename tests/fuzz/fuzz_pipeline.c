@@ -29,6 +29,10 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         return 0;
 }
 
+void pool_take_entry(struct pool *pool, const struct plugin_entry *entry) {
+        pool->entry = entry;
+}
+
 void pool_initialize(struct pool *pool) {
         (void)pool;
 }

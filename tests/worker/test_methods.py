@@ -84,6 +84,36 @@ def test_the_plugin_sees_its_entry(worker):
     assert worker.tool()["metadata"] == {"config": {"a": [1]}, "priority": 7, "mode": "sequential"}
 
 
+def test_a_plugin_with_one_method_for_all_hooks(worker):
+    answer = worker.init("sample.AnyHook", ["tool_pre_invoke", "unheard_of"])
+    assert answer["hooks"] == ["tool_pre_invoke", "unheard_of"] and answer["missing"] == {} and "config" not in answer
+    assert worker.tool()["metadata"] == {"hook": "tool_pre_invoke", "payload": "ToolPreInvokePayload"}
+
+
+def test_an_external_plugin_says_what_its_entry_has_become(worker):
+    entry = {"kind": "external", "unix_socket": {"path": "/s"}, "conditions": [{"tools": ["t"]}], "version": "1.2", "mode": "audit"}
+    answer = worker.init("sample.AnyHook", [], entry=entry)
+    assert answer["hooks"] == ["tool_pre_invoke", "tool_post_invoke"]
+    config = answer["config"]
+    assert [{key: value for key, value in each.items() if value is not None} for each in config.pop("conditions")] == [{"tools": ["t"]}]
+    assert config == {
+        "hooks": answer["hooks"], "tags": [], "capabilities": [], "mode": "audit", "on_error": "fail", "priority": 3, "version": "1.2",
+        "description": None, "author": None, "config_keys": ["b", "a"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("wait", [None, 0.3])
+def test_a_worker_that_retires_answers_what_is_under_way(worker, wait):
+    worker.init("sample.Retires", ["tool_pre_invoke"])
+    slow = wait and worker.send_invoke("tool_pre_invoke", {"name": "slow", "args": {"wait": wait}})
+    last = worker.send_invoke("tool_pre_invoke", {"name": "last", "args": {}})
+    worker.send_invoke("tool_pre_invoke", {"name": "unread", "args": {}})
+    assert worker.answer(last)["metadata"] == {"name": "last"}
+    assert not slow or worker.answer(slow)["metadata"] == {"name": "slow"}
+    assert worker.wait() == 1
+    assert worker.read_output().splitlines()[-1] == "of no use any more"
+
+
 def test_invoke_before_init_and_init_twice(worker):
     assert worker.fail("tool_pre_invoke", {})["code"] == "not_ready"
     worker.init("sample.Sample", HOOKS)

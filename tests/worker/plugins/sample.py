@@ -247,6 +247,33 @@ class FailsToInitialize(Plugin):
         raise KeyError("token")
 
 
+class AnyHook(Plugin):
+    """As upstream's clients of external plugins are: one method for all hooks, and an entry that its server completes."""
+
+    async def initialize(self):
+        update = {"hooks": ["tool_pre_invoke", "tool_post_invoke"], "priority": 3, "config": {"b": 1, "a": 2}}
+        self._config = self._config.model_copy(update=update)
+
+    async def invoke_hook(self, hook, payload, context):
+        return ToolPreInvokeResult(metadata={"hook": hook, "payload": type(payload).__name__})
+
+    async def tool_pre_invoke(self, payload, context):
+        raise AssertionError("invoke_hook goes before it")
+
+
+class Retires(Plugin):
+    async def tool_pre_invoke(self, payload, context):
+        from cpexd_worker._worker import retire
+
+        if payload.args.get("wait"):
+            import asyncio
+
+            await asyncio.sleep(payload.args["wait"])
+        else:
+            retire("of no use any more")
+        return ToolPreInvokeResult(metadata={"name": payload.name})
+
+
 class LooksAtConfig(Plugin):
     async def tool_pre_invoke(self, payload, context):
         assert isinstance(self.config, PluginConfig)

@@ -2,6 +2,7 @@
 """A plugin from its class's name and its configuration, and its hooks; with the rules and sentences of CPEX's loader."""
 
 import sys
+from _functools import partial
 from importlib import import_module
 from types import FunctionType, MethodType
 
@@ -28,6 +29,9 @@ def plugin_class(name):
 
 def find_method(plugin, hook, error):
     """The plugin's method for a hook and how many parameters it takes. `error` makes an exception of a sentence."""
+    any_hook = getattr(plugin, "invoke_hook", None)
+    if callable(any_hook):
+        return partial(any_hook, hook), 2
     method = getattr(plugin, hook, None)
     if method is None:
         method = _decorated(plugin, hook)
@@ -92,6 +96,13 @@ def _signature(method):
     import inspect
 
     return list(inspect.signature(method).parameters), inspect.iscoroutinefunction(method)
+
+
+def entry_of(config):
+    """What the daemon goes by in a plugin's entry, from its PluginConfig."""
+    lists = {"hooks", "tags", "capabilities", "conditions"}
+    entry = config.model_dump(mode="json", include=lists | {"mode", "on_error", "priority", "version", "description", "author"})
+    return entry | {"config_keys": list(config.config or {})}
 
 
 def put_paths(first, last):

@@ -18,11 +18,21 @@ _TEXT = 1000  # characters of a text that stands in for one that cannot be sent
 _BATCH = 16  # messages read in one turn of the loop, so that a plugin's own tasks get theirs
 
 
+_worker = None
+
+
 def run(sdk_folder):
     """Serves until the daemon is done with this worker."""
+    global _worker
     connection = Connection(_SOCKET, _LIMIT)
     os.register_at_fork(after_in_child=connection.close)
-    _Worker(connection, sdk_folder).serve()
+    _worker = _Worker(connection, sdk_folder)
+    _worker.serve()
+
+
+def retire(reason):
+    """Takes no more calls, and ends the process when those under way are answered: for a plugin that is of no use any more."""
+    _worker.retire(reason)
 
 
 class _Call:
@@ -49,6 +59,7 @@ class _Worker:
         self._calls = {}
         self._answer_bytes = _LIMIT
         self._stopping = False
+        self._retiring = None
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -67,8 +78,16 @@ class _Worker:
         driver.close()
         _leave()
 
+    def retire(self, reason):
+        if self._retiring is None:
+            self._retiring = reason
+            if self._driver.loop is not None:
+                self._driver.loop.remove_reader(self._connection.fileno())
+
     def _readable(self):
         for _ in range(_BATCH):
+            if self._retiring is not None:
+                return
             message = self._read(wait=False)
             if message is None:
                 return
@@ -122,6 +141,8 @@ class _Worker:
             error, result = _errors.exception_map(exc, _errors.repr_of(exc)), None
         self._calls.pop(ident, None)
         self._answer(ident, error, result)
+        if self._retiring is not None and not self._calls:
+            _leave(self._retiring)
 
     def _cancel(self, params):
         call = self._calls.get(params.get("msgid"))
@@ -192,13 +213,16 @@ class _Worker:
             self._plugin = plugin
         except BaseException as exc:
             return _errors.load_error(exc), None
-        for hook in params.get("hooks") or []:
+        hooks, merged = params.get("hooks") or [], {}
+        if params["plugin"].get("kind") == "external":  # what its server says of it counts
+            hooks, merged = plugin.config.hooks, {"config": _load.entry_of(plugin.config)}
+        for hook in hooks:
             try:
                 self._hooks[hook] = Hook(sdk, plugin, hook)
             except Exception as exc:
                 self._missing[hook] = _errors.text_of(exc) if type(exc) is not KeyError else _errors.repr_of(exc)
         version = ".".join(map(str, sys.version_info[:3]))
-        return None, {"hooks": list(self._hooks), "missing": self._missing, "sdk": sdk.name, "python": version}
+        return None, {"hooks": list(self._hooks), "missing": self._missing, "sdk": sdk.name, "python": version, **merged}
 
     async def _invoke(self, params):
         hooks = self._hooks
