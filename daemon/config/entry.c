@@ -192,8 +192,7 @@ static void read_kind(struct reader *reader, const struct at *at, const struct n
         if (str_eq(ret->kind, "isolated_venv"))
                 layout_find(reader, at, entry, dirs, ret);
         else if (str_eq(ret->kind, "external"))
-                report_add(&reader->report, DIAG_ERROR, at, node_get(entry, "kind")->place,
-                           "kind \"%s\" is not served yet by this version; use isolated_venv", ret->kind);
+                external_find(reader, at, entry, ret);
         else
                 layout_find_native(reader, at, entry, dirs, ret);
 }

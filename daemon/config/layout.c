@@ -190,7 +190,11 @@ void layout_find(struct reader *reader, const struct at *at, const struct node *
                           *script = node_get(config, "script_path");
         struct at config_at = {.up = at, .key = "config"}, name_at = {.up = &config_at, .key = "class_name"};
         struct finding finding = {.reader = reader, .at = &config_at, .config = config, .dirs = dirs};
+        const struct node *shared = node_get(node_get(entry, "isolation"), "requirements");
 
+        if (shared && shared->type != NODE_NULL)
+                report_add(&reader->report, DIAG_WARNING, at, shared->place,
+                           "isolation.requirements has no effect here; an isolated_venv plugin names config.requirements_file");
         if (!name) {
                 report_add(&reader->report, DIAG_ERROR, at, config ? config->place : entry->place,
                            "config.class_name is missing; give the plugin's class as package.module.Class");

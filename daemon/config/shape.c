@@ -2,8 +2,9 @@
 
 /*
  * What upstream declares as pydantic models is declared here as tables of the same fields, so that the two can be laid side by side. Blocks
- * that cpexd does not use (mcp, grpc, the server settings) are checked for their shape alone: a file must not pass here and fail
- * there, nor the other way round for want of a certificate that lies on another machine.
+ * that cpexd does not use (the server settings) are checked for their shape alone: a file must not pass here and fail there, nor the
+ * other way round for want of a certificate that lies on another machine. What mcp, grpc and unix_socket have to be beyond their shape is in
+ * transport.c.
  */
 
 #include "config/shape.h"

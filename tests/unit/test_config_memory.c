@@ -72,6 +72,9 @@ static const char plugins_text[] =
         "  - {name: c, kind: nothing.b.C, isolation: {requirements: null}}\n"
         "  - {name: d, kind: etc.b.C, isolation: {requirements: etc/passwd}}\n"
         "  - {name: e, kind: external, isolation: {socket: s}}\n"
+        "  - {name: f, kind: external, mcp: {proto: STDIO, script: passwd, cwd: etc}, isolation: {requirements: etc/passwd}}\n"
+        "  - {name: g, kind: external, mcp: {proto: STREAMABLEHTTP, url: 'http://a', tls: {certfile: etc/passwd}}}\n"
+        "  - {name: h, kind: external, grpc: {uds: tmp/s}}\n"
         "plugin_dirs: [etc, var]\nplugin_settings: {plugin_timeout: 1.5, hook_policies: {c: [x]}}\n";
 
 static int load(const char *plugins) {
@@ -118,6 +121,8 @@ static void test_good_files(void **state) {
 static void test_files_with_mistakes(void **state) {
         (void)state;
         assert_every_failure("plugins:\n  - {name: 5, mod: x, mode: y, kind: k}\n  - {name: b, kind: isolated_venv}\n", -EINVAL);
+        assert_every_failure("plugins: [{name: a, kind: external, mcp: {proto: x, uds: '', script: /x, cwd: x}, grpc: {}}]\n",
+                             -EINVAL);
         assert_every_failure("a: [\n", -EINVAL);
         assert_every_failure("a: {{ env.HOME }} {{ b }}\nplugins: [{mode: {{ env.HOME }}}]\n", -EINVAL);
 }

@@ -211,7 +211,9 @@ static void test_every_mistake_in_one_run(void **state) {
                 "minutes\"",
                 "p.yaml:10:72: plugins[0].isolation.memory: expected 16M to 1048576G, found \"1M\"",
                 "p.yaml:11:26: plugins[0].config.class_name: \"a..b\" is not of the form package.module.Class",
-                "p.yaml:12:23: plugins[1] \"pii\": kind \"external\" is not served yet by this version; use isolated_venv",
+                "p.yaml:12:23: plugins[1] \"pii\": how the server of an external plugin is reached is missing: mcp, grpc, "
+                "unix_socket "
+                "or isolation.socket",
                 "p.yaml:12:43: plugins[1] \"pii\": on_error: unknown value \"retry\"; allowed: fail, ignore, disable",
                 "p.yaml:13:12: plugins[2].name: expected a text (put it in quotes), found off",
                 "p.yaml:14:14: plugin_dirs: expected a list of texts, found \"plugins\"",
@@ -403,18 +405,130 @@ static void test_native_plugins_that_are_none(void **state) {
                 "p.yaml:5:21: plugins[3] \"d\": there is no file where isolation.requirements in cpexd.yaml says", no_module);
 }
 
-static void test_values_of_variables_are_not_told_of_native_plugins(void **state) {
+static void test_values_of_variables_are_not_told_of_any_kind(void **state) {
         setenv("CPEXD_TEST_SECRET", "s3cret", 1);
         PARSE(f, "plugins:\n"
                  "  - {name: a, kind: \"{{ env.CPEXD_TEST_SECRET }}\"}\n"
                  "  - {name: b, kind: \"x{{ env.CPEXD_TEST_SECRET }}.B\"}\n"
-                 "  - {name: c, kind: seed.A, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET }}\"}}\n");
+                 "  - {name: c, kind: seed.A, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET }}\"}}\n"
+                 "  - {name: d, kind: external, mcp: {proto: STDIO, script: \"{{ env.CPEXD_TEST_SECRET }}/x\", cwd: plugins}}\n"
+                 "  - {name: e, kind: external, mcp: {proto: STDIO, script: x, cwd: \"/{{ env.CPEXD_TEST_SECRET }}\"}}\n"
+                 "  - {name: f, kind: external, grpc: {uds: \"{{ env.CPEXD_TEST_SECRET }}/x/y\"}}\n"
+                 "  - {name: g, kind: external, grpc: {target: \"{{ env.CPEXD_TEST_SECRET }}\", tls: {certfile: \"{{ "
+                 "env.CPEXD_TEST_SECRET }}\"}}}\n"
+                 "  - {name: h, kind: external, hooks: [h], unix_socket: {path: \"{{ env.CPEXD_TEST_SECRET }}\"}}\n"
+                 "  - {name: i, kind: external, grpc: {target: 'a:1'}, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET "
+                 "}}\"}}\n");
 
         (void)state;
-        assert_int_equal(f.diags.n, 3);
+        assert_int_equal(f.diags.n, 11);
         for (size_t i = 0; i < f.diags.n; i++)
                 assert_null(strstr(f.diags.items[i].text, "s3cret"));
         unsetenv("CPEXD_TEST_SECRET");
+}
+
+static void test_servers_of_upstream(void **state) {
+        CLEANUP(fixture_done)
+        struct fixture f = parse_with(
+                "isolation: {requirements: /nonexistent/shared.txt}",
+                "plugins:\n"
+                "  - {name: a, kind: external, mcp: {proto: STREAMABLEHTTP, url: 'HTTP://a/mcp', tls: {}}, config: {}}\n"
+                "  - {name: b, kind: external, mcp: {proto: STDIO, script: seed/plugin.py, cwd: plugins/seed, env: {A: ''}}}\n"
+                "  - {name: c, kind: external, mcp: {proto: STDIO, cmd: [python, -m, x]}, grpc: null}\n"
+                "  - {name: d, kind: external, grpc: {uds: plugins/s}}\n"
+                "  - {name: e, kind: external, grpc: {target: 'a:1'}, isolation: {requirements: plugins/seed/requirements.txt}}\n"
+                "  - {name: f, kind: external, unix_socket: {path: /nonexistent/s}, hooks: [tool_pre_invoke]}\n"
+                "  - {name: g, kind: external, mode: disabled, mcp: {proto: STREAMABLEHTTP, uds: ~/s, url: 'http://x/'}}\n");
+        static const char *const classes[] = {"mcp", "mcp", "mcp", "grpc", "grpc", "unix"};
+
+        (void)state;
+        assert_int_equal(f.diags.n, 0);
+        assert_int_equal(f.result, 0);
+        for (size_t i = 0; i < ELEMENTS(classes); i++) {
+                const struct plugin_entry *plugin = &f.config->plugins[i];
+                char class_name[64];
+
+                (void)snprintf(class_name, sizeof(class_name), "cpexd_worker.external.%s.Client", classes[i]);
+                assert_string_equal(plugin->class_name, class_name);
+                assert_null(plugin->script_path);
+                if (i == 4)
+                        assert_path(plugin->requirements_file, "plugins/seed/requirements.txt");
+                else
+                        assert_string_equal(plugin->requirements_file, "external.txt");
+        }
+        assert_null(f.config->plugins[6].class_name);
+}
+
+/* Of an entry of kind external with these further keys, the complaints, each without its place but for the column. */
+static void assert_complaints(const char *keys, const char *expected) {
+        CLEANUP_BUF struct buf found = {0};
+        CLEANUP_FREE char *yaml = NULL, *text = NULL;
+        static const char entry[] = "plugins: [{name: a, kind: external, hooks: [h], ";
+
+        assert_true(asprintf(&yaml, "%s%s}]", entry, keys) > 0);
+        PARSE(f, yaml);
+        for (size_t i = 0; i < f.diags.n; i++) {
+                const char *message = strstr(f.diags.items[i].text, "plugins[0] \"a\": ");
+                unsigned column = f.diags.items[i].column;
+
+                assert_non_null(message);
+                buf_printf(&found, "%s%.*s: %s", i > 0 ? "\n" : "", (int)strcspn(yaml + column - 1, ":,}"), yaml + column - 1,
+                           message + strlen("plugins[0] \"a\": "));
+        }
+        text = buf_take_str(&found);
+        assert_string_equal(text, expected);
+}
+
+static void test_servers_that_cannot_be_reached(void **state) {
+        (void)state;
+        assert_complaints("grpc: {target: 'a:1'}, mcp: {proto: STDIO, cmd: [x]}",
+                          "{target: the server is reached in 2 ways; give one of mcp, grpc and unix_socket");
+        assert_complaints("grpc: {target: 'a:1'}, config: {a: 1}",
+                          "{a: config: an external plugin is configured where its server is; here this has no effect");
+        assert_complaints(
+                "mcp: {proto: stdio}",
+                "stdio: mcp.proto: unknown value \"stdio\"; did you mean \"STDIO\"? allowed: STREAMABLEHTTP, STDIO, SSE");
+        assert_complaints("mcp: {proto: STDIO}", "{proto: mcp: proto STDIO needs the server's command: script or cmd");
+        assert_complaints(
+                "mcp: {proto: STDIO, script: plugins/seed/seed/plugin.py, cmd: [x], url: 'http://a', uds: plugins/s, tls: {}}",
+                "plugins/seed/seed/plugin.py: mcp.script: give either script or cmd\n"
+                "'http: mcp.url: this belongs to proto STREAMABLEHTTP\n"
+                "plugins/s: mcp.uds: this belongs to proto STREAMABLEHTTP\n"
+                "{: mcp.tls: there is no TLS on a Unix socket (uds)\n"
+                "{: mcp.tls: this belongs to proto STREAMABLEHTTP");
+        assert_complaints("mcp: {proto: STREAMABLEHTTP, cmd: [' '], env: {}, cwd: none}",
+                          "{proto: mcp: the url of the server is missing\n"
+                          "[' ']: mcp.cmd: there is an empty text in it\n"
+                          "[' ']: mcp.cmd: this belongs to proto STDIO\n"
+                          "{: mcp.env: expected variables, found an empty map\n"
+                          "{: mcp.env: this belongs to proto STDIO\n"
+                          "none: mcp.cwd: there is no folder none\n"
+                          "none: mcp.cwd: this belongs to proto STDIO");
+        assert_complaints("mcp: {proto: STREAMABLEHTTP, url: 'ftp://a', uds: ' '}",
+                          "'ftp: mcp.url: a URL begins with http:// or https://\n"
+                          "' ': mcp.uds: expected the path of a socket, found \" \"");
+        assert_complaints("mcp: {proto: SSE, url: 'http://a'}",
+                          "SSE: mcp.proto: CPEX has no client for SSE, the plugin cannot start; use STREAMABLEHTTP");
+        assert_complaints("mcp: {proto: STDIO, script: /none.py}", "/none.py: mcp.script: there is no file /none.py");
+        assert_complaints("mcp: {proto: STDIO, script: /etc/passwd}",
+                          "/etc/passwd: mcp.script: /etc/passwd cannot be executed; only .py and .sh need not be");
+        assert_complaints("mcp: {proto: STDIO, cmd: []}",
+                          "[]: mcp.cmd: expected a command and its arguments, found an empty list");
+        assert_complaints("mcp: {proto: STDIO, cmd: [x], env: {'': a}}",
+                          "{'': mcp.env: there is a variable without a name in it");
+        assert_complaints("grpc: {}", "{: grpc: where the server is, is missing: target or uds");
+        assert_complaints("grpc: {target: '', uds: plugins/s}",
+                          "'': grpc.target: expected host:port, found \"\"\n'': grpc.target: give either target or uds");
+        assert_complaints("grpc: {target: 'a:1', tls: {keyfile: none.pem}}",
+                          "none.pem: grpc.tls.keyfile: there is no file none.pem\n"
+                          "none.pem: grpc.tls.keyfile: a key needs the certificate it belongs to; give certfile too");
+        assert_complaints("grpc: {target: 'a:1'}, isolation: {requirements: /none.txt}",
+                          "/none.txt: isolation.requirements: there is no file /none.txt");
+        assert_complaints("unix_socket: {path: s}", "s: unix_socket.path: expected an absolute path, found \"s\"");
+        PARSE(no_hooks, "plugins: [{name: a, kind: external, unix_socket: {path: /s}}]");
+        assert_int_equal(no_hooks.result, 0);
+        ASSERT_DIAGS(&no_hooks, "p.yaml:1:27: plugins[0] \"a\": the plugin has no hooks; over a unix_socket CPEX does not ask "
+                                "the server for them");
 }
 
 static void test_a_server_that_speaks_our_protocol(void **state) {
@@ -627,7 +741,9 @@ int main(void) {
                 cmocka_unit_test(test_isolation_of_an_entry),
                 cmocka_unit_test(test_native_plugins),
                 cmocka_unit_test(test_native_plugins_that_are_none),
-                cmocka_unit_test(test_values_of_variables_are_not_told_of_native_plugins),
+                cmocka_unit_test(test_values_of_variables_are_not_told_of_any_kind),
+                cmocka_unit_test(test_servers_of_upstream),
+                cmocka_unit_test(test_servers_that_cannot_be_reached),
                 cmocka_unit_test(test_a_server_that_speaks_our_protocol),
                 cmocka_unit_test(test_a_socket_is_the_only_way_to_a_server),
                 cmocka_unit_test(test_settings_by_weight),
