@@ -105,14 +105,14 @@ def test_a_class_that_is_not_there(cpexd, kind, reason):
 
 
 @pytest.mark.pypi
-def test_a_class_from_pypi(cpexd, pypi):
+def test_a_class_from_pypi(cpexd, pypi, kept_cache):
     """Two entries as they stand in a gateway's file, and the one line of ours that says where their class comes from."""
     entries = [native(name, "cpex_pii_filter.pii_filter.PIIFilterPlugin", "", hooks=[hook]) for name, hook in
                (("before", HOOK), ("after", "tool_post_invoke"))]
     for entry in entries:
         entry |= {"code": "", "files": {"plugins.txt": "cpex-pii-filter==0.3.9\n"}}
         entry["entry"] |= {"config": {"detect_ssn": True}}
-    daemon = cpexd(entries, settings={"isolation": {"requirements": "plugins.txt"}}, ready=False)
+    daemon = cpexd(entries, settings={"isolation": {"requirements": "plugins.txt"}}, ready=False, cache=kept_cache)
     daemon.wait_ready(seconds=400)
     assert daemon.status("before")["fingerprint"] == daemon.status("after")["fingerprint"]
     with daemon.host() as host:

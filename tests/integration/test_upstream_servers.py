@@ -15,7 +15,6 @@ from daemon import BUILD, ROOT, CallError, eventually
 pytestmark = pytest.mark.pypi
 
 HOOK = "tool_pre_invoke"
-CACHE = BUILD / "conformance-cache"  # kept, and shared with tests/conformance/run
 
 PLUGIN = """
 import asyncio, os
@@ -70,6 +69,7 @@ REMOTE = {
     "grpc": {"hooks": [HOOK, "tool_post_invoke"], "priority": 20, "on_error": "ignore", "config": {"c": [1.5]}},
     "unix": {"hooks": [HOOK, "tool_post_invoke"], "priority": 3},
     "plain": {"hooks": [HOOK]},
+    "many": {"hooks": [HOOK] * 1001},
 }
 LOCAL = {"stdio": {"mode": "sequential"}, "grpc": {"priority": 2}, "unix": {"hooks": [HOOK]}}
 
@@ -80,8 +80,9 @@ NAMES = ["http", "stdio", "grpc", "unix"]
 class Servers:
     """All but that for stdio, which whoever calls it starts."""
 
-    def __init__(self, folder):
-        made = subprocess.run([BUILD / "cpexd-venv", "build", "--cache", CACHE, "--python", "python3", "--requirements",
+    def __init__(self, folder, cache):
+        self.cache = cache
+        made = subprocess.run([BUILD / "cpexd-venv", "build", "--cache", cache, "--python", "python3", "--requirements",
                                ROOT / "worker-shim" / "shim" / "external.txt"], capture_output=True, text=True, timeout=600)
         assert made.returncode == 0, made.stdout
         self.python = next(line for line in made.stdout.splitlines() if line.startswith("python=")).removeprefix("python=")
@@ -104,6 +105,7 @@ class Servers:
                               "cwd": str(self.folder), "env": self.env | {"PLUGINS_TRANSPORT": "stdio"}}},
             "grpc": {"grpc": {"uds": str(self.folder / "grpc.sock")}},
             "unix": {"unix_socket": {"path": str(self.folder / "unix.sock"), "reconnect_delay": 0.01}},
+            "many": {"grpc": {"uds": str(self.folder / "grpc.sock")}},
             "plain": {"unix_socket": {"path": str(self.folder / "unix.sock")}},
         }
         return [{"name": name, "kind": "external"} | LOCAL.get(name, {}) | ways[name] | more for name in names]
@@ -132,8 +134,8 @@ class Servers:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory, pypi):
-    made = Servers(tmp_path_factory.mktemp("servers"))
+def servers(tmp_path_factory, pypi, kept_cache):
+    made = Servers(tmp_path_factory.mktemp("servers"), kept_cache)
     yield made
     made.stop()
 
@@ -339,7 +341,7 @@ def test_servers_come_and_go(cpexd, servers):
     servers.stop()
     servers.start("grpc", "unix")
     plugins = servers.plugins(*NAMES, isolation={"timeout": 2, "workers": {"max": 1}}, on_error="fail", conditions=[])
-    daemon = cpexd(plugins, cache=CACHE)
+    daemon = cpexd(plugins, cache=servers.cache)
     daemon.expect(r"cannot start|will be replaced|\(on_error: fail\)|: exception: ")
     with daemon.host() as host:
         check_a_server_that_comes_later(daemon, host, servers)
@@ -357,7 +359,7 @@ def test_answers_do_not_shift(cpexd, servers):
     plain["entry"] |= {"kind": "isolated_venv", "hooks": [HOOK], "config": {
         "class_name": "cpex.framework.external.unix.client.UnixSocketExternalPlugin", "script_path": "plugins/plain",
         "requirements_file": "requirements.txt"}}
-    daemon = cpexd([ours, plain], cache=CACHE)
+    daemon = cpexd([ours, plain], cache=servers.cache)
     daemon.expect("exceeded 0.5s timeout")
 
     def answers(name):
@@ -368,3 +370,12 @@ def test_answers_do_not_shift(cpexd, servers):
 
     assert answers("unix") == [2, 3]
     assert answers("plain") == [1, 2]
+
+
+def test_a_server_that_says_too_much(cpexd, servers):
+    servers.start("grpc")
+    daemon = cpexd(servers.plugins("many"), cache=servers.cache)
+    daemon.expect("cannot start: what its server says is no configuration of a plugin")
+    with daemon.host() as host:
+        assert host.call("hooks")["hooks"] == {}
+    assert daemon.status("many")["status"] == "failed"

@@ -10,6 +10,7 @@
     _secrets   what of a call must not be in them
     _sdk       the names of `cpex.framework`, bundled or real
     _values    what msgpack has no type for
+    external   upstream's clients of external plugins, each a plugin itself
 
 A plugin shares this process, so the package keeps to itself: it stands last but one on sys.path, imports little, and nothing
 before a plugin needs it.
