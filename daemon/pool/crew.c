@@ -123,13 +123,17 @@ static void note_missing_hooks(struct pool *pool, struct mp answer) {
         }
 }
 
+bool pool_may_report(const struct pool *pool) {
+        return !pool->spec.server && str_eq(pool->entry->kind, "external");
+}
+
 /* The first report counts for the whole generation: what a plugin listens to does not depend on which of its workers is asked. Return: 0
  * or a negative errno. */
 static int take_report(struct pool *pool, struct mp answer) {
         struct mp config;
         int r;
 
-        if (pool->reported || pool->closing || !str_eq(pool->entry->kind, "external") || !mp_map_get(answer, "config", &config))
+        if (pool->reported || pool->closing || !pool_may_report(pool) || !mp_map_get(answer, "config", &config))
                 return 0;
         r = pool->handler->reported(pool->data, pool, config);
         pool->reported = r == 0;

@@ -353,7 +353,7 @@ struct pool *pool_ref(struct pool *pool) {
 bool pool_serves_same(const struct pool *pool, const struct pool *other) {
         bool same_code = !pool->entry->code || (pool->code && str_eq(pool->code, other->code));
 
-        return pool->state == POOL_READY && !pool->closing && !pool->reported && same_code &&
+        return pool->state == POOL_READY && !pool->closing && !pool_may_report(pool) && same_code &&
                str_eq(pool->fingerprint, other->fingerprint) && str_eq(pool->cache_dir, other->cache_dir) &&
                str_eq(pool->layout.project_root, other->layout.project_root) &&
                pool->layout.frame_bytes == other->layout.frame_bytes && plugin_entry_same(pool->entry, other->entry);

@@ -58,5 +58,7 @@ void pool_settle(struct pool *pool, enum pool_state state);
 unsigned crew_count(const struct pool *pool, enum worker_state state);
 void crew_fill(struct pool *pool); /* starts what workers are needed */
 void crew_look(struct pool *pool); /* lets those go that are due to */
+/* Return: whether its workers say what its entry is, which the generation that made it hears: it is nobody else's. */
+bool pool_may_report(const struct pool *pool);
 bool pool_needs_venv(const struct pool *pool);
 void pool_fail(struct pool *pool, const char *reason); /* an attempt to start failed: another after a pause */
