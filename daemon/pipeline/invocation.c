@@ -33,9 +33,13 @@ static bool is_registered(const struct plugin *plugin, const struct hook *hook) 
         return false;
 }
 
-static bool is_selected(const struct plugin *plugin, const struct request *in) {
+static bool is_selected(const struct invocation *invocation, const struct plugin *plugin) {
+        const struct request *in = &invocation->in;
+
         if (in->plugin.len > 0 && !mp_eq_str(in->plugin, plugin->entry->name))
                 return false;
+        if (in->direct)
+                return invocation->n_turns == 0; /* once, though its entry may name the hook twice */
         return !pool_is_disabled(plugin->pool) && conditions_match(plugin->entry, in);
 }
 
@@ -49,7 +53,7 @@ static void select_turns(struct invocation *invocation) {
                 if (skip && !is_registered(hook->plugins[i], hook))
                         continue;
                 anybody = true;
-                if (!is_selected(hook->plugins[i], &invocation->in))
+                if (!is_selected(invocation, hook->plugins[i]))
                         continue;
                 turn->invocation = invocation;
                 turn->plugin = hook->plugins[i];
@@ -60,7 +64,7 @@ static void select_turns(struct invocation *invocation) {
 }
 
 static enum phase turn_phase(const struct turn *turn) {
-        return phase_of(turn->plugin->entry->mode);
+        return turn->invocation->in.direct ? PHASE_SEQUENTIAL : phase_of(turn->plugin->entry->mode);
 }
 
 /* ---- Turns ---- */
@@ -175,7 +179,8 @@ static void check_caller(struct invocation *invocation) {
 
 static void check_size(struct invocation *invocation) {
         const char *what;
-        uint64_t size = invocation->hook ? payload_size_beyond(invocation->in.payload, &what) : 0;
+        bool measured = invocation->hook && !invocation->in.direct;
+        uint64_t size = measured ? payload_size_beyond(invocation->in.payload, &what) : 0;
         CLEANUP_BUF struct buf message = {0};
 
         if (size == 0 || invocation->ending != ENDING_NONE)
@@ -246,6 +251,11 @@ bool invocation_start(struct invocation **ret, struct generation *generation, st
         invocation->on_done = on_done;
         invocation->data = data;
         select_turns(invocation);
+        if (invocation->in.direct && invocation->n_turns == 0) {
+                invocation_free(invocation);
+                *ret_refusal = (struct refusal){"unknown_plugin", "plugin: it does not run on this hook"};
+                return false;
+        }
         check_caller(invocation);
         check_size(invocation);
         *ret = invocation;
@@ -279,6 +289,7 @@ struct invocation *invocation_free(struct invocation *invocation) {
         buf_done(&invocation->records);
         buf_done(&invocation->violation);
         buf_done(&invocation->error);
+        buf_done(&invocation->direct);
         generation_unref(invocation->generation);
         free(invocation);
         return NULL;

@@ -63,6 +63,8 @@ bool is_junk_result(struct mp error) {
 static void add_record(struct turn *turn, struct record record) {
         struct invocation *invocation = turn->invocation;
 
+        if (invocation->in.direct)
+                return; /* the records are those of the pipeline */
         record.plugin = turn->plugin;
         record.hook = invocation->in.hook;
         record.duration_nsec = clock_now_nsec() - turn->started_nsec;
@@ -88,7 +90,10 @@ static void merge_shared(struct turn *turn, struct mp state, struct mp metadata)
         struct invocation *invocation = turn->invocation;
         enum plugin_mode mode = turn->plugin->entry->mode;
 
-        if (mode == PLUGIN_CONCURRENT) {
+        if (invocation->in.direct) { /* the caller's own, in every mode: what the plugin took out is gone */
+                buf_set(&invocation->state, state.len > 0 ? state : invocation->in.state);
+                buf_set(&invocation->global_metadata, metadata.len > 0 ? metadata : invocation->in.metadata);
+        } else if (mode == PLUGIN_CONCURRENT) {
                 merge(&invocation->state, state.len > 0 ? state : buf_mp(&invocation->start_state), NULL);
                 merge(&invocation->global_metadata, metadata.len > 0 ? metadata : buf_mp(&invocation->start_metadata), NULL);
         } else if (mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_TRANSFORM) {
@@ -164,6 +169,7 @@ static void failure_message(const struct turn *turn, const struct step_outcome *
 static void conclude_failure(struct turn *turn, const struct step_outcome *outcome) {
         struct invocation *invocation = turn->invocation;
         const struct plugin_entry *entry = turn->plugin->entry;
+        enum on_error on_error = invocation->in.direct ? ON_ERROR_FAIL : entry->on_error;
         bool timeout = outcome->cause == STEP_TIMEOUT || outcome->cause == STEP_QUEUE_TIMEOUT;
         bool budget = timeout && clock_now_usec() >= invocation->deadline_usec;
         struct mp message, id = mp_map_text(invocation->in.context, "request_id");
@@ -179,7 +185,7 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
         message = outcome->cause == STEP_RAISED ? mp_map_text(outcome->error, "message") : buf_mp(&text);
         log_write(LOG_LEVEL_WARNING, &scope, "%.*s: %s: %.*s (on_error: %s)", (int)invocation->in.hook.len,
                   (const char *)invocation->in.hook.data, step_cause_name(outcome->cause), (int)MIN(message.len, (size_t)1024),
-                  (const char *)message.data, on_error_name(entry->on_error));
+                  (const char *)message.data, on_error_name(on_error));
 
         if (outcome->cause == STEP_RAISED) {
                 struct mp traceback = mp_map_text(get(outcome->error, "details"), "traceback");
@@ -187,10 +193,10 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
                 log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
         }
         pool_note_failure(turn->plugin->pool);
-        if (entry->on_error == ON_ERROR_DISABLE && cause_disables(outcome->cause))
+        if (on_error == ON_ERROR_DISABLE && cause_disables(outcome->cause))
                 pool_disable(turn->plugin->pool);
         /* The caller's own budget is nobody's to ignore: there is no time left for the others. */
-        if (entry->on_error != ON_ERROR_FAIL && !budget) {
+        if (on_error != ON_ERROR_FAIL && !budget) {
                 bool completed = causes[outcome->cause].status == RECORD_COMPLETED;
 
                 add_record(turn, (struct record){
@@ -486,7 +492,7 @@ static void conclude_raised(struct turn *turn, const struct step_outcome *outcom
 
         keep_context(turn, mp_read_bin(&cur, &document) && mp_is_value(document) ? document : (struct mp){0});
         /* A hook that returned something which is no result has ended all the same; one that raised has not. */
-        if (is_junk_result(outcome->error))
+        if (is_junk_result(outcome->error) || turn->invocation->in.direct)
                 merge_shared(turn, get_map(outcome->error, "state"), get_map(outcome->error, "global_metadata"));
         if (mp_eq_str(type, "PluginViolationError"))
                 conclude_raised_violation(turn, outcome->error);
@@ -519,5 +525,8 @@ void turn_conclude(struct turn *turn, const struct step_outcome *outcome) {
                 return;
         }
         keep_context(turn, answer.contexts);
-        conclude_answer(turn, &answer);
+        if (turn->invocation->in.direct)
+                buf_set(&turn->invocation->direct, outcome->answer);
+        else
+                conclude_answer(turn, &answer);
 }

@@ -67,7 +67,7 @@ static void put_context(const struct invocation *invocation, struct buf *buf) {
 
 int turn_put_params(const struct turn *turn, struct buf *buf) {
         const struct invocation *invocation = turn->invocation;
-        bool background = turn->plugin->entry->mode == PLUGIN_FIRE_AND_FORGET;
+        bool background = turn->plugin->entry->mode == PLUGIN_FIRE_AND_FORGET && !invocation->in.direct;
         /* A background plugin gets the caller's payload and a fresh context. */
         bool changed = invocation->payload_changed && !background;
         struct mp payload = changed ? buf_mp(&invocation->payload) : invocation->in.payload;

@@ -98,6 +98,7 @@ static const struct field request_fields[] = {
         REQUEST("timeout_ms", WANT_POSITIVE, timeout_ms, "timeout_ms: must be a positive integer"),
         REQUEST("plugin", WANT_STR, plugin, "plugin: must be a string"),
         REQUEST("violations_as_exceptions", WANT_BOOL, violations_as_exceptions, "violations_as_exceptions: must be a boolean"),
+        REQUEST("direct", WANT_BOOL, direct, "direct: must be a boolean"),
         REQUEST("hook", WANT_STR, hook, "hook: must be a string"),
 };
 
@@ -142,6 +143,8 @@ const char *request_parse(struct mp params, struct request *ret) {
                 return "payload: is required; nil is an empty one";
         cur = mp_cur(request.hook);
         (void)mp_read_str(&cur, &request.hook);
+        if (request.direct && request.plugin.len == 0)
+                return "plugin: is required with direct";
         if (request.context.len == 0)
                 return "context: is required, with a request_id";
         wrong = read_fields(request.context, context_fields, ELEMENTS(context_fields), &request);

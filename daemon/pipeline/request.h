@@ -26,6 +26,7 @@ struct request {
         struct mp plugin;    /* str */
         uint64_t timeout_ms; /* 0: none */
         bool violations_as_exceptions;
+        bool direct; /* `plugin` alone, without the pipeline's rules */
 };
 
 /* Return: NULL, or a sentence that says which parameter is wrong. */

@@ -19,7 +19,7 @@ static bool out_of_memory(const struct invocation *invocation) {
                 buf_error(&invocation->global_metadata) | buf_error(&invocation->metadata) | buf_error(&invocation->extensions) |
                 buf_error(&invocation->denial_metadata) | buf_error(&invocation->start_state) |
                 buf_error(&invocation->start_metadata) | buf_error(&invocation->records) | buf_error(&invocation->violation) |
-                buf_error(&invocation->error);
+                buf_error(&invocation->error) | buf_error(&invocation->direct);
 
         for (size_t i = 0; i < invocation->n_turns; i++)
                 r |= buf_error(&invocation->turns[i].context);
@@ -131,10 +131,31 @@ static void put_answer(const struct invocation *invocation, struct buf *buf) {
         mp_put_uint(buf, invocation->generation->number);
 }
 
-static void put_error(const struct invocation *invocation, struct buf *buf) {
-        bool violation = invocation->ending == ENDING_VIOLATION;
+/* What the plugin answered; nothing else that its worker may have written. */
+static void put_direct_answer(const struct invocation *invocation, struct buf *buf) {
+        static const char *const keys[] = {
+                "continue_processing", "modified_payload", "payload_type", "violation",       "metadata",        "retry_delay_ms",
+                "modified_extensions", "http_headers",     "state",        "global_metadata", "denial_metadata",
+        };
+        size_t map = mp_map_begin(buf), n = 2;
+        struct mp value;
 
-        mp_put_map(buf, invocation->n_error + 4 + (violation ? 2 : 0));
+        for (size_t i = 0; i < ELEMENTS(keys); i++)
+                if (mp_map_get(buf_mp(&invocation->direct), keys[i], &value)) {
+                        mp_put_str(buf, keys[i]);
+                        mp_put_raw(buf, value);
+                        n++;
+                }
+        put_contexts(invocation, buf);
+        mp_put_str(buf, "generation");
+        mp_put_uint(buf, invocation->generation->number);
+        mp_map_end(buf, map, n);
+}
+
+static void put_error(const struct invocation *invocation, struct buf *buf) {
+        bool violation = invocation->ending == ENDING_VIOLATION, direct = invocation->in.direct;
+
+        mp_put_map(buf, invocation->n_error + 4 + (violation ? 2 : 0) + (direct ? 1 : 0));
         if (violation) {
                 mp_put_str(buf, "type");
                 mp_put_str(buf, "PluginViolationError");
@@ -142,6 +163,8 @@ static void put_error(const struct invocation *invocation, struct buf *buf) {
                 mp_put_raw(buf, buf_mp(&invocation->violation));
         }
         buf_append(buf, invocation->error.data, invocation->error.len);
+        if (direct)
+                put_contexts(invocation, buf);
         put_shared(invocation, buf);
         put_records(invocation, buf);
         mp_put_str(buf, "generation");
@@ -161,6 +184,9 @@ void invocation_put_response(struct invocation *invocation, struct buf *buf, uin
                 rpc_put_error_end(buf);
         } else {
                 rpc_put_result(buf, msgid);
-                put_answer(invocation, buf);
+                if (invocation->in.direct)
+                        put_direct_answer(invocation, buf);
+                else
+                        put_answer(invocation, buf);
         }
 }

@@ -65,6 +65,7 @@ struct invocation {
         struct buf denial_metadata; /* map, with ENDING_BLOCKED: as the plugin gave it */
         struct buf error;           /* map, with ENDING_VIOLATION and ENDING_ERROR: what is peculiar to it */
         size_t n_error;             /* its keys */
+        struct buf direct;          /* map: with `direct`, what the worker answered */
 
         size_t n_turns, next, n_running;
         bool concurrent_prepared;

@@ -120,6 +120,7 @@ static void test_bad_requests_name_the_parameter(void **state) {
         const uint8_t twice[] = {0x82, 0xa4, 'h', 'o', 'o', 'k', 0xa1, 'a', 0xa4, 'h', 'o', 'o', 'k', 0xa1, 'b'};
         const uint8_t number[] = {0x81, 0xa4, 'h', 'o', 'o', 'k', 1};
         const uint8_t junk[] = {0x81, 0xa7, 'p', 'a', 'y', 'l', 'o', 'a', 'd', 0xc4, 2, 0x01, 0x02};
+        const uint8_t direct[] = "\x83\xa4hook\xa1h\xa7payload\xc4\x01\xc0\xa6\144irect\xc3";
         struct request request;
 
         (void)state;
@@ -128,6 +129,7 @@ static void test_bad_requests_name_the_parameter(void **state) {
         assert_string_equal(request_parse((struct mp){twice, sizeof(twice)}, &request), "a key is given twice");
         assert_string_equal(request_parse((struct mp){number, sizeof(number)}, &request), "hook: must be a string");
         assert_non_null(strstr(request_parse((struct mp){junk, sizeof(junk)}, &request), "payload"));
+        assert_string_equal(request_parse((struct mp){direct, sizeof(direct) - 1}, &request), "plugin: is required with direct");
 }
 
 static void test_answers_are_neutral_or_checked(void **state) {

@@ -33,6 +33,10 @@ class Hook:
             result = await self._method(*arguments)
         except BaseException as exc:
             error = self._without_secrets(_errors.plugin_error(self._sdk, exc), params)
+            try:
+                before.put_changes(error, context)  # for a direct call, whose caller's context this is
+            except Exception as lost:
+                _errors.note_lost("the shared state", lost)
             _put_contexts(error, context, lossy=True)
             return error, None
         shared, lost = {}, None
