@@ -187,3 +187,62 @@ def test_close_ends_calls(daemon):
 
     path = daemon(lambda peer: (peer.receive(), peer.receive())).path
     asyncio.run(main(), debug=True)
+
+
+def test_event_loops_of_several_threads_have_a_connection_each(daemon):
+    client = AsyncClient(daemon().path)
+    seen = []
+
+    def thread():
+        asyncio.run(some())
+        asyncio.run(some())  # another loop; nobody closed the connection of the first one
+
+    async def some():
+        seen.append([(await client.call("x", {"n": n}))["params"]["n"] for n in range(50)])
+
+    async def main():
+        threads = [threading.Thread(target=thread) for _ in range(3)]
+        for each in threads:
+            each.start()
+        await some()
+        while any(each.is_alive() for each in threads):
+            await asyncio.sleep(0.01)
+        await client.close()
+
+    asyncio.run(main())
+    assert seen == [list(range(50))] * 7 and client.connected == 7
+
+
+def test_close_reaches_the_calls_of_another_loop(daemon):
+    def serve(peer):
+        while peer.receive():
+            waiting.set()
+
+    async def other():
+        with pytest.raises(ConnectionLost, match="closed"):
+            await client.call("x")
+        lost.append(True)
+
+    async def main():
+        thread = threading.Thread(target=lambda: asyncio.run(other()))
+        thread.start()
+        await asyncio.to_thread(waiting.wait)
+        await client.close()
+        await asyncio.to_thread(thread.join)
+
+    waiting, lost = threading.Event(), []
+    client = AsyncClient(daemon(serve).path)
+    asyncio.run(main())
+    assert lost
+
+
+def test_an_option_that_there_is_not(daemon):
+    async def main():
+        async with AsyncClient(path) as client:
+            with pytest.raises(TypeError, match="'plug'"):
+                await client.invoke("h", {}, plug="p")
+            params = (await client.invoke("h", {}, plugin="p", direct=True, extensions=None)).raw["params"]
+            assert params.keys() == {"hook", "payload", "context", "plugin", "direct"}
+
+    path = daemon().path
+    asyncio.run(main())

@@ -7,7 +7,7 @@ import math
 import os
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from . import codec
 from .errors import ProtocolError
@@ -33,28 +33,27 @@ def hello_params(name: str) -> dict[str, Any]:
     return {"client": name, "version": 1}
 
 
-def invoke_params(
-    hook: str,
-    payload: Any,
-    *,
-    context: Mapping[str, Any] | None,
-    contexts: bytes | None,
-    extensions: Mapping[str, Any] | None,
-    timeout: float | None,
-    plugin: str | None,
-    payload_type: str | None,
-    violations_as_exceptions: bool,
-) -> dict[str, Any]:
-    given: dict[str, Any] = dict(context or {})
-    if "request_id" not in given:
-        given["request_id"] = uuid.uuid4().hex
-    params: dict[str, Any] = {"hook": hook, "payload": codec.pack(payload), "context": given}
-    optional = {"contexts": contexts, "extensions": extensions, "plugin": plugin, "payload_type": payload_type}
-    params.update((key, value) for key, value in optional.items() if value is not None)
+class Options(TypedDict, total=False):
+    """The parameters of `invoke` that may be left out; None and False count as left out."""
+
+    context: Mapping[str, Any] | None
+    contexts: bytes | None
+    extensions: Mapping[str, Any] | None
+    plugin: str | None
+    direct: bool
+    payload_type: str | None
+    violations_as_exceptions: bool
+
+
+def invoke_params(hook: str, payload: Any, timeout: float | None, options: Options) -> dict[str, Any]:
+    if unknown := options.keys() - Options.__optional_keys__:
+        raise TypeError(f"invoke() got an unexpected keyword argument {unknown.pop()!r}")
+    params = {key: value for key, value in options.items() if value is not None and value is not False}
+    params["hook"] = hook
+    params["payload"] = codec.pack(payload)
+    params["context"] = {"request_id": uuid.uuid4().hex, **(options.get("context") or {})}
     if timeout is not None:
         params["timeout_ms"] = max(1, math.ceil(timeout * 1000))
-    if violations_as_exceptions:
-        params["violations_as_exceptions"] = True
     return params
 
 

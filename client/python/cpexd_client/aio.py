@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+import socket
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _calls, codec, errors
 from .answer import Answer
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # which type checkers bring themselves
+
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, max_frame_bytes: int) -> None:
+    def __init__(self, sock: socket.socket, max_frame_bytes: int) -> None:
+        self.sock = sock
         self.loop = asyncio.get_running_loop()
         self.calls: dict[int, asyncio.Future[Any]] = {}
         self.lost: errors.CpexdError | None = None
@@ -23,8 +27,7 @@ class _Connection(asyncio.Protocol):
         self.writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -52,6 +55,13 @@ class _Connection(asyncio.Protocol):
             if not future.done():
                 future.set_exception(type(reason)(reason.message))  # raising writes into it: each gets its own
         self.calls.clear()
+
+    def lose_from_afar(self, reason: errors.CpexdError) -> None:
+        """From another thread than its loop's."""
+        try:
+            self.loop.call_soon_threadsafe(self.lose, reason)
+        except RuntimeError:  # the loop is closed, and the connection of no use to anybody
+            self.sock.close()
 
     def _take(self, message: codec.Message) -> None:
         if message.kind == codec.REQUEST:
@@ -94,6 +104,19 @@ class _Connection(asyncio.Protocol):
                 timer.cancel()
 
 
+async def _connect(path: str, max_frame_bytes: int) -> _Connection:
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, path)
+        _, connection = await loop.create_unix_connection(lambda: _Connection(sock, max_frame_bytes), sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return connection
+
+
 async def _either(event: asyncio.Event, future: asyncio.Future[Any]) -> None:
     """Waits until the daemon takes bytes again or the call is over. Only under back-pressure, so a task is fine."""
     writable = asyncio.ensure_future(event.wait())
@@ -108,10 +131,22 @@ def _time_over(future: asyncio.Future[Any]) -> None:
         future.set_exception(errors.CallTimeout("no answer came in time"))
 
 
+class _Loop:
+    """What a client has in one event loop."""
+
+    __slots__ = ("connecting", "connection")
+
+    def __init__(self) -> None:
+        self.connecting = asyncio.Lock()
+        self.connection: _Connection | None = None
+
+
 class AsyncClient:
-    """A connection to cpexd that any number of tasks of one event loop may share.
+    """Calls from asyncio. Any number of tasks may share it, of any number of event loops: it has one connection in each.
 
     As ``Client``, with coroutines. Cancelling a call tells the daemon, which cancels it in the plugin too.
+
+    ``connected`` counts how often it has connected: another number than before means that the daemon may be another one.
     """
 
     def __init__(
@@ -119,9 +154,9 @@ class AsyncClient:
     ) -> None:
         self.path = path or _calls.default_path()
         self.timeout = timeout
+        self.connected = 0
         self._max_frame_bytes = max_frame_bytes
-        self._connecting = asyncio.Lock()
-        self._connection: _Connection | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -130,25 +165,40 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; calls under way raise ``ConnectionLost``."""
-        connection, self._connection = self._connection, None
-        if connection:
-            connection.lose(errors.ConnectionLost("the client was closed"))
-            await asyncio.sleep(0)  # the transport closes its descriptor in the loop's next turn
+        """Closes the connections; calls under way raise ``ConnectionLost``."""
+        reason = errors.ConnectionLost("the client was closed")
+        for loop, mine in list(self._loops.items()):
+            connection, mine.connection = mine.connection, None
+            if connection and loop is asyncio.get_running_loop():
+                connection.lose(reason)
+            elif connection:
+                connection.lose_from_afar(reason)
+        await asyncio.sleep(0)  # a transport closes its descriptor in the loop's next turn
 
-    async def _connected(self) -> _Connection:
-        connection = self._connection
-        if connection and not connection.lost:
-            return connection
-        async with self._connecting:
-            if not self._connection or self._connection.lost:
-                loop = asyncio.get_running_loop()
-                _, self._connection = await loop.create_unix_connection(lambda: _Connection(self._max_frame_bytes), self.path)
-            return self._connection
+    async def _connection(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        mine = self._loops.get(loop)
+        if mine is None:
+            self._forget_closed_loops()
+            mine = self._loops.setdefault(loop, _Loop())
+        if mine.connection and not mine.connection.lost:
+            return mine.connection
+        async with mine.connecting:  # one task connects for all that wait
+            if not mine.connection or mine.connection.lost:
+                mine.connection = await _connect(self.path, self._max_frame_bytes)
+                self.connected += 1
+            return mine.connection
+
+    def _forget_closed_loops(self) -> None:
+        """Nobody closes the connection of a loop that asyncio.run() has ended."""
+        for loop in [loop for loop in list(self._loops) if loop.is_closed()]:
+            gone = self._loops.pop(loop, None)
+            if gone and gone.connection:
+                gone.connection.sock.close()
 
     async def call(self, method: str, params: dict[str, Any] | None = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Calls any method of the daemon. `timeout` in seconds. Raises what the daemon's error says (``CpexdError``)."""
-        connection = await self._connected()
+        connection = await self._connection()
         seconds = self.timeout if timeout is None else timeout
         return _calls.result_map(await connection.call(method, params or {}, seconds))
 
@@ -169,29 +219,9 @@ class AsyncClient:
         return (await self.call("plugins")).get("plugins") or []
 
     async def invoke(
-        self,
-        hook: str,
-        payload: Any,
-        *,
-        context: Mapping[str, Any] | None = None,
-        contexts: bytes | None = None,
-        extensions: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        plugin: str | None = None,
-        payload_type: str | None = None,
-        violations_as_exceptions: bool = False,
+        self, hook: str, payload: Any, *, timeout: float | None = None, **options: Unpack[_calls.Options]
     ) -> Answer:
-        """Calls a hook; arguments and errors as ``Client.invoke``."""
+        """Calls a hook; arguments, options and errors as ``Client.invoke``."""
         seconds = self.timeout if timeout is None else timeout
-        params = _calls.invoke_params(
-            hook,
-            payload,
-            context=context,
-            contexts=contexts,
-            extensions=extensions,
-            timeout=seconds,
-            plugin=plugin,
-            payload_type=payload_type,
-            violations_as_exceptions=violations_as_exceptions,
-        )
+        params = _calls.invoke_params(hook, payload, seconds, options)
         return Answer(await self.call("invoke", params, timeout=_calls.wait_for(seconds)))

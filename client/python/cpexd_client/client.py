@@ -13,11 +13,13 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _calls, codec, errors
 from .answer import Answer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # which type checkers bring themselves
 
 _READ_BYTES = 1 << 18
 
@@ -297,29 +299,22 @@ class Client:
         return self.call("plugins").get("plugins") or []
 
     def invoke(
-        self,
-        hook: str,
-        payload: Any,
-        *,
-        context: Mapping[str, Any] | None = None,
-        contexts: bytes | None = None,
-        extensions: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        plugin: str | None = None,
-        payload_type: str | None = None,
-        violations_as_exceptions: bool = False,
+        self, hook: str, payload: Any, *, timeout: float | None = None, **options: Unpack[_calls.Options]
     ) -> Answer:
         """Calls a hook.
 
         Args:
             hook: its name, like "tool_pre_invoke".
             payload: a dict with the fields of the hook's payload, a pydantic model, or None.
+            timeout: seconds for the whole call. The daemon gets it too; the client waits a second longer.
+
+        Options:
             context: request_id (made up where it is missing), user, user_context, tenant_id, server_id, content_type, state,
                 metadata.
             contexts: ``Answer.contexts`` of the last call of the same request.
             extensions: CPEX extensions by slot.
-            timeout: seconds for the whole call. The daemon gets it too; the client waits a second longer.
             plugin: run only this one.
+            direct: with `plugin`: run it without the pipeline's rules (docs/protocol.md).
             payload_type: the payload's class where it is not the hook's own.
             violations_as_exceptions: a denial raises ``PluginViolationError``.
 
@@ -328,15 +323,5 @@ class Client:
             TypeError: the payload has a value that cannot be sent.
         """
         seconds = self.timeout if timeout is None else timeout
-        params = _calls.invoke_params(
-            hook,
-            payload,
-            context=context,
-            contexts=contexts,
-            extensions=extensions,
-            timeout=seconds,
-            plugin=plugin,
-            payload_type=payload_type,
-            violations_as_exceptions=violations_as_exceptions,
-        )
+        params = _calls.invoke_params(hook, payload, seconds, options)
         return Answer(self.call("invoke", params, timeout=_calls.wait_for(seconds)))
