@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host of the real cpex whose plugins run in a real cpexd sees what it sees with its plugins inside.
 
-The host (test_remote_host.py) runs in the Python that CPEXD_TEST_CPEX_PYTHON names, which has cpex.
+The hosts (test_remote_host.py, test_remote_life_host.py) run in the Pythons that CPEXD_TEST_CPEX_PYTHON and
+CPEXD_TEST_OLD_CPEX_PYTHON name, which have cpex 0.1.4 and 0.1.3.
 """
 
+import copy
 import json
 import os
 import pathlib
@@ -17,15 +19,27 @@ import pytest
 from conftest import TOP
 
 CPEXD = pathlib.Path(os.environ.get("CPEXD_BUILD", "build"), "cpexd").absolute()
-PYTHON = os.environ.get("CPEXD_TEST_CPEX_PYTHON")
+PYTHONS = {"0.1.4": "CPEXD_TEST_CPEX_PYTHON", "0.1.3": "CPEXD_TEST_OLD_CPEX_PYTHON"}
 HOST = pathlib.Path(__file__).with_name("test_remote_host.py")
+LIFE = pathlib.Path(__file__).with_name("test_remote_life_host.py")
 CLIENT = TOP / "client" / "python"
 PII_SCANNER = TOP / "conf" / "plugins" / "pii_scanner"
 
-with_cpex = pytest.mark.skipif(not PYTHON, reason="CPEXD_TEST_CPEX_PYTHON does not name a Python with cpex==0.1.4")
 with_daemon = pytest.mark.skipif(not CPEXD.exists(), reason=f"{CPEXD} is not built")
 
+
+@pytest.fixture(scope="module", params=PYTHONS)
+def python(request):
+    """A Python with cpex."""
+    path = os.environ.get(PYTHONS[request.param])
+    if not path:
+        pytest.skip(f"{PYTHONS[request.param]} does not name a Python with cpex=={request.param}")
+    return path
+
+
 GUARD = '''
+import asyncio
+
 from cpex.framework import (
     Plugin, PluginError, PluginViolation, PluginViolationError, ToolPostInvokeResult as Post, ToolPreInvokeResult as Pre)
 from cpex.framework.models import PluginErrorModel
@@ -58,6 +72,17 @@ class Guard(Plugin):
                 return Pre.model_construct(continue_processing=True, modified_payload={"any": "thing"}, metadata={})
             case "unvalidated":
                 return Pre(modified_payload=payload.model_copy(update={"name": 5}))
+            case "slow":
+                await asyncio.sleep(60)
+            case "late":
+                raise TimeoutError("late")
+            case "taken-out":
+                context.state.pop("calls")
+                context.global_context.state.pop("one", None)
+                return Pre(http_headers={"h": "v"}, retry_delay_ms=3, metadata={"_decision_plugin": "x"})
+            case "blocks-and-changes":
+                changed = payload.model_copy(update={"args": {"changed": True}})
+                return Pre(continue_processing=False, modified_payload=changed, metadata={"m": 1})
             case "renamed":
                 return Pre(modified_payload=payload.model_copy(update={"name": "other"}))
         return Pre(metadata={"calls": context.state["calls"]})
@@ -92,6 +117,20 @@ def entries(folder, kind=None, config=None):
     ]
 
 
+MODES = [
+    {"mode": mode, "on_error": on_error}
+    for mode in ("sequential", "transform", "audit", "concurrent", "fire_and_forget")
+    for on_error in ("fail", "ignore")
+]
+
+
+def in_every_mode(folder, kind=None):
+    """The guard in each mode and with each on_error, as a host calls it by its name; it runs on no tool."""
+    guard = entries(folder, kind)[1]
+    conditions = [{"tools": ["no such tool"]}]
+    return [guard | how | {"name": "-".join(how.values()), "conditions": conditions} for how in MODES]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The plugins and the files of the hosts, and a daemon that serves: folder/cpexd.sock."""
@@ -107,14 +146,14 @@ def folder(tmp_path_factory):
     def write(name, plugins):
         (folder / name).write_text(json.dumps({"plugins": plugins}))
 
-    write("plugins.yaml", entries(folder))
-    write("inside.yaml", entries(folder, lambda cls: cls))
+    write("plugins.yaml", entries(folder) + in_every_mode(folder))
+    write("inside.yaml", entries(folder, lambda cls: cls) + in_every_mode(folder, lambda cls: cls))
     proxy = "cpexd_client.cpex.CpexdPlugin"
     write("one-by-one.yaml", entries(folder, lambda _: proxy, lambda name, _: {"socket": socket, "plugin": name}))
     write("all-in-one.yaml", entries(folder, lambda _: proxy, lambda *_: {"socket": socket})[1:])
     write("nobody.yaml", entries(folder, lambda _: proxy, lambda *_: {"socket": "/nonexistent/cpexd.sock"})[1:])
     write("mistake.yaml", entries(folder, lambda _: proxy, lambda *_: {"sock": socket})[1:])
-    settings = {"plugins": "plugins.yaml", "cache_dir": str(folder / "cache"), "socket": {"path": socket}}
+    settings = {"plugins": "plugins.yaml", "cache_dir": str(folder / "cache"), "socket": {"path": socket}, "isolation": {"workers": {"max": 1}}}
     (folder / "cpexd.yaml").write_text(json.dumps(settings))
     with open(folder / "log", "wb") as log:
         command = [CPEXD, "-c", folder / "cpexd.yaml"]
@@ -128,13 +167,54 @@ def folder(tmp_path_factory):
     assert process.wait(20) == 0
 
 
-def run(folder, scenario, manager, where):
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("PLUGINS_", "CPEXD_"))}
-    env["PYTHONPATH"] = os.pathsep.join(map(str, [CLIENT, folder / "guard", PII_SCANNER, folder]))
-    command = [PYTHON, HOST, scenario, manager, folder / where]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=folder, env=env)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+class Host:
+    """A process that does one job after the other."""
+
+    def __init__(self, python, folder, program):
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("PLUGINS_", "CPEXD_"))}
+        env["PYTHONPATH"] = os.pathsep.join(map(str, [CLIENT, folder / "guard", PII_SCANNER, folder]))
+        pipe = subprocess.PIPE
+        self.log = folder / f"{program.stem}.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen([python, program], stdin=pipe, stdout=pipe, stderr=log, text=True, cwd=folder, env=env)
+
+    def do(self, *job):
+        self.process.stdin.write(json.dumps([str(each) for each in job]) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, self.log.read_text()
+        good, result = json.loads(answer)
+        assert good, result + self.log.read_text()[-3000:]
+        return result
+
+    def end(self):
+        self.process.stdin.close()
+        assert self.process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def run(python, folder):
+    """run(scenario, manager, where): what a host saw, as objects that are the caller's own; it does it once."""
+    host, seen = Host(python, folder, HOST), {}
+
+    def once(scenario, manager, where):
+        key = (scenario, manager, where)
+        if key not in seen:
+            seen[key] = host.do(scenario, manager, folder / where)
+        return copy.deepcopy(seen[key])
+
+    yield once
+    host.end()
+
+
+@pytest.fixture(scope="module")
+def life(folder):
+    python = os.environ.get(PYTHONS["0.1.4"])
+    if not python:
+        pytest.skip(f"{PYTHONS['0.1.4']} does not name a Python with cpex==0.1.4")
+    host = Host(python, folder, LIFE)
+    yield host
+    host.end()
 
 
 def same(got, wanted):
@@ -144,33 +224,28 @@ def same(got, wanted):
     assert len(got) == len(wanted)
 
 
-@with_cpex
 @with_daemon
-@pytest.mark.parametrize("scenario", ["calls", "surface", "policies"])
-def test_a_remote_manager_is_as_the_one_inside(folder, scenario):
-    inside = run(folder, scenario, "PluginManager", "inside.yaml")
-    remote = run(folder, scenario, "RemotePluginManager", "cpexd.sock")
-    if scenario == "surface":
-        assert len(inside) == 5
+@pytest.mark.parametrize("scenario", ["calls", "direct", "surface", "policies", "spans"])
+def test_a_remote_manager_is_as_the_one_inside(run, scenario):
+    inside = run(scenario, "PluginManager", "inside.yaml")
+    remote = run(scenario, "RemotePluginManager", "cpexd.sock")
+    assert len(inside) >= 3
     same(remote, inside)
 
 
-@with_cpex
 @with_daemon
-def test_entries_that_hand_over_to_a_plugin_each(folder):
-    inside = run(folder, "calls", "PluginManager", "inside.yaml")
-    proxied = run(folder, "calls", "PluginManager", "one-by-one.yaml")
-    for entry in inside + proxied:
-        entry.pop("outcome", None)  # an answer of cpexd has no denial_metadata; its error has
+def test_entries_that_hand_over_to_a_plugin_each(run):
+    inside = run("calls", "PluginManager", "inside.yaml")
+    handed = run("calls", "PluginManager", "one-by-one.yaml")
+    for entry in inside + handed:
         for record in entry.get("executions", []):
             del record["config_keys"]  # socket and plugin
-    same(proxied, inside)
+    same(handed, inside)
 
 
-@with_cpex
 @with_daemon
-def test_one_entry_for_all_plugins(folder):
-    redacted, pre, _, post, *_ = run(folder, "calls", "PluginManager", "all-in-one.yaml")
+def test_one_entry_for_all_plugins(run):
+    redacted, pre, _, post, *_ = run("calls", "PluginManager", "all-in-one.yaml")
     assert redacted["payload"]["args"]["query"] == "SSN [REDACTED]"
     assert redacted["metadata"] == {"ssn_redacted": 1, "calls": 1}
     assert [record["plugin_name"] for record in redacted["executions"]] == ["guard"]
@@ -178,23 +253,27 @@ def test_one_entry_for_all_plugins(folder):
     assert post["metadata"] == {"ssn_redacted": 1, "calls": 1, "pre": "search"}
 
 
-@with_cpex
 @with_daemon
-def test_a_daemon_that_is_not_there_fails_the_calls(folder):
-    first, *_ = run(folder, "calls", "PluginManager", "nobody.yaml")
+def test_a_daemon_that_is_not_there_fails_the_calls(run):
+    first, *_ = run("calls", "PluginManager", "nobody.yaml")
     assert first["error"] == "cpex.framework.errors.PluginError"
     assert first["text"].startswith("cpexd does not answer at /nonexistent/cpexd.sock")
 
 
-@with_cpex
 @with_daemon
-def test_a_mistake_in_the_entry(folder):
-    assert run(folder, "calls", "PluginManager", "mistake.yaml")[0]["contexts"] is None  # CPEX leaves the plugin out
+def test_a_mistake_in_the_entry(run):
+    assert run("calls", "PluginManager", "mistake.yaml")[0]["contexts"] is None  # CPEX leaves the plugin out
     # and a remote manager that was not set up lets nothing pass
-    call, start = run(folder, "misuse", "RemotePluginManager", "cpexd.sock")
+    call, start = run("misuse", "RemotePluginManager", "cpexd.sock")
     assert call["error"] == "cpex.framework.errors.PluginError" and "initialize()" in call["text"]
     assert start["error"] == "builtins.RuntimeError"
     assert "/nonexistent/cpexd.sock" in start["text"] and "CPEXD_SOCKET" in start["text"]
+
+
+@with_daemon
+@pytest.mark.parametrize("scenario", ["restart", "reload", "crowd", "loops", "cancel", "budget", "replaced", "one_of_all"])
+def test_the_life_of_a_manager(life, tmp_path, scenario):
+    life.do(scenario, CPEXD, tmp_path)
 
 
 def test_without_cpex():

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host that test_remote.py runs with the real cpex: `test_remote_host.py SCENARIO MANAGER SOCKET-OR-FILE`.
+"""The host that test_remote.py runs with the real cpex. Each line of its input is a job: [SCENARIO, MANAGER, SOCKET-OR-FILE] as JSON.
 
-Makes the calls of a scenario and prints what came of them as JSON. MANAGER is PluginManager, which takes the file, or
-RemotePluginManager, which takes the socket. There are no tests in here; nothing outside main() imports cpex.
+Makes the calls of a scenario and prints what came of them as a line of JSON. MANAGER is PluginManager, which takes the file, or
+RemotePluginManager, which takes the socket, or a line of Python that imports that one. There are no tests in here; nothing outside main() imports cpex.
 """
 
 import asyncio
 import json
 import sys
+import traceback
 
 LOCAL = {"plugin_id", "plugin_kind", "duration_ns"}  # of an execution record: what no two runs have in common
 
@@ -32,6 +33,7 @@ def result_of(result):
         "metadata": result.metadata,
         "retry_delay_ms": result.retry_delay_ms,
         "extensions": plain(result.modified_extensions),
+        "retry": [result.http_headers, getattr(result, "denial_metadata", None)],
         "executions": records_of(result.executions),
     }
 
@@ -76,8 +78,7 @@ class Host:
 
     async def one(self, name, hook, payload, context, **more):
         got = await outcome(self.manager.invoke_hook_for_plugin(name, hook, payload, context, **more))
-        # An error of cpexd brings no contexts: what the plugin wrote into its own before it raised stays with it.
-        self.seen.append(error_of(got) if isinstance(got, Exception) else result_of(got) | {"context": plain(context)})
+        self.seen.append((error_of(got) if isinstance(got, Exception) else result_of(got)) | {"context": plain(context)})
 
 
 async def calls(host):
@@ -119,8 +120,65 @@ async def calls(host):
     await host.one("guard", pre_hook, {"name": "a"}, context)
 
 
+async def direct(host):
+    """One plugin by its name, whatever the pipeline would say to it: mode, conditions, on_error, the size of the payload."""
+    from cpex.framework import GlobalContext, PluginContext, ToolPreInvokePayload
+
+    names = [plugin.name for plugin in host.manager.config.plugins if plugin.conditions or "-" in plugin.name]
+    calls = ("search", "denied", "broken", "own-error", "raised-denial", "not-a-payload", "renamed", "taken-out", "late", "blocks-and-changes")
+    for name in names:
+        for call in calls:
+            shared = GlobalContext(request_id=call, state={"one": 1, "kept": (1, 2)}, metadata={"tool": ToolPreInvokePayload(name="a")})
+            context = PluginContext(global_context=shared, state={"calls": 5, "mine": [1]}, metadata={"other": None})
+            await host.one(name, "tool_pre_invoke", ToolPreInvokePayload(name=call, args={"a": 1}), context)
+            host.seen.append([str(type(shared.state["kept"])), type(shared.metadata["tool"]).__name__])
+    large = ToolPreInvokePayload(name="search", args={"a": "x" * 1_000_001})
+    await host.one(names[0], "tool_pre_invoke", large, GlobalContext(request_id="large"))
+    await host.one(names[0], "tool_pre_invoke", large, GlobalContext(request_id="e"), violations_as_exceptions=True)
+    host.manager.executor.timeout = 0.2
+    for name in names:
+        await host.one(name, "tool_pre_invoke", ToolPreInvokePayload(name="slow"), GlobalContext(request_id="slow"))
+        del host.seen[-1]["context"]  # what a cancelled plugin had written stays with it
+
+
+async def spans(host):
+    """What an observability provider is told, but for how long it took."""
+    from cpex.framework import GlobalContext, ToolPreInvokePayload
+    from cpex.framework.observability import current_trace_id
+
+    class Provider:
+        def start_span(self, **span):
+            host.seen.append(["start", span])
+            return span["name"]
+
+        def end_span(self, span_id, status="ok", attributes=None):
+            attributes = {key: value for key, value in (attributes or {}).items() if key != "plugin.duration_ns"}
+            host.seen.append(["end", span_id, status, attributes])
+
+    class Broken:
+        def start_span(self, **span):
+            raise RuntimeError("broken")
+
+    call = ToolPreInvokePayload(name="search", args={"a": "123-45-6789"})
+    host.manager.observability = Provider()
+    await host.manager.invoke_hook("tool_pre_invoke", call, GlobalContext(request_id="untraced"))
+    current_trace_id.set("trace")
+    for payload in (call, ToolPreInvokePayload(name="denied"), call):
+        await host.manager.invoke_hook("tool_pre_invoke", payload, GlobalContext(request_id="traced"))
+    await host.manager.invoke_hook("prompt_pre_fetch", call, GlobalContext(request_id="nobody"))
+    host.manager.observability = Broken()
+    await host.call("tool_pre_invoke", call, GlobalContext(request_id="broken"))
+    for what, span, *_ in host.seen:
+        if what == "start":  # of one process
+            span["attributes"].pop("plugin.uuid", None)
+    # CPEX opens a plugin's span when it runs, this one when the answer is there: as many, but nested otherwise.
+    host.seen.sort(key=json.dumps)
+
+
 async def surface(host):
-    """What a host asks the manager itself."""
+    """What a host asks the manager itself. Another instance of it is the same one."""
+    from cpex.framework import GlobalContext, ToolHookType, ToolPreInvokePayload
+
     manager = host.manager
     plugin = manager.get_plugin("guard")
     host.seen += [
@@ -128,7 +186,12 @@ async def surface(host):
         [manager.has_hooks_for(hook) for hook in ("tool_pre_invoke", "tool_post_invoke", "prompt_pre_fetch")],
         [plugin.name, plugin.hooks, plugin.mode, plugin.priority, plugin.tags, plugin.config.description],
         [[p.name, p.mode, p.on_error, p.hooks] for p in manager.config.plugins],
+        [[ref.name, ref.mode, ref.priority, ref.hooks, ref.tags] for ref in manager._registry.get_all_plugins()],
+        [ref.plugin_ref.name for ref in manager._registry.get_hook_refs_for_hook(hook_type=ToolHookType.TOOL_PRE_INVOKE)],
+        [manager.has_hooks_for(ToolHookType.TOOL_PRE_INVOKE), type(manager)().plugin_count, type(manager)().initialized],
     ]
+    payload = ToolPreInvokePayload(name="search", args={"a": "123-45-6789"})
+    await host.call(ToolHookType.TOOL_PRE_INVOKE, payload, GlobalContext(request_id="enum"))
     await manager.initialize()  # a second time does nothing
     host.seen.append(manager.plugin_count)
 
@@ -148,32 +211,45 @@ async def policies(host):
 async def misuse(host):
     """A manager that is not initialized, a daemon that is not there."""
     from cpex.framework import GlobalContext, ToolPreInvokePayload
+    from cpexd_client.cpex import RemoteTenantPluginManager
 
-    await host.manager.shutdown()
-    await host.call("tool_pre_invoke", ToolPreInvokePayload(name="a"), GlobalContext(request_id="r1"))
-    got = await outcome(type(host.manager)(socket="/nonexistent/cpexd.sock").initialize())
-    host.seen.append(error_of(got))
+    nowhere = Host(RemoteTenantPluginManager(socket="/nonexistent/cpexd.sock"))
+    await nowhere.call("tool_pre_invoke", ToolPreInvokePayload(name="a"), GlobalContext(request_id="r1"))
+    host.seen += [*nowhere.seen, error_of(await outcome(nowhere.manager.initialize()))]
 
 
 async def main(scenario, kind, where):
     from cpex.framework import HookPayloadPolicy, PluginManager
+    from cpexd_client.cpex import RemotePluginManager
 
+    PluginManager.reset()
+    RemotePluginManager.reset()
     options = {}
     if scenario is policies:
         policy = HookPayloadPolicy(writable_fields=frozenset({"args"}))
         options = {"hook_policies": {"tool_pre_invoke": policy}, "default_hook_policy": "deny"}
-    if kind == "RemotePluginManager":
-        from cpexd_client.cpex import RemotePluginManager
-
-        manager = RemotePluginManager(socket=where, **options)
-    else:
+    if kind == "PluginManager":
         manager = PluginManager(where, **options)
+    else:
+        names = {"RemotePluginManager": RemotePluginManager}
+        exec(kind, names)  # its name, or a line that imports it as another
+        manager = names.get("PluginManager", RemotePluginManager)(socket=where, **options)
     await manager.initialize()
     host = Host(manager)
     await scenario(host)
     await manager.shutdown()
-    json.dump(host.seen, sys.stdout)
+    return host.seen
+
+
+def serve(do):
+    """Answers each job, [true, what do(*job) returned] or [false, the traceback]."""
+    for line in sys.stdin:
+        try:
+            answer = [True, do(*json.loads(line))]
+        except Exception:
+            answer = [False, traceback.format_exc()]
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(globals()[sys.argv[1]], *sys.argv[2:]))
+    serve(lambda scenario, *args: asyncio.run(main(globals()[scenario], *args)))

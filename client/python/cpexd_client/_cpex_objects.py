@@ -26,6 +26,7 @@ try:
         get_hook_registry,
     )
     from cpex.framework.extensions.extensions import Extensions
+    from cpex.framework.hooks.policies import HookPayloadPolicy, apply_policy
     from cpex.framework.hooks import identity, message  # noqa: F401 - they register their hooks; nothing else imports them
     from cpex.framework.manager import PayloadSizeError
 except ModuleNotFoundError as error:
@@ -79,11 +80,26 @@ def native(value: Any) -> Any:
     return value
 
 
+def restored(sent: Any, got: Any) -> Any:
+    """What came back for `sent`, a model where that was one: a host looks at attributes of what it put into a payload itself.
+
+    The values are the plugin's, as unchecked as if it had changed the model in place. What does not have the model's fields stays a dict.
+    """
+    if isinstance(got, dict):
+        if isinstance(sent, BaseModel) and not isinstance(sent, RootModel) and got.keys() == dict(sent).keys():
+            return sent.model_copy(update={key: restored(value, got[key]) for key, value in sent})
+        if isinstance(sent, Mapping):
+            return {key: restored(sent.get(key), value) for key, value in got.items()}
+    if isinstance(got, list) and isinstance(sent, list) and len(got) == len(sent):
+        return [restored(*pair) for pair in zip(sent, got)]
+    return got
+
+
 def update(target: dict[str, Any], sent: Mapping[str, Any], got: Mapping[str, Any]) -> None:
     """Takes over what differs from what was sent, to the byte: 1, 1.0 and True are equal in Python."""
     for key, value in got.items():
         if key not in target or key not in sent or codec.pack(sent[key]) != codec.pack(value):
-            target[key] = native(value)
+            target[key] = restored(target.get(key), native(value))
 
 
 def replace(target: dict[str, Any], sent: Mapping[str, Any], got: Mapping[str, Any]) -> None:
@@ -154,7 +170,7 @@ def modified_payload(hook: str, sent: Any, answer: Answer) -> Any:
     if cls is None:
         return data
     try:
-        return cls.model_validate(data)
+        return _as_sent(sent, cls.model_validate(data))
     except ValidationError:
         # A plugin may put anything into a copy of a payload, and CPEX hands it on as it is.
         if issubclass(cls, RootModel):
@@ -162,15 +178,20 @@ def modified_payload(hook: str, sent: Any, answer: Answer) -> Any:
         return cls.model_construct(**data) if isinstance(data, dict) else data
 
 
-def accepted(executor: Any, hook: str, sent: Any, modified: Any) -> Any:
-    """The payload as far as the host's own policies allow its change."""
-    from cpex.framework.hooks.policies import DefaultHookPolicy, apply_policy
+def _as_sent(sent: Any, modified: Any) -> Any:
+    """What is a field of any type was an object of the host's, perhaps."""
+    if type(sent) is not type(modified) or isinstance(sent, RootModel):
+        return modified
+    fields = {key: restored(getattr(sent, key), value) for key, value in modified if isinstance(value, (dict, list))}
+    return modified.model_copy(update=fields)
 
-    policy = executor.hook_policies.get(hook)
+
+def accepted(sent: Any, modified: Any, policy: HookPayloadPolicy | None, allow: bool) -> Any:
+    """The payload as far as the host's own policies let it change; `allow`: where there is none, all of it."""
     if modified is None:
         return None
     if policy is None:
-        return modified if executor.default_hook_policy == DefaultHookPolicy.ALLOW else None
+        return modified if allow else None
     if isinstance(modified, type(sent)) and isinstance(sent, BaseModel):
         return apply_policy(sent, modified, policy)
     return modified if isinstance(modified, (PluginPayload, dict)) else None
@@ -188,12 +209,16 @@ def _violation(data: Mapping[str, Any] | None) -> PluginViolation | None:
     return violation
 
 
-def _records(executions: Any) -> list[ControlExecutionRecord]:
+def records(executions: Any) -> list[ControlExecutionRecord]:
     return [ControlExecutionRecord.model_validate(native(record)) for record in executions or []]
 
 
-def result(answer: Answer, payload: Any) -> PluginResult:
+def result(answer: Answer, payload: Any, of_a_plugin: bool) -> PluginResult:
+    """A plugin's, for the manager that called it, or the manager's own, which tells no denial_metadata."""
     extensions = answer.modified_extensions
+    more = {}
+    if of_a_plugin and DenialOutcome is not None:
+        more["denial_metadata"] = native(answer.raw.get("denial_metadata"))
     return PluginResult(
         continue_processing=answer.continue_processing,
         modified_payload=payload,
@@ -202,7 +227,8 @@ def result(answer: Answer, payload: Any) -> PluginResult:
         metadata=native(answer.metadata),
         http_headers=answer.http_headers,
         retry_delay_ms=answer.retry_delay_ms,
-        executions=_records(answer.executions),
+        executions=records(answer.executions),
+        **more,
     )
 
 
@@ -224,7 +250,7 @@ def exception(error: errors.CpexdError) -> Exception:
 
 def _denial(error: errors.PluginViolationError) -> PluginViolationError:
     denial = PluginViolationError(error.message, _violation(error.violation))
-    denial.executions = _records(error.executions)
+    denial.executions = records(error.executions)
     outcome = error.data.get("denial_outcome")
     if outcome is not None and DenialOutcome is not None and denial.executions:
         denial.denial_outcome = DenialOutcome.from_execution(denial.executions[-1], denial.violation, outcome.get("metadata"))

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For hosts of CPEX: the plugin manager and a plugin, whose plugins run in cpexd. Needs the package `cpex`.
+"""For hosts of CPEX: the plugin managers and a plugin, whose plugins run in cpexd. Needs the package `cpex`.
 
-``RemotePluginManager`` takes the place of ``cpex.framework.PluginManager`` in the host's code; ``CpexdPlugin`` is a ``kind`` for an
-entry of the plugins.yaml that the host has, and leaves its code alone.
+``RemotePluginManager`` and ``RemoteTenantPluginManager`` take the place of ``cpex.framework``'s ``PluginManager`` and
+``TenantPluginManager`` in the host's code; ``CpexdPlugin`` is a ``kind`` for an entry of the plugins.yaml that the host has, and leaves
+its code alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import _calls
 from . import _cpex_objects as objects  # first: it says what is missing where cpex is not installed
-from .aio import AsyncClient
+from ._cpex_daemon import Daemon, Listing, is_loss
+from ._cpex_spans import HookSpan
 from .answer import Answer
 from .errors import CpexdError
 
@@ -31,92 +36,24 @@ from cpex.framework import (  # isort: skip
     TenantPluginManager,
 )
 from cpex.framework.extensions.extensions import Extensions  # isort: skip
-from cpex.framework.manager import DEFAULT_PLUGIN_TIMEOUT, PayloadSizeError  # isort: skip
+from cpex.framework.hooks.policies import DefaultHookPolicy  # isort: skip
+from cpex.framework.manager import DEFAULT_PLUGIN_TIMEOUT  # isort: skip
 from cpex.framework.models import Config  # isort: skip
 from cpex.framework.registry import PluginInstanceRegistry  # isort: skip
 
-__all__ = ["CpexdPlugin", "RemotePluginManager"]
+__all__ = ["CpexdPlugin", "RemotePluginManager", "RemoteTenantPluginManager"]
 
 logger = logging.getLogger(__name__)
 
+# Set while a manager does without the daemon: its plugins then fail with this sentence, each as its on_error has it.
+_lost: contextvars.ContextVar[str] = contextvars.ContextVar("_lost", default="")
 
-class _Daemon:
-    """Calls in cpex's objects."""
 
-    def __init__(self, socket: str | None, timeout: float | None) -> None:
-        self.client = AsyncClient(socket, timeout=timeout)
-        self.frame_bytes: int | None = None
-        self.generation = 0
-
-    async def read(self) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-        """The daemon's plugins, and its hooks with the names of their plugins."""
-        hello = await self.client.hello("cpexd_client.cpex (Python)")
-        self.frame_bytes = (hello.get("limits") or {}).get("frame_bytes")
-        self.generation = hello.get("generation") or 0
-        return await self.client.plugins(), await self.client.hooks()
-
-    def _params(
-        self, hook: str, payload: Any, context: dict[str, Any], extensions: Extensions | None, **more: Any
-    ) -> dict[str, Any]:
-        slots = None if extensions is None else {slot: objects.plain(value) for slot, value in extensions if value is not None}
-        params = _calls.invoke_params(
-            hook,
-            objects.plain(payload),
-            context=context,
-            extensions=slots,
-            payload_type=objects.payload_type(hook, payload),
-            timeout=self.client.timeout,
-            **more,
-        )
-        size = len(params["payload"])
-        if self.frame_bytes is not None and size >= self.frame_bytes:
-            raise PayloadSizeError(f"Payload size {size} exceeds what cpexd takes (limits.frame_bytes: {self.frame_bytes})")
-        return params
-
-    async def invoke(
-        self,
-        hook: str,
-        payload: Any,
-        shared: GlobalContext,
-        *,
-        contexts: bytes | None,
-        extensions: Extensions | None = None,
-        plugin: str | None = None,
-        violations_as_exceptions: bool = False,
-    ) -> Answer:
-        """Raises what CPEX raises. The shared state and metadata are taken over, after an error too."""
-        try:
-            sent = objects.global_context(shared)
-            params = self._params(
-                hook,
-                payload,
-                sent,
-                extensions,
-                contexts=contexts,
-                plugin=plugin,
-                violations_as_exceptions=violations_as_exceptions,
-            )
-        except PayloadSizeError:
-            raise
-        except (TypeError, ValueError, RecursionError) as error:
-            raise objects.failure(f"the call of {hook} cannot be sent to cpexd: {error}") from error
-        try:
-            answer = Answer(await self.client.call("invoke", params, timeout=_calls.wait_for(self.client.timeout)))
-            _ = answer.modified_payload  # decoded here, where an error is one of the daemon's
-        except CpexdError as error:
-            self._merge(shared, sent, error.state, error.global_metadata)
-            self.generation = error.data.get("generation") or self.generation
-            raise objects.exception(error) from error
-        except OSError as error:
-            raise objects.failure(f"cpexd does not answer at {self.client.path}: {error}") from error
-        self._merge(shared, sent, answer.state, answer.global_metadata)
-        self.generation = answer.generation or self.generation
-        return answer
-
-    @staticmethod
-    def _merge(shared: GlobalContext, sent: dict[str, Any], state: Any, metadata: Any) -> None:
-        objects.update(shared.state, sent["state"], state or {})
-        objects.update(shared.metadata, sent["metadata"], metadata or {})
+def _raised(error: Exception, path: str) -> Exception:
+    """What CPEX would raise."""
+    if isinstance(error, CpexdError) and not is_loss(error):
+        return objects.exception(error)
+    return objects.failure(f"cpexd does not answer at {path}: {error}")
 
 
 class CpexdPlugin(Plugin):
@@ -132,6 +69,9 @@ class CpexdPlugin(Plugin):
             plugin: pii_scanner             # else all plugins of cpexd
             timeout: 10                     # seconds for a call; else only the manager's own counts
 
+    With `plugin` the host's manager is the only one: mode, on_error, conditions and policies are those of the host, and cpexd runs
+    the plugin as it is told (`direct` in docs/protocol.md). Without, cpexd's whole pipeline is one plugin of the host.
+
     A daemon that cannot be reached fails the calls, by the entry's ``on_error``, and not the start: CPEX would go on without the
     plugin.
     """
@@ -141,12 +81,14 @@ class CpexdPlugin(Plugin):
         unknown = sorted(settings.keys() - {"socket", "plugin", "timeout"})
         if unknown:
             raise ValueError(f"config of {config.name}: there is no {', '.join(unknown)}; there are socket, plugin and timeout")
-        self._bind(config, _Daemon(settings.get("socket"), settings.get("timeout")), settings.get("plugin"))
+        self._bind(config, Daemon.at(settings.get("socket")), settings.get("plugin"), settings.get("timeout"))
 
-    def _bind(self, config: PluginConfig, daemon: _Daemon, only: str | None) -> None:
+    def _bind(self, config: PluginConfig, daemon: Daemon, only: str | None, timeout: float | None) -> None:
         super().__init__(config)
         self._daemon = daemon
         self._only = only
+        self._timeout = timeout
+        self._holds = False
         for hook in config.hooks:
             setattr(self, hook, self._method(hook))
 
@@ -157,31 +99,62 @@ class CpexdPlugin(Plugin):
         return call
 
     async def initialize(self) -> None:
+        if not self._holds:
+            self._daemon.hold()
+            self._holds = True
         try:
-            _, hooks = await self._daemon.read()
-        except (CpexdError, OSError) as error:
-            path = self._daemon.client.path
+            listing = await self._daemon.listed()
+        except Exception as error:  # whatever it is: CPEX would leave the plugin out and let everything pass
+            path = self._daemon.path
             logger.error("Plugin %s: cpexd does not answer at %s, calls fail until it does: %s", self.name, path, error)
             return
         for hook in self.hooks:
-            names = hooks.get(hook, [])
+            names = listing.hooks.get(hook, [])
             if not names or (self._only and self._only not in names):
                 logger.warning("Plugin %s: in cpexd %s does not listen to %s", self.name, self._only or "no plugin", hook)
 
     async def shutdown(self) -> None:
-        await self._daemon.client.close()
+        if self._holds:
+            self._holds = False
+            await self._daemon.let_go()
 
     async def _call(self, hook: str, payload: Any, context: PluginContext, extensions: Extensions | None) -> PluginResult:
+        if sentence := _lost.get():
+            raise objects.failure(sentence)
         shared = context.global_context
         try:
             own = self._own(context)
             contexts = objects.pack_contexts(shared.request_id, own)
         except (TypeError, ValueError, RecursionError) as error:
             raise objects.failure(f"the context of {hook} cannot be sent to cpexd: {error}", self.name) from error
-        answer = await self._daemon.invoke(hook, payload, shared, contexts=contexts, extensions=extensions, plugin=self._only)
+        try:
+            answer = await self._daemon.invoke(
+                hook,
+                payload,
+                shared,
+                budget=self._timeout,
+                patience=_calls.wait_for(self._timeout),
+                extensions=extensions,
+                contexts=contexts,
+                plugin=self._only,
+                direct=bool(self._only),
+            )
+        except (CpexdError, OSError) as error:
+            raise self._failed(error, context, own) from error
         self._put_own(context, own, objects.unpack_contexts(answer.contexts))
-        result = objects.result(answer, objects.modified_payload(hook, payload, answer))
+        result = objects.result(answer, objects.modified_payload(hook, payload, answer), of_a_plugin=True)
         return result.model_copy(update={"executions": []})  # the manager writes its own
+
+    def _failed(self, error: Exception, context: PluginContext, own: Mapping[str, Any]) -> Exception:
+        if not isinstance(error, CpexdError) or not self._only:
+            return _raised(error, self._daemon.path)
+        self._put_own(context, own, objects.unpack_contexts(error.data.get("contexts")))
+        if error.data.get("cause") == "timeout":
+            return asyncio.TimeoutError(error.message)  # which the manager knows from its own plugins
+        raised = _raised(error, self._daemon.path)
+        if error.plugin_name == self._only and hasattr(raised, "error"):
+            raised.error.plugin_name = self.name
+        return raised
 
     def _own(self, context: PluginContext) -> dict[str, Any]:
         """The contexts of the plugins in cpexd, by name. Several share the one of the entry, each under its name."""
@@ -203,31 +176,30 @@ class CpexdPlugin(Plugin):
 
 
 class _ServedPlugin(CpexdPlugin):
-    """A plugin of a RemotePluginManager, on the manager's connection."""
+    """A plugin of a manager, which holds the daemon for it."""
 
-    def __init__(self, config: PluginConfig, daemon: _Daemon) -> None:
-        self._bind(config, daemon, config.name)
+    def __init__(self, config: PluginConfig, daemon: Daemon) -> None:
+        self._bind(config, daemon, config.name, None)
 
     async def initialize(self) -> None:
         pass
 
-    async def shutdown(self) -> None:
-        pass
 
+class RemoteTenantPluginManager(TenantPluginManager):
+    """CPEX's plugin manager, with its plugins in cpexd: in place of ``TenantPluginManager``, each instance for itself.
 
-class RemotePluginManager(TenantPluginManager):
-    """CPEX's plugin manager, with its plugins in cpexd.
+    Takes what that takes, and gives the same results, contexts and exceptions. What differs:
 
-    Takes what ``cpex.framework.PluginManager`` takes, and gives the same results, contexts and exceptions. What differs:
-
-    - Every instance has its own connection; there is no state that instances share.
     - The daemon's configuration decides which plugins there are, their modes, timeouts and policies. ``config`` (a path or
       a Config) only serves the property of that name; without it that is what the daemon tells. ``hook_policies`` and
       ``default_hook_policy`` given here also hold, for the payload that comes back.
-    - ``timeout`` is for ``invoke_hook_for_plugin``; ``call_timeout`` for a whole ``invoke_hook``, in seconds.
+    - ``timeout`` is for ``invoke_hook_for_plugin``; ``call_timeout`` for a whole ``invoke_hook``, in seconds. A daemon that is silent for
+      twice ``timeout`` for each plugin of the hook, and once more, counts as gone.
+    - While the daemon is gone, stops, or refuses for its limits, a call ends as if each plugin of the hook had failed: by its
+      ``on_error``. A call that may have begun is not repeated. A manager can start then if another one of the process has seen the daemon.
     - Background plugins run in the daemon: ``background_tasks`` of a result is empty.
-    - After an error of ``invoke_hook_for_plugin`` what the plugin wrote into its context before it raised is not in the caller's.
-    - A call before ``initialize`` or after ``shutdown`` raises PluginError, rather than let everything pass.
+    - A call before ``initialize`` raises PluginError, rather than let everything pass. One after ``shutdown`` is still served: hosts replace
+      managers while requests are under way, whose results would otherwise pass unseen.
     """
 
     def __init__(
@@ -244,37 +216,52 @@ class RemotePluginManager(TenantPluginManager):
         super().__init__(config or Config(), timeout, observability, hook_policies, default_hook_policy)
         self._given = self._config if config else None
         self._async_lock = asyncio.Lock()
-        self._daemon = _Daemon(socket, call_timeout)
-        self._seen = 0
+        self._daemon = Daemon.at(socket)
+        self._call_timeout = call_timeout
+        self._listing: Listing | None = None
 
     async def initialize(self) -> None:
-        """Raises RuntimeError where the daemon does not answer."""
+        """Raises RuntimeError where the daemon does not answer, and never has in this process."""
         async with self._async_lock:
             if self._initialized:
                 return
+            self._daemon.hold()
             try:
-                await self._refresh()
-            except (CpexdError, OSError) as error:
-                raise RuntimeError(
-                    f"Plugin initialization failed: cpexd does not answer at {self._daemon.client.path} - {error}; "
-                    "start it, or give the path of its socket (argument socket, or CPEXD_SOCKET)"
-                ) from error
+                self._use(await self._known())
+            except BaseException:
+                await self._daemon.let_go()
+                raise
             self._initialized = True
 
-    async def shutdown(self) -> None:
-        await super().shutdown()
-        await self._daemon.client.close()
+    async def _known(self) -> Listing:
+        path = self._daemon.path
+        try:
+            return await self._daemon.list()
+        except (CpexdError, OSError) as error:
+            if not self._daemon.listing:
+                raise RuntimeError(
+                    f"Plugin initialization failed: cpexd does not answer at {path} - {error}; "
+                    "start it, or give the path of its socket (argument socket, or CPEXD_SOCKET)"
+                ) from error
+            logger.error("cpexd does not answer at %s, calls fail until it does: %s", path, error)
+            return self._daemon.listing
 
-    async def _refresh(self) -> None:
-        plugins, hooks = await self._daemon.read()
-        self._seen = self._daemon.generation
+    async def shutdown(self) -> None:
+        async with self._async_lock:
+            if self._initialized:
+                self._initialized = False
+                await self._daemon.let_go()
+
+    def _use(self, listing: Listing) -> None:
+        self._listing = listing
         given = {entry.name: entry for entry in (self._given.plugins if self._given else None) or []}
         registry, configs = PluginInstanceRegistry(), []
-        for entry in plugins:
+        for entry in listing.plugins:
             config = _plugin_config(entry, given.get(entry["name"]))
             configs.append(config)
-            config = config.model_copy(update={"hooks": [hook for hook in config.hooks if config.name in hooks.get(hook, [])]})
-            running = config.hooks or entry.get("status") in ("ready", "starting")
+            hooks = [hook for hook in config.hooks if config.name in listing.hooks.get(hook, [])]
+            config = config.model_copy(update={"hooks": hooks})
+            running = hooks or entry.get("status") in ("ready", "starting")
             if config.mode == PluginMode.DISABLED or not running or registry.get_plugin(config.name):
                 continue
             registry.register(_ServedPlugin(config, self._daemon), trusted_config=config)
@@ -285,18 +272,24 @@ class RemotePluginManager(TenantPluginManager):
             self._config = Config.model_construct(plugins=configs)
 
     async def _follow(self) -> None:
-        """Reads the plugins anew after the daemon has read its configuration anew."""
-        if self._daemon.generation == self._seen:
-            return
-        self._seen = self._daemon.generation
+        """Takes over the plugins of a daemon that has read its configuration anew, or was replaced."""
         try:
-            await self._refresh()
+            listing = await self._daemon.listed()
         except (CpexdError, OSError) as error:
             logger.warning("The plugins of cpexd cannot be read anew: %s", error)
+            return
+        if listing is not self._listing:
+            self._use(listing)
 
     def _check(self) -> None:
-        if not self._initialized:
+        if not self._listing:
             raise objects.failure("the plugin manager is not initialized: await its initialize() before calls")
+
+    def _patience(self, hook: str) -> float:
+        """Each plugin may wait for a worker for its time, and then run for it."""
+        if self._call_timeout is not None:
+            return self._call_timeout + _calls.GRACE
+        return 2 * float(self.executor.timeout) * (len(self._registry.get_hook_refs_for_hook(hook)) + 1)
 
     async def invoke_hook(
         self,
@@ -308,27 +301,56 @@ class RemotePluginManager(TenantPluginManager):
         extensions: Extensions | None = None,
     ) -> tuple[PluginResult, PluginContextTable | None]:
         self._check()
+        hook = str(getattr(hook_type, "value", hook_type))
         keys = {ref.name: global_context.request_id + ref.uuid for ref in self._registry.get_all_plugins()}
         given = {name: local_contexts[key] for name, key in keys.items() if key in local_contexts} if local_contexts else {}
         try:
             own = {name: objects.own_context(context) for name, context in given.items()}
             contexts = objects.pack_contexts(global_context.request_id, own)
         except (TypeError, ValueError, RecursionError) as error:
-            raise objects.failure(f"the contexts of {hook_type} cannot be sent to cpexd: {error}") from error
+            raise objects.failure(f"the contexts of {hook} cannot be sent to cpexd: {error}") from error
+        span = HookSpan(self.executor.observability, self._registry, hook, self.executor.timeout)
         try:
             answer = await self._daemon.invoke(
-                hook_type,
+                hook,
                 payload,
                 global_context,
-                contexts=contexts,
+                budget=self._call_timeout,
+                patience=self._patience(hook),
                 extensions=extensions,
+                contexts=contexts,
                 violations_as_exceptions=violations_as_exceptions,
             )
-        finally:
-            await self._follow()
-        modified = objects.accepted(self.executor, hook_type, payload, objects.modified_payload(hook_type, payload, answer))
+        except (CpexdError, OSError) as error:
+            raised = _raised(error, self._daemon.path)
+            if not is_loss(error):
+                span.end(objects.records(getattr(error, "executions", None)), None)
+                await self._follow()
+                raise raised from error
+            with _without_daemon(str(raised)):
+                return await super().invoke_hook(
+                    hook, payload, global_context, local_contexts, violations_as_exceptions, extensions
+                )
+        await self._follow()
+        result = objects.result(answer, self._accepted(hook, payload, answer), of_a_plugin=False)
+        span.end(result.executions, result)
+        return result, self._table(answer, global_context, keys, given, own)
+
+    def _accepted(self, hook: str, payload: Any, answer: Answer) -> Any:
+        modified = objects.modified_payload(hook, payload, answer)
+        allow = self.executor.default_hook_policy == DefaultHookPolicy.ALLOW
+        return objects.accepted(payload, modified, self.executor.hook_policies.get(hook), allow)
+
+    @staticmethod
+    def _table(
+        answer: Answer,
+        global_context: GlobalContext,
+        keys: Mapping[str, str],
+        given: Mapping[str, PluginContext],
+        own: Mapping[str, Any],
+    ) -> PluginContextTable | None:
         if answer.contexts is None:
-            return objects.result(answer, modified), None
+            return None
         table: PluginContextTable = {}
         copy = {"state": dict(global_context.state), "metadata": dict(global_context.metadata)}
         for name, got in objects.unpack_contexts(answer.contexts).items():
@@ -337,15 +359,68 @@ class RemotePluginManager(TenantPluginManager):
             context.global_context = shared
             objects.put_own(context, own.get(name), got)
             table[keys.get(name) or global_context.request_id + name] = context
-        return objects.result(answer, modified), table
+        return table
 
     async def invoke_hook_for_plugin(self, *args: Any, **kwargs: Any) -> PluginResult:
         """As the manager's own, which calls the plugin that stands for the one in cpexd."""
         self._check()
         try:
-            return await super().invoke_hook_for_plugin(*args, **kwargs)
-        finally:
+            result = await super().invoke_hook_for_plugin(*args, **kwargs)
+        except Exception:
             await self._follow()
+            raise
+        await self._follow()
+        return result
+
+
+class RemotePluginManager(RemoteTenantPluginManager):
+    """In place of ``PluginManager``: as there, all instances of a process are one, and the first one's arguments count.
+
+    For the rest see ``RemoteTenantPluginManager``.
+    """
+
+    _shared: dict[str, Any] = {}
+    _making = threading.Lock()
+
+    def __init__(
+        self,
+        config: str | Config = "",
+        timeout: int = DEFAULT_PLUGIN_TIMEOUT,
+        observability: Any = None,
+        hook_policies: Any = None,
+        default_hook_policy: Any = None,
+        *,
+        socket: str | None = None,
+        call_timeout: float | None = None,
+    ) -> None:
+        self.__dict__ = self._shared
+        with self._making:
+            if not self._shared:
+                super().__init__(
+                    config, timeout, observability, hook_policies, default_hook_policy, socket=socket, call_timeout=call_timeout
+                )
+                return
+        executor = self.executor  # CPEX lets later instances give what the first one did not
+        executor.hook_policies = executor.hook_policies or hook_policies or {}
+        executor.observability = executor.observability or observability
+        if default_hook_policy:
+            executor.default_hook_policy = DefaultHookPolicy(default_hook_policy)
+
+    @classmethod
+    def reset(cls) -> None:
+        """Lets the next instance be a first one."""
+        with cls._making:
+            cls._shared.clear()
+
+
+@contextlib.contextmanager
+def _without_daemon(sentence: str) -> Iterator[None]:
+    logger.error("%s", sentence)
+    token = _lost.set(sentence)
+    try:
+        yield
+    finally:
+        _lost.reset(token)
 
 
 def _plugin_config(entry: Mapping[str, Any], given: PluginConfig | None) -> PluginConfig:
