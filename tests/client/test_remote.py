@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -268,6 +269,27 @@ def test_a_mistake_in_the_entry(run):
     assert call["error"] == "cpex.framework.errors.PluginError" and "initialize()" in call["text"]
     assert start["error"] == "builtins.RuntimeError"
     assert "/nonexistent/cpexd.sock" in start["text"] and "CPEXD_SOCKET" in start["text"]
+
+
+def readme(language):
+    """The last such block, which is for hosts."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (TOP / "README.md").read_text(), re.MULTILINE | re.DOTALL)[-1]
+
+
+@with_daemon
+def test_what_the_readme_tells_hosts(run, folder):
+    inside = run("calls", "PluginManager", "inside.yaml")
+    same(run("calls", readme("python"), "cpexd.sock"), inside)
+    entry = readme("yaml").replace("/run/cpexd/cpexd.sock", f"{folder}/cpexd.sock")
+    (folder / "readme.yaml").write_text(f"plugins:\n{entry}")
+    redacted, *_ = run("calls", "PluginManager", "readme.yaml")
+    assert redacted["payload"] == inside[0]["payload"]
+
+
+def test_the_gateway_is_started_as_the_client_says():
+    """tests/gateway/run starts what client/python/README.md gives."""
+    launcher = (TOP / "tests" / "gateway" / "remote.py").read_text()
+    assert launcher[launcher.index("import ") :] in (CLIENT / "README.md").read_text()
 
 
 @with_daemon

@@ -46,7 +46,7 @@ def test_commands(tmp_path):
 
 
 def test_plugins_yaml_example_is_valid(tmp_path):
-    (example,) = blocks("yaml")
+    example, _ = blocks("yaml")  # tests/client/test_remote.py tries the other one, and the other import
     (tmp_path / "plugins.yaml").write_text(example)
     shutil.copytree(ROOT / "conf" / "plugins", tmp_path / "plugins")
     (tmp_path / "cpexd.yaml").write_text("plugins: plugins.yaml\nsocket: {path: s}\n")
@@ -56,7 +56,7 @@ def test_plugins_yaml_example_is_valid(tmp_path):
 
 
 def test_python_example(cpexd):
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     daemon = cpexd([], settings={"plugins": str(ROOT / "conf" / "plugins.yaml")})
     code = re.sub(r'"[^"\n]*cpexd\.sock"', repr(str(daemon.socket)), example)
     assert code != example
