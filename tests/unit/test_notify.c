@@ -52,6 +52,7 @@ static void test_a_manager_that_does_not_read(void **state) {
         usec_t before = clock_now_usec();
 
         (void)state;
+        (void)fd;
         for (int i = 0; i < 10000; i++)
                 notify_status("x");
         notify_ready();
