@@ -289,10 +289,13 @@ def test_no_secret_leaks(start, tmp_path):
     found |= sweep(control_of(daemon)) | sweep(invocations_of(daemon)) | sweep(processes_of(daemon))
 
     daemon.expect("plugins.yaml|configuration is refused")
-    (daemon.folder / "plugins.yaml").write_text('{"plugins": [{"name": "x", "config": {"key": "{{ env.CPEXD_CANARY }}"}, "kind": 7}]}')
-    refused = daemon.ctl("reload")
-    assert refused.returncode != 0
-    found |= sweep([("refused", (refused.stdout + refused.stderr).encode()), ("log", daemon.log().encode())])
+    for entry in ('"config": {"key": "{{ env.CPEXD_CANARY }}"}, "kind": 7', '"mode": "{{ env.CPEXD_CANARY }}"', '"priority": "{{ env.CPEXD_CANARY }}"',
+                  '"kind": "{% if env.CPEXD_CANARY %}{{ env.CPEXD_CANARY }}{% endif %}"', '"kind": "{{ env.CPEXD_CANARY | nosuch }}"'):
+        (daemon.folder / "plugins.yaml").write_text('{"plugins": [{"name": "x", %s}]}' % entry)
+        refused = daemon.ctl("reload")
+        assert refused.returncode != 0
+        found |= sweep([(f"refused {entry}", (refused.stdout + refused.stderr).encode())])
+    found |= sweep([("log", daemon.log().encode())])
     found |= sweep(files_below(cache)) | sweep(files_below(daemon.folder))
     code = str(daemon.folder / "plugins")
     assert {name: ways for name, ways in found.items() if not name.startswith(code)} == {}  # the canary of the context stands in the code
