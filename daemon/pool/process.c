@@ -41,6 +41,7 @@ struct process {
         unsigned n_last;
         int stacks;        /* the shared memory; its offset is where the worker will write */
         off_t stacks_from; /* what is before was asked for another time */
+        int memory;        /* its /proc/PID/statm */
 };
 
 static void on_output(void *data, const char *line) {
@@ -116,6 +117,15 @@ static int make_stacks(int *ret) {
         return 0;
 }
 
+/* Opened at the start, for a worker soon hides from all but root (PR_SET_DUMPABLE), and where /proc shows nobody what is hidden
+ * (ProtectProc= of a unit) not even its daemon finds it then. */
+static int open_memory(pid_t pid) {
+        char path[32];
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+        return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
                   process_callback on_exit, void *data) {
         CLEANUP_FD int output_read = -1, output_write = -1;
@@ -127,7 +137,7 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
         process->spec = spec;
         process->on_exit = on_exit;
         process->data = data;
-        process->stacks = -1;
+        process->stacks = process->memory = -1;
         r = make_stacks(&process->stacks);
         r = r ? r : child_pipe(&output_read, &output_write);
         r = r ? r : lines_new(&process->output, base, TAKE_FD(output_read), on_output, process);
@@ -136,6 +146,7 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
                 (void)process_free(process);
                 return r;
         }
+        process->memory = open_memory(process_pid(process));
         *ret = process;
         return 0;
 }
@@ -182,14 +193,10 @@ void process_put_details(struct process *process, struct buf *buf) {
 }
 
 uint64_t process_memory_bytes(const struct process *process) {
-        CLEANUP_FD int fd = -1;
         unsigned long long pages = 0;
         char text[128];
-        ssize_t n;
+        ssize_t n = pread(process->memory, text, sizeof(text) - 1, 0);
 
-        (void)snprintf(text, sizeof(text), "/proc/%d/statm", (int)process_pid(process));
-        fd = open(text, O_RDONLY | O_CLOEXEC);
-        n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
         text[MAX(n, (ssize_t)0)] = 0;
         return sscanf(text, "%*u %llu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
@@ -204,6 +211,7 @@ struct process *process_free(struct process *process) {
         process->child = child_free(process->child);
         process->output = lines_free(process->output);
         (void)fd_close(process->stacks);
+        (void)fd_close(process->memory);
         free(process);
         return NULL;
 }

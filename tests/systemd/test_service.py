@@ -310,7 +310,21 @@ def test_the_journal_may_go(service):
     assert service.wait_message("generation 2 serves")["GENERATION"] == "2"
 
 
-# ---- What plugins can and cannot do in the unit ----
+# ---- What the daemon, and what plugins can and cannot do in the unit ----
+
+
+def test_the_daemon_sees_and_ends_what_its_workers_do(service):
+    """Under ProtectProc=, and though workers hide what they have in memory."""
+    service.start([plugin("starts", """
+        async def tool_pre_invoke(self, payload, context):
+            import subprocess
+            return Result(metadata={"pid": subprocess.Popen(["sleep", "1000"], start_new_session=True).pid})
+    """)])
+    child = service.invoke(HOOK, CALL)["metadata"]["pid"]
+    worker = service.admin("status")["plugins"][0]["workers"][0]
+    assert worker["memory_bytes"] > 1 << 20
+    os.kill(worker["pid"], signal.SIGKILL)
+    eventually(lambda: not stat_of(child))
 
 
 def test_what_the_hardening_allows_and_refuses(service):
@@ -381,6 +395,18 @@ def test_what_the_hardening_allows_and_refuses(service):
 def reachable(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.skipif(run("/usr/bin/python3", "-c", "import jinja2", check=False).returncode != 0, reason="/usr/bin/python3 has no jinja2")
+def test_a_template(service):
+    service.start([plugin("counts", """
+        async def tool_pre_invoke(self, payload, context):
+            return Result(metadata={"said": self.config.config["answer"]})
+    """, config={"answer": "{{ 40 + 2 }} {{ env.SECRET }}"})])
+    assert said(service) == "42 "
+    (service.config / "environment").write_text("SECRET=s3cret\n")
+    service.systemctl("restart")
+    assert said(service) == "42 s3cret"
 
 
 def test_requirements_from_an_index(service, tmp_path):
