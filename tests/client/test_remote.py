@@ -2,7 +2,7 @@
 """A host of the real cpex whose plugins run in a real cpexd sees what it sees with its plugins inside.
 
 The hosts (test_remote_host.py, test_remote_life_host.py) run in the Pythons that CPEXD_TEST_CPEX_PYTHON and
-CPEXD_TEST_OLD_CPEX_PYTHON name, which have cpex 0.1.4 and 0.1.3.
+CPEXD_TEST_OLD_CPEX_PYTHON name, which have msgpack, and cpex 0.1.4 and 0.1.3.
 """
 
 import copy
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 
-import msgpack
 import pytest
 from conftest import TOP
 
@@ -141,7 +140,6 @@ def folder(tmp_path_factory):
     (package / "__init__.py").touch()
     (package / "plugin.py").write_text(GUARD)
     (folder / "guard" / "requirements.txt").touch()
-    (folder / "msgpack").symlink_to(pathlib.Path(msgpack.__file__).parent)  # for a cpex without it
     socket = str(folder / "cpexd.sock")
 
     def write(name, plugins):
