@@ -134,13 +134,7 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
         const struct node *node = node_get(entry, "isolation");
         struct at here = {.up = at, .key = "isolation"};
 
-        ret->isolation = *defaults;
-        ret->isolation.python = strdup(defaults->python);
-        ret->isolation.requirements = defaults->requirements ? strdup(defaults->requirements) : NULL;
-        ret->isolation.env = (struct strlist){0};
-        if (!report_check(&reader->report, ret->isolation.python && (ret->isolation.requirements || !defaults->requirements) &&
-                                                   strlist_append_all(&ret->isolation.env, &defaults->env) == 0) ||
-            !node)
+        if (!report_check(&reader->report, isolation_copy(&ret->isolation, defaults) == 0) || !node)
                 return;
         schema_read(reader, &here, node, "isolation", &ret->isolation, offsetof(struct daemon_config, isolation));
         schema_settle_workers(reader, &here, node, &ret->isolation);

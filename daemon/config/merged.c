@@ -131,17 +131,13 @@ static int read_conditions(struct mp config, struct plugin_entry *ret) {
 
 /* What no server has a say in. */
 static int copy_own(const struct plugin_entry *entry, struct plugin_entry *ret) {
-        ret->isolation = entry->isolation;
-        ret->isolation.python = ret->isolation.requirements = ret->isolation.socket = NULL;
         ret->line = entry->line;
         ret->column = entry->column;
         if (copy_text(&ret->name, entry->name) < 0 || copy_text(&ret->kind, entry->kind) < 0 ||
             copy_text(&ret->class_name, entry->class_name) < 0 || copy_text(&ret->script_path, entry->script_path) < 0 ||
-            copy_text(&ret->code, entry->code) < 0 || copy_text(&ret->requirements_file, entry->requirements_file) < 0 ||
-            copy_text(&ret->isolation.python, entry->isolation.python) < 0 ||
-            copy_text(&ret->isolation.requirements, entry->isolation.requirements) < 0)
+            copy_text(&ret->code, entry->code) < 0 || copy_text(&ret->requirements_file, entry->requirements_file) < 0)
                 return -ENOMEM;
-        return 0;
+        return isolation_copy(&ret->isolation, &entry->isolation);
 }
 
 static int read_config(struct mp config, struct plugin_entry *ret) {

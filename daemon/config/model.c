@@ -76,6 +76,17 @@ static void condition_done(struct plugin_condition *condition) {
         strlist_done(&condition->content_types);
 }
 
+int isolation_copy(struct isolation *ret, const struct isolation *from) {
+        *ret = *from;
+        ret->env = (struct strlist){0};
+        ret->python = from->python ? strdup(from->python) : NULL;
+        ret->requirements = from->requirements ? strdup(from->requirements) : NULL;
+        ret->socket = from->socket ? strdup(from->socket) : NULL;
+        if ((from->python && !ret->python) || (from->requirements && !ret->requirements) || (from->socket && !ret->socket))
+                return -ENOMEM;
+        return strlist_append_all(&ret->env, &from->env);
+}
+
 void isolation_done(struct isolation *isolation) {
         free(isolation->python);
         free(isolation->requirements);

@@ -153,6 +153,9 @@ int strlist_append_all(struct strlist *list, const struct strlist *more);
 struct strlist *hook_policies_add(struct hook_policies *policies, const char *hook);
 void hook_policies_done(struct hook_policies *policies);
 void isolation_done(struct isolation *isolation);
+
+/* Return: 0 or -ENOMEM; *ret is to be taken down in any case. */
+int isolation_copy(struct isolation *ret, const struct isolation *from);
 void plugin_entry_done(struct plugin_entry *entry);
 struct plugin_entry *plugin_entry_free(struct plugin_entry *entry); /* Return: NULL */
 

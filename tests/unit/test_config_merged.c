@@ -4,13 +4,14 @@
 
 #include "config/merged.h"
 
+static char *names[] = {(char *)"TOKEN"};
 static const struct plugin_entry local = {
         .name = (char *)"remote",
         .kind = (char *)"external",
         .class_name = (char *)"a.B",
         .requirements_file = (char *)"/r.txt",
         .mode = PLUGIN_AUDIT,
-        .isolation = {.python = (char *)"python3", .workers_max = 3},
+        .isolation = {.python = (char *)"python3", .workers_max = 3, .env = {names, 1}},
         .line = 4,
 };
 
@@ -79,6 +80,8 @@ static void test_what_a_server_says(void **state) {
         assert_string_equal(entry->requirements_file, "/r.txt");
         assert_string_equal(entry->isolation.python, "python3");
         assert_int_equal(entry->isolation.workers_max, 3);
+        assert_string_equal(entry->isolation.env.items[0], "TOKEN");
+        assert_ptr_not_equal(entry->isolation.env.items[0], names[0]);
         assert_int_equal(entry->line, 4);
         assert_null(plugin_entry_free(entry));
 }
