@@ -22,6 +22,9 @@ static const struct transport {
         {"grpc", "cpexd_worker.external.grpc.Client"},
         {"unix_socket", "cpexd_worker.external.unix.Client"},
 };
+/* What they are told by the environment: certificates, and how long they wait. */
+static const char *const variables_of_clients[] = {"PLUGINS_CLIENT_MTLS_*", "PLUGINS_GRPC_CLIENT_MTLS_*", "PLUGINS_HTTPX_*",
+                                                   "PLUGINS_SKIP_SSL_VERIFY"};
 static const char requirements_of_clients[] = "external.txt"; /* lies beside the shim */
 
 /* Return: the last of upstream's that are given, NULL: none; *ret_n: how many there are. */
@@ -114,5 +117,7 @@ void external_find(struct reader *reader, const struct at *at, const struct node
                 return;
         ret->class_name = strdup(transport->class_name);
         (void)report_check(&reader->report, ret->class_name != NULL);
+        for (size_t i = 0; i < ELEMENTS(variables_of_clients); i++)
+                (void)report_check(&reader->report, strlist_append(&ret->isolation.env, variables_of_clients[i]) == 0);
         find_requirements(reader, at, entry, ret);
 }

@@ -451,6 +451,7 @@ static void test_servers_of_upstream(void **state) {
                 (void)snprintf(class_name, sizeof(class_name), "cpexd_worker.external.%s.Client", classes[i]);
                 assert_string_equal(plugin->class_name, class_name);
                 assert_null(plugin->script_path);
+                assert_true(strlist_has(&plugin->isolation.env, "PLUGINS_CLIENT_MTLS_*"));
                 if (i == 4)
                         assert_path(plugin->requirements_file, "plugins/seed/requirements.txt");
                 else
