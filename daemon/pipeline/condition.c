@@ -34,12 +34,7 @@ static bool id_matches(const struct strlist *list, struct mp value) {
         return list->n == 0 || (value.len > 0 && list_has(list, text_of(value)));
 }
 
-/* "Text/HTML; charset=utf-8" is "text/html". */
-static struct mp media_type(struct mp text) {
-        const uint8_t *semicolon = text.len > 0 ? memchr(text.data, ';', text.len) : NULL;
-
-        if (semicolon)
-                text.len = (size_t)(semicolon - text.data);
+static struct mp trimmed(struct mp text) {
         for (; text.len > 0 && isspace(text.data[0]); text.data++)
                 text.len--;
         while (text.len > 0 && isspace(text.data[text.len - 1]))
@@ -47,12 +42,24 @@ static struct mp media_type(struct mp text) {
         return text;
 }
 
+/* "Text/HTML; charset=utf-8" is "text/html". */
+static struct mp media_type(struct mp text) {
+        const uint8_t *semicolon = text.len > 0 ? memchr(text.data, ';', text.len) : NULL;
+
+        if (semicolon)
+                text.len = (size_t)(semicolon - text.data);
+        return trimmed(text);
+}
+
+/* A missing or blank one matches no list. */
 static bool content_type_matches(const struct strlist *list, struct mp value) {
         struct mp asked = media_type(text_of(value));
 
         if (list->n == 0)
                 return true;
-        for (size_t i = 0; asked.len > 0 && i < list->n; i++) {
+        if (trimmed(text_of(value)).len == 0)
+                return false;
+        for (size_t i = 0; i < list->n; i++) {
                 struct mp allowed = media_type((struct mp){(const uint8_t *)list->items[i], strlen(list->items[i])});
 
                 if (allowed.len == asked.len && strncasecmp((const char *)allowed.data, (const char *)asked.data, asked.len) == 0)

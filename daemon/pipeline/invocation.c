@@ -166,9 +166,12 @@ static void advance(struct invocation *invocation) {
 
 /* ---- Life ---- */
 
-/* What the host sends beside the payload goes to plugins in parts, or to none, so nobody else could refuse it. */
+/* What the host sends beside the payload goes to plugins in parts, or to none, so nobody else could refuse it. The payload is looked into
+ * only if no worker does so in time for the answer. */
 static void check_caller(struct invocation *invocation) {
-        invocation->n_error = request_check(&invocation->in, &invocation->error);
+        bool unseen = invocation->n_turns == 0 || turn_phase(&invocation->turns[0]) == PHASE_BACKGROUND;
+
+        invocation->n_error = request_check(&invocation->in, unseen, &invocation->error);
         if (invocation->n_error > 0) {
                 invocation->ending = ENDING_ERROR;
                 return;

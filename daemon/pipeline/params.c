@@ -14,6 +14,10 @@ struct mp turn_own_context(const struct turn *turn) {
 
         if (!mp_map_get(turn->invocation->in.table, turn->plugin->entry->name, &entry))
                 return (struct mp){0};
+        /* A plugin whose entry names the hook twice goes on with what it has made of it the first time. */
+        for (const struct turn *other = turn; other-- > turn->invocation->turns;)
+                if (other->plugin == turn->plugin && other->state == TURN_OVER)
+                        return buf_mp(&other->context);
         cur = mp_cur(entry);
         return mp_peek(&cur) == MP_MAP ? entry : (struct mp){0};
 }
@@ -76,7 +80,9 @@ int turn_put_params(const struct turn *turn, struct buf *buf) {
         bool shared = invocation->generation->daemon->enforce_tiers && invocation->extensions.len > 0;
         struct mp extensions = shared ? buf_mp(&invocation->extensions) : invocation->in.extensions;
 
-        mp_put_map(buf, 6);
+        mp_put_map(buf, 7);
+        mp_put_str(buf, "unchecked");
+        mp_put_bool(buf, changed);
         mp_put_str(buf, "hook");
         mp_put_strn(buf, invocation->in.hook.data, invocation->in.hook.len);
         mp_put_str(buf, "payload");

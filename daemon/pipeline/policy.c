@@ -17,9 +17,14 @@ static struct mp field_of(struct mp map, const char *key) {
         return mp_map_get(map, key, &value) ? value : (struct mp){0};
 }
 
+/* The model of the payload as the caller gave it; NULL: we have none. */
+static const struct lax_type *given_model(const struct invocation *invocation) {
+        return mp_is_nil(invocation->in.payload_type) ? model_payload(invocation->in.hook) : NULL;
+}
+
 /* The payload that the turn was given, with all of its fields where they are known. A payload that is none stays as it is. */
 static struct mp given_payload(const struct invocation *invocation, struct buf *filled) {
-        const struct lax_type *model = mp_is_nil(invocation->in.payload_type) ? model_payload(invocation->in.hook) : NULL;
+        const struct lax_type *model = given_model(invocation);
         CLEANUP_INVALID struct invalid invalid = {0};
 
         if (invocation->payload_changed)
@@ -34,6 +39,7 @@ static struct mp given_payload(const struct invocation *invocation, struct buf *
 static bool take_fields(struct invocation *invocation, const struct hook_policy *policy, struct mp new) {
         CLEANUP_BUF struct buf filled = {0}, allowed = {0}, merged = {0};
         struct mp old = given_payload(invocation, &filled);
+        bool all_known = given_model(invocation) != NULL, changed = false;
         size_t map = mp_map_begin(&allowed), n = 0;
 
         for (size_t i = 0; i < policy->writable_fields.n; i++) {
@@ -42,12 +48,15 @@ static bool take_fields(struct invocation *invocation, const struct hook_policy 
 
                 if (after.len == 0 || mp_same_value(before, after))
                         continue;
+                changed = true;
+                if (all_known && before.len == 0) /* a field of a derived class, which the payload does not have */
+                        continue;
                 mp_put_str(&allowed, field);
                 mp_put_raw(&allowed, after);
                 n++;
         }
         mp_map_end(&allowed, map, n);
-        if (n == 0)
+        if (!changed)
                 return false;
         mp_put_merged(&merged, old, buf_mp(&allowed), NULL);
         buf_set(&invocation->payload, buf_mp(&merged));

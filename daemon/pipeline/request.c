@@ -129,8 +129,9 @@ static const char *read_contexts(struct request *request) {
 }
 
 const char *request_parse(struct mp params, struct request *ret) {
-        static const uint8_t nil[] = {0xc0};
-        struct request request = {.payload = {nil, sizeof(nil)}};
+        static const uint8_t no_pairs[] = {0x80};
+        static const struct mp empty_map = {no_pairs, sizeof(no_pairs)};
+        struct request request = {0};
         const char *wrong = read_fields(params, request_fields, ELEMENTS(request_fields), &request);
         struct mp payload;
         struct mp_cur cur;
@@ -141,6 +142,8 @@ const char *request_parse(struct mp params, struct request *ret) {
                 return "hook: is required";
         if (!mp_map_get(params, "payload", &payload))
                 return "payload: is required; nil is an empty one";
+        if (mp_is_nil(request.payload) && !mp_eq_str(request.payload_type, ""))
+                request.payload = empty_map;
         cur = mp_cur(request.hook);
         (void)mp_read_str(&cur, &request.hook);
         if (request.direct && request.plugin.len == 0)
@@ -164,10 +167,15 @@ static size_t check(const struct lax_type *model, struct mp value, struct buf *e
         return invalid.n > 0 ? invalid_put(&invalid, model->name, error) : 0;
 }
 
-size_t request_check(const struct request *request, struct buf *error) {
+size_t request_check(const struct request *request, bool payload_too, struct buf *error) {
+        const struct lax_type *payload = payload_too && mp_is_nil(request->payload_type) ? model_payload(request->hook) : NULL;
         size_t n = check(&model_global_context, request->context, error);
 
-        return n == 0 && request->extensions.len > 0 ? check(&model_extensions, request->extensions, error) : n;
+        if (n == 0 && payload)
+                n = check(payload, request->payload, error);
+        if (n == 0 && request->extensions.len > 0)
+                n = check(&model_extensions, request->extensions, error);
+        return n;
 }
 
 #define ANSWER(key, want, member, wrong) \

@@ -32,9 +32,9 @@ struct request {
 /* Return: NULL, or a sentence that says which parameter is wrong. */
 const char *request_parse(struct mp params, struct request *ret);
 
-/* Whether context and extensions are what CPEX's models take. Return: 0, or the number of pairs appended to `error`, which make an error's
+/* Whether context and extensions are what CPEX's models take, and with `payload_too`, as far as we know its model, the payload. Return: 0, or the number of pairs appended to `error`, which make an error's
  * map (docs/protocol.md) of a ValidationError. */
-size_t request_check(const struct request *request, struct buf *error);
+size_t request_check(const struct request *request, bool payload_too, struct buf *error);
 
 /* A worker's answer. Absent keys are neutral: true, empty, 0. */
 struct answer {

@@ -16,16 +16,15 @@ from cpex.framework import (
     PluginViolation,
     PluginViolationError,
     ToolPostInvokePayload,
-    ToolPostInvokeResult,
     ToolPreInvokePayload,
-    ToolPreInvokeResult,
 )
 from cpex.framework.extensions import Extensions
+from cpex.framework.hooks import identity, message  # noqa: F401 - they register their hooks
+from cpex.framework.hooks.http import HttpHeaderPayload
 from cpex.framework.hooks.registry import get_hook_registry
 from cpex.framework.models import PluginErrorModel
 
-RESULTS = {"tool_pre_invoke": ToolPreInvokeResult, "tool_post_invoke": ToolPostInvokeResult}
-FIELDS = ("args", "result", "metadata", "items")
+FIELDS = ("args", "result", "metadata", "items", "parameters", "credentials", "headers", "content", "tool_calls")
 
 
 class Parcel(PluginPayload):
@@ -34,6 +33,16 @@ class Parcel(PluginPayload):
     name: str
     items: dict = {}
     weight: float = 1.5
+
+
+class ToolCall(ToolPreInvokePayload):
+    """A payload of a class that is derived from the hook's."""
+
+    more: int = 1
+
+
+class SmallParcel(Parcel):
+    small: bool = True
 
 
 class OwnTimeout(TimeoutError):
@@ -73,7 +82,7 @@ def make_violation(value):
 def json_of(value):
     """JSON form, sets sorted."""
     if hasattr(type(value), "model_dump"):
-        value = {key: getattr(value, key) for key in type(value).model_fields}
+        value = value.model_dump(warnings=False)
     if isinstance(value, dict) or hasattr(value, "items"):
         return {str(key): json_of(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
@@ -87,9 +96,14 @@ def field_of(payload):
     """(name of the field that steps change, its content as a new dict)."""
     for name in FIELDS:
         held = payload.get(name) if isinstance(payload, dict) else getattr(payload, name, None)
+        held = json_of(held)
         if held is not None:
-            return name, dict(held) if hasattr(held, "keys") else {}
+            return name, held if isinstance(held, dict) else {}
     return "items", {}
+
+
+def is_root(payload):
+    return "root" in getattr(type(payload), "model_fields", ())
 
 
 class Run:
@@ -131,7 +145,7 @@ class Run:
                 return JUNK[key](self)
             else:
                 STEPS[do](self, key, value)
-        result_class = RESULTS.get(self.hook, PluginResult) if self.typed else PluginResult
+        result_class = (get_hook_registry().get_result_type(self.hook) if self.typed else None) or PluginResult
         if self.new is not None:
             self.out["modified_payload"] = self.new
         return result_class(**self.out)
@@ -153,8 +167,16 @@ class Run:
 
     def edit(self, change):
         base = self.new if self.new is not None else self.payload
+        if is_root(base):
+            held = dict(base.root)
+            change(held)
+            self.new = type(base)({key: str(item) for key, item in held.items()})
+            return
         name, held = field_of(base)
         change(held)
+        if name == "headers":
+            held = {key: str(item) for key, item in held.items()}
+            held = HttpHeaderPayload(held) if self.hook != "identity_resolve" else held
         if hasattr(type(base), "model_copy") and name in type(base).model_fields:
             self.new = base.model_copy(update={name: held})
         elif isinstance(base, dict):
@@ -173,8 +195,31 @@ class Run:
         elif hasattr(type(self.payload), "model_copy"):
             self.new = self.payload.model_copy()
 
+    def wrong(self, key, value):
+        """Nobody looks at what a copy is given."""
+        base = self.new if self.new is not None else self.payload
+        fields = sorted(getattr(type(base), "model_fields", ()))
+        if fields and not is_root(base):
+            self.new = base.model_copy(update={fields[int(key[1:]) % len(fields)]: value})
+
+    def message(self, key, value):
+        """Another text in the first part of a message."""
+        base = self.new if self.new is not None else self.payload
+        held = getattr(base, "message", None)
+        if hasattr(held, "model_copy") and getattr(held, "content", None) and hasattr(held.content[0], "text"):
+            parts = [held.content[0].model_copy(update={"text": str(value)}), *held.content[1:]]
+            self.new = base.model_copy(update={"message": held.model_copy(update={"content": parts})})
+
+    def token(self, key, value):
+        """A secret is one for all but plugins."""
+        for field in ("raw_token", "bearer_token"):
+            held = getattr(self.payload, field, None)
+            if hasattr(held, "get_secret_value"):
+                self.meta("token", held.get_secret_value())
+                self.shared.state[key] = held
+
     def plain(self, key, value):
-        self.new = value
+        self.new = json.loads(json.dumps(value))  # an object of its own each time
 
     def as_dict(self, key, value):
         self.new = json_of(self.payload)
@@ -184,6 +229,11 @@ class Run:
             "post": lambda: ToolPostInvokePayload(name="other", result=value),
             "pre": lambda: ToolPreInvokePayload(name="other", args={"v": value}),
             "parcel": lambda: Parcel(name="other", items={"v": value}),
+            "child": lambda: ToolCall(name="child", args={"v": value}),
+            "small": lambda: SmallParcel(name="child", items={"v": value}),
+            "headers": lambda: HttpHeaderPayload({"v": str(value)}),
+            "identity": lambda: identity.IdentityResult(raw_claims={"v": str(value)}, reject_status=403),
+            "delegation": lambda: identity.DelegationResult(delegated_token="t", forwarded_headers={"v": str(value)}),
         }
         self.new = classes[key]()
 
@@ -246,6 +296,9 @@ STEPS = {
     "payload.plain": Run.plain,
     "payload.dict": Run.as_dict,
     "payload.other": Run.other_class,
+    "payload.wrong": Run.wrong,
+    "message": Run.message,
+    "token": Run.token,
     "typed": lambda run, key, value: setattr(run, "typed", True),
     "meta": Run.meta,
     "look": Run.count_all,

@@ -25,13 +25,46 @@ WORDS = ("amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heron", 
 KEYS = ("k1", "k2", "k3")
 VALUES = (None, True, False, 0, 1, -1, 2**53 + 1, 2**64, -(2**70), 1.0, 0.1, 12345.678, "", "text", "1", "schön <&> 🎉", [], {},
           [1, [2, None]], {"a": {"b": [True]}}, {"k1": "inner"}, ["x", {"y": 1.5}])
+HEADERS = ({}, {"authorization": "Bearer x", "x-a": "1"}, {"k1": "2"})
 REAL_HOOKS = {
-    "tool_pre_invoke": lambda rng: {"name": rng.choice(("t1", "t2", "")), "args": data(rng)} | omissible(rng, headers=None),
-    "tool_post_invoke": lambda rng: {"name": rng.choice(("t1", "t2", "")), "result": data(rng)},
-    "resource_pre_fetch": lambda rng: {"uri": rng.choice(("res://1", "res://2")), "metadata": data(rng)},
+    "tool_pre_invoke": lambda rng: {"name": rng.choice(("t1", "t2", "")), "args": data(rng)} | omissible(rng, headers=None)
+    | omissible(rng, headers=rng.choice(HEADERS)),
+    "tool_post_invoke": lambda rng: {"name": rng.choice(("t1", "t2", "")), "result": rng.choice((data(rng), rng.choice(VALUES)))},
+    "resource_pre_fetch": lambda rng: {"uri": rng.choice(("res://1", "res://2"))} | omissible(rng, metadata=data(rng)),
+    "resource_post_fetch": lambda rng: {"uri": rng.choice(("res://1", "")), "content": rng.choice((data(rng), rng.choice(VALUES)))},
+    "prompt_pre_fetch": lambda rng: {"prompt_id": rng.choice(("p1", "p2", ""))} | omissible(rng, args=texts(rng)),
+    "prompt_post_fetch": lambda rng: {"prompt_id": rng.choice(("p1", "p2")), "result": rng.choice((prompt(rng), rng.choice(VALUES)))},
+    "agent_pre_invoke": lambda rng: {"agent_id": rng.choice(("a1", "a2")), "messages": messages(rng)} | omissible(rng, tools=["t1"])
+    | omissible(rng, headers=rng.choice(HEADERS)) | omissible(rng, parameters=data(rng)) | omissible(rng, model="m", system_prompt=None),
+    "agent_post_invoke": lambda rng: {"agent_id": "a1", "messages": messages(rng)} | omissible(rng, tool_calls=[data(rng)]),
+    "http_pre_request": lambda rng: {"path": "/", "method": "GET", "headers": rng.choice(HEADERS)}
+    | omissible(rng, client_host="h", client_port=rng.choice((80, "80", 80.0))),
+    "http_post_request": lambda rng: {"path": "/", "method": "GET", "headers": rng.choice(HEADERS)}
+    | omissible(rng, response_headers=rng.choice(HEADERS)) | omissible(rng, status_code=200),
+    "http_auth_resolve_user": lambda rng: {"headers": rng.choice(HEADERS)} | omissible(rng, credentials=data(rng)),
+    "http_auth_check_permission": lambda rng: {"user_email": "ann@x", "permission": "p"} | omissible(rng, is_admin=rng.choice((True, 1, "yes"))),
+    "identity_resolve": lambda rng: {"raw_token": rng.choice(("token-1", ""))} | omissible(rng, headers=rng.choice(HEADERS), source="api_key"),
+    "token_delegate": lambda rng: {"target_name": rng.choice(("t1", "t2"))} | omissible(rng, bearer_token="token-2")
+    | omissible(rng, required_permissions=["p"], route_attenuation={"actions": ["read"]}),
+    "cmf.tool_pre_invoke": lambda rng: {"message": cmf(rng)},
+    "cmf.llm_output": lambda rng: {"message": cmf(rng)} | omissible(rng, hook="llm_output"),
+    "evaluate": lambda rng: {"message": cmf(rng)},
 }
-CAPABILITIES = ("read_headers", "write_headers", "read_agent", "read_subject", "read_roles", "read_labels", "append_labels",
-                "read_delegation", "read_claims")
+# The pipelines of a specification whose hooks are CPEX's own.
+REAL_PIPELINES = (
+    ("tool_pre_invoke", "tool_post_invoke"),
+    ("resource_pre_fetch", "resource_post_fetch"),
+    ("prompt_pre_fetch", "prompt_post_fetch"),
+    ("agent_pre_invoke", "agent_post_invoke"),
+    ("http_pre_request", "http_post_request"),
+    ("http_auth_resolve_user", "http_auth_check_permission"),
+    ("identity_resolve", "token_delegate"),
+    ("cmf.tool_pre_invoke", "cmf.llm_output", "evaluate"),
+)
+POLICY_FIELDS = ("name", "args", "items", "result", "metadata", "uri", "weight", "content", "headers", "messages", "parameters", "message", "hook",
+                 "is_admin", "raw_token", "credentials", "client_port", "tool_calls", "prompt_id")
+CAPABILITIES = ("read_headers", "write_headers", "read_agent", "read_subject", "read_roles", "read_teams", "read_labels", "append_labels",
+                "read_delegation", "append_delegation", "read_claims", "read_permissions")
 MODES = ("sequential",) * 6 + ("transform",) * 4 + ("audit",) * 2 + ("concurrent",) * 2 + ("fire_and_forget",) * 2
 ERRORS = ("value", "key", "runtime", "timeout", "own timeout", "odd", "stop", "assert", "unicode", "long", "plugin", "plugin full",
           "validation")
@@ -41,6 +74,34 @@ METRICS = ({"score": 0.5, "hits": 3, "on": True}, {"text": "no", "bad key": 1, "
 
 def data(rng):
     return {key: rng.choice(VALUES) for key in KEYS if rng.random() < 0.5}
+
+
+def texts(rng):
+    return {key: rng.choice(("", "text", "schön <&>")) for key in KEYS if rng.random() < 0.5}
+
+
+def prompt(rng):
+    return {"messages": messages(rng)} | omissible(rng, description="d") | omissible(rng, deep=[[{"a": 1}], {"b": {"c": None}}])
+
+
+def messages(rng):
+    kinds = (lambda: {"role": "user", "content": {"type": "text", "text": rng.choice(("", "hello"))}}, lambda: "plain", lambda: data(rng))
+    return [rng.choice(kinds)() for _ in range(rng.randint(0, 2))]
+
+
+def cmf(rng):
+    parts = (
+        lambda: {"content_type": "text", "text": "hello"},
+        lambda: {"content_type": "thinking", "text": ""},
+        lambda: {"content_type": "tool_call", "content": {"tool_call_id": "c", "name": "t1"} | omissible(rng, arguments=data(rng))},
+        lambda: {"content_type": "tool_result", "content": {"tool_call_id": "c", "tool_name": "t1", "content": rng.choice(VALUES)}},
+        lambda: {"content_type": "resource", "content": {"resource_request_id": "r", "uri": "u", "resource_type": "file"}},
+        lambda: {"content_type": "image", "content": {"type": "url", "data": "http://x"}},
+    )
+    content = [rng.choice(parts)() for _ in range(rng.randint(0, 2))]
+    return {"role": rng.choice(("user", "tool"))} | omissible(rng, schema_version="2.0") | omissible(rng, channel="final") | (
+        {"content": content} if content else {}
+    )
 
 
 def omissible(rng, **fields):
@@ -66,6 +127,8 @@ def conditions(rng):
         "content_types": ["application/json"],
         "tools": ["t1"],
         "resources": ["res://1"],
+        "prompts": ["p1"],
+        "agents": ["a1"],
     }
     return [{key: choices[key] for key in rng.sample(sorted(choices), rng.randint(0, 2))} for _ in range(rng.randint(1, 2))]
 
@@ -103,7 +166,7 @@ def step(rng):
         "state.set": 4, "state.drop": 1, "state.replace": 1, "state.clear": 1,
         "shared.set": 2, "shared.drop": 1, "shared.replace": 1, "user": 1,
         "payload.set": 6, "payload.drop": 1, "payload.rename": 2, "payload.same": 1, "payload.plain": 1, "payload.dict": 1,
-        "payload.other": 1, "typed": 1,
+        "payload.other": 2, "payload.wrong": 1, "message": 1, "token": 1, "typed": 1,
         "meta": 4, "look": 4, "retry": 2, "headers": 1, "metrics": 1, "extend": 2, "object": 1, "yield": 1,
     }
     do = rng.choices(list(weighted), weighted.values())[0]
@@ -115,7 +178,7 @@ def step(rng):
     elif do == "payload.plain":  # no small integers and the like: there is only one object of each
         made["value"] = rng.choice((f"text {rng.random()}", [], {}, [1, [2, None]], {"k1": "inner"}))
     elif do == "payload.other":
-        made["key"] = rng.choice(("post", "pre", "parcel"))
+        made["key"] = rng.choice(("post", "pre", "parcel", "child", "small", "headers", "identity", "delegation"))
     elif do == "extend":
         made["key"] = rng.choice(("all", "copy", "own"))
     elif do == "meta" and rng.random() < 0.1:
@@ -162,11 +225,16 @@ def extensions(rng):
     whole = {
         "request": {"environment": "test", "trace_id": "t-1"},
         "http": {"headers": {"authorization": "secret", "x": "1"}},
-        "agent": {"session_id": "s", "turn": 2},
-        "security": {"labels": ["a"], "classification": "c", "subject": {"id": "u1", "type": "user", "roles": ["r"], "claims": {"k": "v"}}},
-        "delegation": {"depth": 1, "delegated": True},
-        "llm": {"model_id": "m"},
-        "meta": {"scope": "s", "properties": {"p": "q"}},
+        "agent": {"session_id": "s", "turn": rng.choice((2, "2", 2.0)), "conversation": {"topics": ["x"]}},
+        "security": {"labels": ["b", "a"], "classification": "c", "objects": {"t1": {"permissions": ["p"]}}, "data": {"t1": {"retention": {}}},
+                     "subject": {"id": "u1", "type": "user", "roles": ["r", "q"], "teams": ["t"], "permissions": ["p"], "claims": {"k": "v"}}},
+        "delegation": {"chain": [{"subject_id": "ann", "subject_type": "user", "timestamp": "2025-01-01T00:00:00+00:00"}], "depth": 1},
+        "mcp": {"tool": {"name": "t1", "input_schema": {"type": "object"}}},
+        "completion": {"stop_reason": "end", "tokens": {"input_tokens": 1, "output_tokens": "2", "total_tokens": 3}},
+        "provenance": {"source": "user"},
+        "framework": {"framework": "f", "metadata": data(rng)},
+        "llm": {"model_id": "m", "capabilities": ["vision"]},
+        "meta": {"tags": ["y", "x"], "scope": "s", "properties": {"p": "q"}},
         "custom": {"k1": rng.choice(VALUES)},
     }
     return {slot: whole[slot] for slot in whole if rng.random() < 0.4}
@@ -215,7 +283,8 @@ def separate(concurrent, hook):
 
 
 def add_pipeline(rng, spec, shared, number, real, slow):
-    hooks = [f"hook_{number}{letter}" for letter in "ab"[: rng.randint(1, 2)]] if not real else real
+    own = [f"hook_{number}{letter}" for letter in "ab"[: rng.randint(1, 2)]]
+    hooks = list(real) if real else own
     n_calls = rng.randint(1, 4)
     members = rng.sample(shared, rng.randint(1, 6))
     if rng.random() < 0.4:
@@ -229,15 +298,17 @@ def add_pipeline(rng, spec, shared, number, real, slow):
         concurrent = [entry for entry in listening if entry["mode"] == "concurrent"]
         listening = [entry for entry in listening if entry not in concurrent[3:]]
         for entry in listening:
-            entry["hooks"].append(hook)
+            entry["hooks"] += [hook] * (2 if rng.random() < 0.04 and entry["mode"] != "concurrent" else 1)
             steps = script(rng, n_calls)
+            if entry["mode"] == "concurrent" and "execution_pool" in spec["top"]["plugin_settings"]:
+                steps = [each for each in steps if each["do"] not in ("raise", "return")]  # who waits behind an error runs on in CPEX
             entry["config"]["script"][hook] = steps
             if slow and rng.random() < 0.1 and entry["mode"] != "concurrent":
                 entry["config"]["script"][hook].insert(0, some_calls(rng, {"do": "sleep", "value": 1.6}, n_calls))
         separate(concurrent[:3], hook)
         if rng.random() < 0.25:
-            fields = ("name", "args", "items", "result", "metadata", "uri", "weight")
-            spec["top"]["plugin_settings"].setdefault("hook_policies", {})[hook] = rng.sample(fields, rng.randint(0, 3))
+            fields = rng.sample(POLICY_FIELDS, rng.randint(0, 8))
+            spec["top"]["plugin_settings"].setdefault("hook_policies", {})[hook] = fields
     hidden = [entry for entry in members if entry["mode"] == "fire_and_forget" and entry.get("on_error") == "disable"]
     made = calls(rng, hooks, spec["top"]["plugin_settings"].get("hook_policies", ()), len(spec["calls"]), n_calls, 100 if hidden else 0)
     spec["calls"] += made
@@ -255,11 +326,13 @@ def specification(rng, n_pipelines):
     settings = {"plugin_timeout": 1} if slow else {}
     if rng.random() < 0.1:
         settings["default_hook_policy"] = "deny"
+    if rng.random() < 0.1:
+        settings["execution_pool"] = 1
     spec = {"top": {"plugin_settings": settings}, "plugins": [], "calls": []}
     spec["plugins"] = [plugin(rng, word, rng.choice((None, "fail", "ignore", "ignore"))) for word in WORDS[:SHARED_PLUGINS]]
     shared = list(spec["plugins"])
-    special = {0: ["tool_pre_invoke", "tool_post_invoke"], 1: ["resource_pre_fetch"]}
-    pipelines = [add_pipeline(rng, spec, shared, number, special.get(number), slow and number % 5 == 0) for number in range(n_pipelines)]
+    real = dict(enumerate(REAL_PIPELINES))
+    pipelines = [add_pipeline(rng, spec, shared, number, real.get(number), slow and number % 5 == 0) for number in range(n_pipelines)]
     return spec, pipelines
 
 
@@ -319,8 +392,8 @@ def parts(spec):
     for n, call in enumerate(spec["calls"]):
         found += [("calls", n, key) for key in ("extensions", "after_ms", "violations_as_exceptions") if call.get(key)]
         found += [("calls", n, "global_context", key) for key in call["global_context"] if key not in ("request_id", "metadata")]
-        field = next((key for key in ("args", "result", "metadata", "items") if key in call["payload"]), None)
-        found += [("calls", n, "payload", field, key) for key in call["payload"].get(field) or {}]
+        held = {field: value for field, value in call["payload"].items() if isinstance(value, dict) and field != "message"}
+        found += [("calls", n, "payload", field, key) for field in held for key in held[field]]
     return found
 
 

@@ -86,7 +86,9 @@ class Hook:
         cls = self._class() if kind is None else self._sdk.class_named(kind)
         if data is None:
             data = {}
-        return data if cls is None else cls.model_validate(data)
+        if cls is None:
+            return data
+        return _unchecked(cls, data) if params.get("unchecked") else cls.model_validate(data)
 
     def _class(self):
         """The class registered for the hook, which the plugin may do late; None: payloads are plain data."""
@@ -144,6 +146,42 @@ class Hook:
             answer["modified_payload"] = encode(payload)
             if self._class() is not None:
                 answer["payload_type"] = ""
+
+
+_STAND_INS = ("", {}, [], 0)
+_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
+
+
+def _unchecked(cls, data):
+    """What an earlier plugin has made of a payload: CPEX hands on its object and looks at none of its fields.
+
+    A field that does not fit is held as it came. Something that fits takes its place while the others become what their types make
+    of them.
+    """
+    fitting, held, bad = data, {}, set()
+    for stand_in in (None, *_STAND_INS):
+        if bad:
+            fitting = fitting | dict.fromkeys(bad, stand_in)
+        try:
+            payload = cls.model_validate(fitting)
+            break
+        except ValueError as exc:
+            if "root" in cls.model_fields:
+                return cls.model_construct(data)
+            errors = getattr(exc, "errors", None)
+            bad = {error["loc"][0] for error in errors() if error["loc"]} if callable(errors) else set()
+            if not bad or not isinstance(data, dict) or not bad <= data.keys():
+                return cls.model_construct(**data) if isinstance(data, dict) else data
+            held |= {field: data[field] for field in bad}
+    else:
+        return cls.model_construct(**data)
+    if isinstance(data, dict):
+        # "1" in place of a number fits, too, but is not what the plugin has put there.
+        for field in data.keys() & cls.model_fields.keys() - held.keys():
+            now, came = type(getattr(payload, field)), type(data[field])
+            if now is not came and now in _SCALARS and came in _SCALARS:
+                held[field] = data[field]
+    return payload.model_copy(update=held) if held else payload
 
 
 def _relation(payload, given):
