@@ -228,6 +228,15 @@ def test_a_daemon_that_restarted_while_nobody_called(daemon):
         client.ping()
 
 
+def test_a_daemon_that_hangs_up_on_everybody(daemon):
+    server = daemon(lambda peer: None)
+    with Client(server.path, timeout=10) as client:
+        for _ in range(3):
+            with pytest.raises(ConnectionLost):
+                client.ping()
+    assert len(server.peers) <= 6  # a call that reached nobody is tried once more, and no more
+
+
 def test_a_call_that_takes_too_long_is_cancelled(daemon):
     told = []
 

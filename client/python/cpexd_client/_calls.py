@@ -51,7 +51,9 @@ def invoke_params(hook: str, payload: Any, timeout: float | None, options: Optio
     params = {key: value for key, value in options.items() if value is not None and value is not False}
     params["hook"] = hook
     params["payload"] = codec.pack(payload)
-    params["context"] = {"request_id": uuid.uuid4().hex, **(options.get("context") or {})}
+    params["context"] = context = dict(options.get("context") or {})
+    if "request_id" not in context:
+        context["request_id"] = uuid.uuid4().hex
     if timeout is not None:
         params["timeout_ms"] = max(1, math.ceil(timeout * 1000))
     return params

@@ -3,7 +3,7 @@
 
 There is no thread in the background. Of the threads that wait for an answer one reads for all: it hands every answer to the
 thread that waits for it, and when its own is there it lets another one read on. So a call from a single thread costs no change
-of thread.
+of thread, and two system calls: it does not look first whether the daemon is still there, as sending finds out.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ _READ_BYTES = 1 << 18
 
 
 class _Call:
-    __slots__ = ("id", "ready", "waiting", "done", "result", "error")
+    __slots__ = ("id", "ready", "done", "result", "error")
 
-    def __init__(self, msgid: int, lock: threading.Lock) -> None:
+    def __init__(self, msgid: int) -> None:
         self.id = msgid
-        self.ready = threading.Condition(lock)
-        self.waiting = False
+        self.ready: threading.Condition | None = None  # where its thread waits for another one that reads
         self.done = False
         self.result: Any = None
         self.error: Exception | None = None
@@ -40,10 +39,18 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-def _poll(sock: socket.socket, event: int, seconds: float | None) -> bool:
+def _poll(sock: socket.socket, event: int) -> select.poll:
     poll = select.poll()
     poll.register(sock, event)
-    return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
+    return poll
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(seconds * 1000)
+
+
+class _HungUp(errors.ConnectionLost):
+    """The daemon was gone before it got anything of a request."""
 
 
 class _Connection:
@@ -62,7 +69,8 @@ class _Connection:
         except BaseException:
             self.sock.close()
             raise
-        self.sock.setblocking(False)
+        self.sock.settimeout(None)
+        self.readable = _poll(self.sock, select.POLLIN)
 
     def close(self, reason: errors.CpexdError) -> None:
         with self.lock:
@@ -91,20 +99,11 @@ class _Connection:
         if self.lost and not self.reading and not self.calls:
             self.sock.close()
 
-    def usable(self) -> bool:
-        """Looks whether the daemon hung up while nobody was reading."""
-        with self.lock:
-            if not self.lost and not self.reading and not self.calls:
-                self._read(0)
-                self._wake_reader()
-                self._release()
-            return not self.lost
-
     def new_call(self) -> _Call:
         with self.lock:
             while self.next_id in self.calls:
                 self.next_id = (self.next_id + 1) & 0xFFFFFFFF
-            call = _Call(self.next_id, self.lock)
+            call = _Call(self.next_id)
             self.next_id = (self.next_id + 1) & 0xFFFFFFFF
             self.calls[call.id] = call
             if self.lost:
@@ -120,10 +119,12 @@ class _Connection:
     def _finish(call: _Call, result: Any, error: Exception | None) -> None:
         if not call.done:
             call.done, call.result, call.error = True, result, error
-            call.ready.notify()
+            if call.ready:
+                call.ready.notify()
 
     def send(self, data: bytes, deadline: float | None) -> None:
-        """Sends all of `data`. A part of a message would spoil the stream, so being late in the middle costs the connection."""
+        """Sends all of `data`. A part of a message would spoil the stream, so being late in the middle costs the connection. Raises
+        _HungUp where nothing could be sent."""
         left = _left(deadline)
         if not self.send_lock.acquire(timeout=-1 if left is None else left):
             raise errors.CallTimeout("the request could not be sent in time")
@@ -131,15 +132,18 @@ class _Connection:
             rest = memoryview(data)
             while rest:
                 try:
-                    rest = rest[self.sock.send(rest) :]
+                    rest = rest[self.sock.send(rest, socket.MSG_DONTWAIT) :]
                 except BlockingIOError:
-                    if not _poll(self.sock, select.POLLOUT, _left(deadline)):
+                    if not _poll(self.sock, select.POLLOUT).poll(_milliseconds(_left(deadline))):
                         if len(rest) < len(data):
                             self.close(errors.ConnectionLost("the daemon took only a part of a request"))
                         raise errors.CallTimeout("the daemon did not take the request in time") from None
         except errors.CallTimeout:
             raise
         except (OSError, ValueError) as error:  # ValueError: another thread has closed it meanwhile
+            if len(rest) == len(data):
+                self.close(errors.ConnectionLost("the daemon hung up"))
+                raise _HungUp("the daemon hung up before it got the request") from None
             self.close(
                 errors.ConnectionLost(
                     f"the daemon hung up while it got a request ({error}); is it longer than limits.frame_bytes?"
@@ -159,9 +163,9 @@ class _Connection:
                     if left == 0:
                         raise errors.CallTimeout("no answer came in time")
                     if self.reading:
-                        call.waiting = True
+                        call.ready = threading.Condition(self.lock)
                         call.ready.wait(left)
-                        call.waiting = False
+                        call.ready = None
                     else:
                         self._read(left)
             finally:
@@ -175,7 +179,7 @@ class _Connection:
 
     def _wake_reader(self) -> None:
         for other in self.calls.values():
-            if other.waiting:
+            if other.ready:
                 other.ready.notify()
                 return
 
@@ -186,8 +190,10 @@ class _Connection:
         self.reading = True
         self.lock.release()
         try:
-            if _poll(self.sock, select.POLLIN, seconds):
+            if seconds is None:
                 data = self.sock.recv(_READ_BYTES)
+            elif self.readable.poll(_milliseconds(seconds)):
+                data = self.sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -252,7 +258,7 @@ class Client:
 
     def _connected(self, deadline: float | None) -> _Connection:
         with self._lock:
-            if not self._connection or not self._connection.usable():
+            if not self._connection or self._connection.lost:
                 self._connection = _Connection(self.path, self._max_frame_bytes, _left(deadline))
             return self._connection
 
@@ -260,18 +266,25 @@ class Client:
         """Calls any method of the daemon. `timeout` in seconds. Raises what the daemon's error says (``CpexdError``)."""
         seconds = self.timeout if timeout is None else timeout
         deadline = None if seconds is None else time.monotonic() + seconds
-        connection = self._connected(deadline)
-        call = connection.new_call()
         try:
-            connection.send(codec.request(call.id, method, params or {}), deadline)
-        except BaseException:
-            connection.forget(call)
-            raise
+            connection, call = self._begin(method, params or {}, deadline)
+        except _HungUp:  # while nobody was reading
+            connection, call = self._begin(method, params or {}, deadline)
         try:
             return _calls.result_map(connection.wait(call, deadline))
         except (errors.CallTimeout, KeyboardInterrupt):
             self._cancel(connection, call.id)
             raise
+
+    def _begin(self, method: str, params: dict[str, Any], deadline: float | None) -> tuple[_Connection, _Call]:
+        connection = self._connected(deadline)
+        call = connection.new_call()
+        try:
+            connection.send(codec.request(call.id, method, params), deadline)
+        except BaseException:
+            connection.forget(call)
+            raise
+        return connection, call
 
     @staticmethod
     def _cancel(connection: _Connection, msgid: int) -> None:

@@ -122,7 +122,7 @@ def message(value: Any) -> Message:
     if kind == RESPONSE:
         if value[2] is not None and type(value[2]) is not dict:
             raise ProtocolError("the error is neither nil nor a map")
-        return Message(kind, value[1], error=value[2], result=value[3])
+        return Message(kind, value[1], None, None, value[2], value[3])
     method, params = value[-2:]
     if type(method) is not str:
         raise ProtocolError("the method is not a string")
