@@ -54,7 +54,7 @@ def respawns(build, folder, cache, n):
         daemon.first_answer()
         took = []
         for _ in range(n):
-            time.sleep(0.3)  # a worker that has lived for a while
+            time.sleep(1.2)  # the next of one that dies within a second is started after a pause
             took.append(respawn(daemon))
         return took
 
