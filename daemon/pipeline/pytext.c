@@ -117,11 +117,28 @@ static void write_quoted(struct sink *sink, struct mp text, bool bytes) {
         emit(sink, &quote, 1, 1);
 }
 
+/* Return: whether the next eight bytes are ASCII. */
+static bool is_ascii_word(struct mp text, size_t at) {
+        uint64_t word;
+
+        if (text.len - at < sizeof(word))
+                return false;
+        memcpy(&word, text.data + at, sizeof(word));
+        return (word & UINT64_C(0x8080808080808080)) == 0;
+}
+
 static void write_plain(struct sink *sink, struct mp text) {
         uint64_t n = 0;
 
-        for (size_t i = 0; i < text.len; n++)
-                (void)pytext_next(text, &i);
+        for (size_t i = 0; i < text.len;) {
+                if (is_ascii_word(text, i)) {
+                        i += sizeof(uint64_t);
+                        n += sizeof(uint64_t);
+                } else {
+                        (void)pytext_next(text, &i);
+                        n++;
+                }
+        }
         emit(sink, text.data, text.len, n);
 }
 

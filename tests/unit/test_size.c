@@ -41,6 +41,24 @@ static void test_limit_is_exact(void **state) {
         assert_int_equal(measure(&over), PAYLOAD_SIZE_MAX + 1);
 }
 
+/* Counted eight bytes at a time where all are ASCII: wherever the others stand, and however many there are at the end. */
+static void test_characters_among_ascii(void **state) {
+        char text[40];
+
+        (void)state;
+        for (size_t at = 0; at < 20; at++)
+                for (size_t after = 0; after < 18; after++) {
+                        CLEANUP_BUF struct buf buf = {0};
+
+                        memset(text, 'x', sizeof(text));
+                        memcpy(text + at, "\xe2\x82\xac", 3);
+                        put_args(&buf, PAYLOAD_SIZE_MAX, 1);
+                        mp_put_str(&buf, "b");
+                        mp_put_strn(&buf, text, at + 3 + after);
+                        assert_int_equal(measure(&buf), PAYLOAD_SIZE_MAX + at + 1 + after);
+                }
+}
+
 static void test_characters_not_bytes(void **state) {
         CLEANUP_BUF struct buf buf = {0};
         size_t n = PAYLOAD_SIZE_MAX;
@@ -129,6 +147,7 @@ static void test_values_as_python_writes_them(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_limit_is_exact),
+                cmocka_unit_test(test_characters_among_ascii),
                 cmocka_unit_test(test_characters_not_bytes),
                 cmocka_unit_test(test_result_is_measured_without_args),
                 cmocka_unit_test(test_values_as_python_writes_them),
