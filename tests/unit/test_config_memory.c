@@ -1,61 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Every allocation of the loaders fails once. The linker hands their calls to the functions below (--wrap), libyaml's own are not
- * reached; that nothing leaks is for the sanitizer to say.
+ * Every allocation of the loaders, and of libyaml below them, fails once, some with all that follow (base/fault.h). That nothing leaks is
+ * for the sanitizer to say.
  */
 
 #include "unit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/fault.h"
+#include "base/log.h"
 #include "config/load.h"
-
-static long left = -1;        /* allocations that still succeed; negative: all */
-static bool failed, for_good; /* after the first failure: all that follow fail too */
-
-static bool fails(void) {
-        if (left == 0) {
-                if (!for_good)
-                        left = -1;
-                return failed = true;
-        }
-        if (left > 0)
-                left--;
-        return false;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *old, size_t size);
-char *__real_strdup(const char *text);
-char *__real_strndup(const char *text, size_t len);
-
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-char *__wrap_strdup(const char *text);
-char *__wrap_strndup(const char *text, size_t len);
-
-void *__wrap_malloc(size_t size) {
-        return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size) {
-        return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *old, size_t size) {
-        return fails() ? NULL : __real_realloc(old, size);
-}
-
-char *__wrap_strdup(const char *text) {
-        return fails() ? NULL : __real_strdup(text);
-}
-
-char *__wrap_strndup(const char *text, size_t len) {
-        return fails() ? NULL : __real_strndup(text, len);
-}
 
 static const char daemon_text[] = "plugins: p.yaml\nproject_root: /\nlog: {level: debug}\nisolation: {python: ./x, requirements: "
                                   "r, memory: 1G, timeout: '5s'}\n"
@@ -98,19 +55,25 @@ static int load(const char *plugins) {
         return r;
 }
 
-static void assert_every_failure(const char *plugins, int expected) {
-        for (long n = 0;; n++) {
-                int r;
+/* Return: whether the fault happened. */
+static bool assert_failure(unsigned n, const char *when, const char *plugins, int expected) {
+        char fault[32];
+        bool happened;
+        int r;
 
-                for_good = n % 2 == 0;
-                failed = false;
-                left = n / 2;
-                r = load(plugins);
-                left = -1;
-                assert_int_equal(r, failed ? -ENOMEM : expected);
-                if (!failed)
-                        break;
-        }
+        (void)snprintf(fault, sizeof(fault), "alloc=%u%s", n, when);
+        assert_true(faults_set(fault));
+        r = load(plugins);
+        happened = faults_happened();
+        (void)faults_set(NULL);
+        assert_int_equal(r, happened ? -ENOMEM : expected);
+        return happened;
+}
+
+static void assert_every_failure(const char *plugins, int expected) {
+        for (unsigned n = 1; assert_failure(n, "", plugins, expected); n++)
+                if (n % 8 == 0)
+                        (void)assert_failure(n, "+", plugins, expected);
 }
 
 static void test_good_files(void **state) {
@@ -133,6 +96,7 @@ int main(void) {
                 cmocka_unit_test(test_files_with_mistakes),
         };
 
+        log_set_level(LOG_LEVEL_ERROR); /* not each fault */
         setenv("HOME", "/home/test", 1);
         setenv("CACHE_DIRECTORY", "/var/cache/test", 1);
         setenv("PLUGINS_PLUGIN_TIMEOUT", "5", 1);
