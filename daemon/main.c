@@ -352,6 +352,11 @@ static void cleanup(struct cpexd *cpexd) {
                 event_base_free(cpexd->base);
 }
 
+/* What libevent has to say is a line of our log like any other. */
+static void on_event_log(int severity, const char *message) {
+        log_write(severity >= EVENT_LOG_WARN ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, NULL, "libevent: %s", message);
+}
+
 /* Descriptors 0 to 2 exist, so that nothing else can get their numbers. */
 static void open_standard_descriptors(void) {
         int fd;
@@ -387,6 +392,7 @@ static int run(const struct service_args *args) {
         int status;
 
         log_init(LOG_LEVEL_INFO);
+        event_set_log_callback(on_event_log);
         child_adopt_orphans();
         raise_files();
         status = start(&cpexd, args);
