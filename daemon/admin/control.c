@@ -131,8 +131,12 @@ static void on_built(void *data, const struct buf *results) {
         struct pending *pending = data;
         struct conn *conn = pending->admin->conn;
 
-        rpc_put_result(conn_output(conn), pending->msgid);
-        mp_put_raw(conn_output(conn), (struct mp){results->data, results->len});
+        if (buf_error(results)) {
+                rpc_put_protocol_error(conn_output(conn), pending->msgid, "limit", "out of memory");
+        } else {
+                rpc_put_result(conn_output(conn), pending->msgid);
+                mp_put_raw(conn_output(conn), (struct mp){results->data, results->len});
+        }
         pending_free(pending);
         conn_flush(conn);
 }

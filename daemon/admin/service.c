@@ -198,7 +198,7 @@ static void swap(struct service *service) {
         end_reload(service, &(struct reload_result){
                                     .diags = &service->diags,
                                     .generation = service->current->number,
-                                    .changed = {changed.data, changed.len},
+                                    .changed = {changed.data, buf_error(&changed) ? 0 : changed.len},
                             });
 }
 

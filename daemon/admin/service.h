@@ -36,7 +36,7 @@ struct reload_result {
         const struct diags *diags; /* mistakes and warnings in the files */
         const char *message;       /* when refused: a sentence */
         uint64_t generation;       /* the one that serves now */
-        struct mp changed;         /* map {added, removed, restarted, kept}: names */
+        struct mp changed;         /* map {added, removed, restarted, kept}: names; empty: there was no memory for it */
 };
 
 struct reload_waiter {
