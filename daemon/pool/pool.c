@@ -187,20 +187,20 @@ static void become_prepared(struct pool *pool) {
 }
 
 static void on_venv(void *data, const struct venv_result *result) {
+        CLEANUP_FREE char *python = NULL, *fingerprint = NULL;
         struct pool *pool = data;
 
         if (result->error) {
                 pool_fail(pool, result->error);
+        } else if (!(python = strdup(result->python)) || !(fingerprint = strdup(result->fingerprint))) {
+                pool_fail(pool, "out of memory");
         } else {
-                pool->python = strdup(result->python);
-                pool->fingerprint = strdup(result->fingerprint);
+                pool->python = TAKE(python);
+                pool->fingerprint = TAKE(fingerprint);
                 if (!pool->code && result->code)
                         pool->code = strdup(result->code);
                 pool->spec.process.python = pool->python;
-                if (pool->python && pool->fingerprint)
-                        become_prepared(pool);
-                else
-                        pool_fail(pool, "out of memory");
+                become_prepared(pool);
         }
         pool->job = venv_job_free(pool->job);
 }
