@@ -105,12 +105,22 @@ static const struct {
         {"agent_post_invoke", "agent_id", offsetof(struct plugin_condition, agents)},
 };
 
+/* Whether there is nothing in a text, as which a secret may travel, too. */
+static bool is_empty(struct mp value) {
+        struct mp_cur cur = mp_cur(value);
+        struct mp content;
+        int8_t type;
+
+        return (mp_read_str(&cur, &content) || mp_read_bin(&cur, &content) || mp_read_ext(&cur, &type, &content)) &&
+               content.len == 0;
+}
+
 static bool payload_matches(const struct plugin_condition *condition, const struct request *request) {
         struct mp value, text;
 
-        /* CPEX compares the token, a secret that equals no string. */
+        /* CPEX compares the token, a secret that equals no string; an empty one passes, as an empty name does. */
         if (text_is(request->hook, "identity_resolve"))
-                return condition->tools.n == 0 || !mp_map_get(request->payload, "raw_token", &value);
+                return condition->tools.n == 0 || !mp_map_get(request->payload, "raw_token", &value) || is_empty(value);
         for (size_t i = 0; i < ELEMENTS(targets); i++) {
                 const struct strlist *list = (const struct strlist *)(const void *)((const char *)condition + targets[i].list);
 

@@ -215,37 +215,45 @@ static bool may_be_nil(const struct lax_field *field) {
         return field->otherwise == LAX_NIL || field->otherwise == LAX_EMPTY_MAP_OR_NIL;
 }
 
-static void read_model(struct walk *walk, const struct lax_type *type, struct mp value, const struct place *at) {
-        struct mp found[LAX_FIELDS_MAX] = {0}, key, inner;
+/* Finds the value of each field in one pass. Return: whether `value` is a map. */
+static bool find_fields(const struct lax_field *fields, struct mp value, struct mp found[LAX_FIELDS_MAX]) {
         struct mp_cur cur = mp_cur(value);
-        size_t n_fields = 0;
-        char text[120];
+        struct mp name, other, inner;
         uint32_t n;
 
-        if (!mp_read_map(&cur, &n)) {
+        if (!mp_read_map(&cur, &n))
+                return false;
+        for (; n > 0; n--) {
+                bool named = mp_read_str(&cur, &name);
+
+                if ((!named && !mp_read_any(&cur, &other)) || !mp_read_any(&cur, &inner))
+                        break;
+                for (size_t i = 0; named && fields[i].name; i++)
+                        if (is_name(name, fields[i].name))
+                                found[i] = inner;
+        }
+        return true;
+}
+
+static void read_model(struct walk *walk, const struct lax_type *type, struct mp value, const struct place *at) {
+        struct mp found[LAX_FIELDS_MAX] = {0};
+        size_t map = 0, n_held = 0;
+        char text[120];
+
+        if (!find_fields(type->fields, value, found)) {
                 (void)snprintf(text, sizeof(text), "Input should be a valid dictionary or instance of %s", type->name);
                 invalid_add(walk->invalid, at, "model_type", text, value);
                 return;
         }
-        while (type->fields[n_fields].name)
-                n_fields++;
-        for (; n > 0; n--) {
-                struct mp name = {0};
-
-                if (!mp_read_str(&cur, &name) && !mp_read_any(&cur, &key))
-                        break;
-                if (!mp_read_any(&cur, &inner))
-                        break;
-                for (size_t i = 0; i < n_fields; i++)
-                        if (is_name(name, type->fields[i].name))
-                                found[i] = inner;
-        }
         if (walk->buf)
-                mp_put_map(walk->buf, n_fields);
-        for (size_t i = 0; i < n_fields; i++) {
+                map = mp_map_begin(walk->buf);
+        for (size_t i = 0; type->fields[i].name; i++) {
                 const struct lax_field *field = &type->fields[i];
                 struct place place = {.up = at, .name = field->name};
 
+                if (found[i].len == 0 && field->otherwise == LAX_NOW)
+                        continue;
+                n_held++;
                 if (walk->buf)
                         mp_put_str(walk->buf, field->name);
                 if (found[i].len > 0 && mp_is_nil(found[i]) && may_be_nil(field))
@@ -257,6 +265,8 @@ static void read_model(struct walk *walk, const struct lax_type *type, struct mp
                 else if (walk->buf)
                         put_default(walk->buf, field);
         }
+        if (walk->buf)
+                mp_map_end(walk->buf, map, n_held);
 }
 
 static void read_tagged(struct walk *walk, const struct lax_type *type, struct mp value, const struct place *at) {

@@ -39,7 +39,7 @@ enum lax_default {
         LAX_FALSE,
         LAX_ZERO,
         LAX_ZERO_FLOAT,
-        LAX_NOW, /* the time it is; nil is written */
+        LAX_NOW, /* the time it is; still left out of what is written */
         LAX_TEXT,
 };
 

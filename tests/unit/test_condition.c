@@ -96,6 +96,16 @@ static void test_empty_name_passes_any_list(void **state) {
         assert_true(matches(&tools, 1, &unnamed));
 }
 
+static void test_a_token_is_in_no_list(void **state) {
+        struct plugin_condition tools = {.tools = LIST("token", "x")};
+        struct sample token = {.hook = "identity_resolve", .field = "raw_token", .name = "token"};
+        struct sample empty = {.hook = "identity_resolve", .field = "raw_token", .name = ""};
+
+        (void)state;
+        assert_false(matches(&tools, 1, &token));
+        assert_true(matches(&tools, 1, &empty));
+}
+
 static void test_users_contain_a_pattern(void **state) {
         struct plugin_condition users = {.user_patterns = LIST("bob", "lice")};
         struct sample nobody = {.hook = "tool_pre_invoke", .field = "name", .name = "t"};
@@ -109,10 +119,15 @@ static void test_content_types_are_normalised(void **state) {
         struct plugin_condition types = {.content_types = LIST("Application/JSON; charset=utf-8")};
         struct sample json = {.hook = "x", .field = "name", .name = "t", .content_type = " application/json;q=1"};
         struct sample blank = {.hook = "x", .field = "name", .name = "t", .content_type = "  "};
+        struct sample bare = {.hook = "x", .field = "name", .name = "t", .content_type = ";q=1"};
+        struct plugin_condition none = {.content_types = LIST("")};
 
         (void)state;
         assert_true(matches(&types, 1, &json));
         assert_false(matches(&types, 1, &blank));
+        assert_false(matches(&types, 1, &bare));
+        assert_false(matches(&none, 1, &blank));
+        assert_true(matches(&none, 1, &bare));
 }
 
 static void test_bad_requests_name_the_parameter(void **state) {
@@ -151,6 +166,7 @@ int main(void) {
                 cmocka_unit_test(test_missing_ids_match_no_list),
                 cmocka_unit_test(test_tools_count_only_on_tool_hooks),
                 cmocka_unit_test(test_empty_name_passes_any_list),
+                cmocka_unit_test(test_a_token_is_in_no_list),
                 cmocka_unit_test(test_users_contain_a_pattern),
                 cmocka_unit_test(test_content_types_are_normalised),
                 cmocka_unit_test(test_bad_requests_name_the_parameter),
