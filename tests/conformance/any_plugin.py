@@ -200,7 +200,10 @@ class Run:
         base = self.new if self.new is not None else self.payload
         fields = sorted(getattr(type(base), "model_fields", ()))
         if fields and not is_root(base):
-            self.new = base.model_copy(update={fields[int(key[1:]) % len(fields)]: value})
+            field = fields[int(key[1:]) % len(fields)]
+            if field in ("message", "headers", "response_headers", "route_attenuation") and isinstance(value, (list, dict)):
+                value = "no model"  # pydantic dumps CPEX's copies of a list in place of a model as an empty map
+            self.new = base.model_copy(update={field: value})
 
     def message(self, key, value):
         """Another text in the first part of a message."""

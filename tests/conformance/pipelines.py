@@ -301,7 +301,8 @@ def add_pipeline(rng, spec, shared, number, real, slow):
             entry["hooks"] += [hook] * (2 if rng.random() < 0.04 and entry["mode"] != "concurrent" else 1)
             steps = script(rng, n_calls)
             if entry["mode"] == "concurrent" and "execution_pool" in spec["top"]["plugin_settings"]:
-                steps = [each for each in steps if each["do"] not in ("raise", "return")]  # who waits behind an error runs on in CPEX
+                # Who waits for the one that ends the call still starts in CPEX.
+                steps = [each for each in steps if each["do"] not in ("raise", "return", "block", "violate")]
             entry["config"]["script"][hook] = steps
             if slow and rng.random() < 0.1 and entry["mode"] != "concurrent":
                 entry["config"]["script"][hook].insert(0, some_calls(rng, {"do": "sleep", "value": 1.6}, n_calls))
