@@ -2,10 +2,15 @@
 
 /*
  * The words are pydantic's, so that a host reads the same whether the daemon or a worker has found the mistake. The input is shown cut in
- * the middle, as pydantic does; a secret shows stars.
+ * the middle, as pydantic does.
+ *
+ * An error goes into logs, so an input is masked that may show a secret: a text, long enough to be one, where credentials stand
+ * (docs/semantics.md, Secrets).
  */
 
 #include "pipeline/invalid.h"
+
+#include <strings.h>
 
 #include "pipeline/pytext.h"
 
@@ -116,6 +121,62 @@ static void write_steps(struct buf *buf, struct mp loc) {
 
 /* ---- The input ---- */
 
+#define SECRET_BYTES_MIN 12 /* as in the workers */
+#define SECRET_LEVELS 3
+
+static bool is_secret_name(const void *name, size_t len) {
+        static const char *const names[] = {
+                "authorization", "proxy-authorization", "cookie",    "set-cookie",
+                "x-api-key",     "credentials",         "raw_token", "bearer_token",
+        };
+
+        for (size_t i = 0; i < ELEMENTS(names); i++)
+                if (strlen(names[i]) == len && strncasecmp(names[i], name, len) == 0)
+                        return true;
+        return false;
+}
+
+static bool is_secret_place(const struct place *at) {
+        for (; at; at = at->up) {
+                struct mp_cur cur = mp_cur(at->key);
+                struct mp text;
+
+                if (mp_read_str(&cur, &text) ? is_secret_name(text.data, text.len)
+                                             : at->name && is_secret_name(at->name, strlen(at->name)))
+                        return true;
+        }
+        return false;
+}
+
+/* Whether there is a long text in `value` that stands, or may stand, where secrets do. `here`: all of it does. */
+static bool may_show_secret(struct mp value, bool here, unsigned levels) {
+        struct mp_cur cur = mp_cur(value);
+        struct mp text, key, inner;
+        uint32_t n = 0;
+
+        if (mp_read_str(&cur, &text) || mp_read_bin(&cur, &text))
+                return here && text.len >= SECRET_BYTES_MIN;
+        if (levels == 0)
+                return here;
+        if (mp_read_array(&cur, &n)) {
+                for (; n > 0 && mp_read_any(&cur, &inner); n--)
+                        if (may_show_secret(inner, here, levels - 1))
+                                return true;
+                return false;
+        }
+        if (!mp_read_map(&cur, &n))
+                return false;
+        for (; n > 0; n--) {
+                bool named = mp_read_str(&cur, &text);
+
+                if ((!named && !mp_read_any(&cur, &key)) || !mp_read_any(&cur, &inner))
+                        break;
+                if (may_show_secret(inner, here || (named && is_secret_name(text.data, text.len)), levels - 1))
+                        return true;
+        }
+        return false;
+}
+
 static bool is_continuation(uint8_t byte) {
         return (byte & 0xc0) == 0x80;
 }
@@ -165,7 +226,10 @@ void invalid_add(struct invalid *invalid, const struct place *at, const char *ty
         buf_append_str(&invalid->lines, "\n");
         write_steps(&invalid->lines, (struct mp){loc.data, loc.len});
         buf_printf(&invalid->lines, "  %s [type=%s, input_value=", message, type);
-        write_input(&invalid->lines, input);
+        if (may_show_secret(input, is_secret_place(at), SECRET_LEVELS))
+                buf_append_str(&invalid->lines, "**********");
+        else
+                write_input(&invalid->lines, input);
         buf_printf(&invalid->lines, ", input_type=%s]\n    For further information visit https://errors.pydantic.dev/2/v/%s",
                    pytext_class(input), type);
         if (buf_error(&loc))

@@ -193,6 +193,21 @@ def test_a_context_that_cpex_would_not_take(echo, hook, context, extensions, loc
         assert host.call("ping") == {}
 
 
+@pytest.mark.parametrize("hook, payload, extensions", [
+    ("token_delegate", {"bearer_token": "canary-canary"}, None),
+    ("identity_resolve", {"raw_token": ["canary-canary"]}, None),
+    ("http_auth_resolve_user", {"credentials": {"token": "canary-canary"}}, None),
+    (HOOK, {"name": "t"}, {"http": {"headers": {"Authorization": ["canary-canary"]}}}),
+    (HOOK, {"name": "t"}, {"http": {"headers": [{"cookie": "canary-canary"}]}}),
+])
+def test_the_complaint_shows_no_secret(echo, hook, payload, extensions):
+    with echo.host() as host:
+        with pytest.raises(CallError) as caught:
+            host.invoke(hook, payload, extensions=extensions)
+        assert caught.value.type == "ValidationError"
+        assert "canary" not in str(caught.value.error) and "input_value=**********" in caught.value.message
+
+
 def test_many_mistakes_are_counted_and_the_first_are_told(echo):
     with echo.host() as host:
         with pytest.raises(CallError) as caught:

@@ -80,6 +80,46 @@ static void test_long_complaints_end_earlier(void **state) {
         assert_int_equal(invalid.n_shown, 1);
 }
 
+static bool tells(const struct invalid *invalid, const char *text) {
+        return invalid->lines.len > 0 && memmem(invalid->lines.data, invalid->lines.len, text, strlen(text));
+}
+
+/* {"http": {"headers": {NAME: [TEXT]}}, "agent": {"turn": {NAME: TEXT}}} */
+static void complain_of(struct invalid *invalid, const char *name, const char *text) {
+        CLEANUP_BUF struct buf in = {0};
+
+        mp_put_map(&in, 2);
+        mp_put_str(&in, "http");
+        mp_put_map(&in, 1);
+        mp_put_str(&in, "headers");
+        mp_put_map(&in, 1);
+        mp_put_str(&in, name);
+        mp_put_array(&in, 1);
+        mp_put_str(&in, text);
+        mp_put_str(&in, "agent");
+        mp_put_map(&in, 1);
+        mp_put_str(&in, "turn");
+        mp_put_map(&in, 1);
+        mp_put_str(&in, name);
+        mp_put_str(&in, text);
+        lax_read(&model_extensions, mp_of(&in), NULL, invalid);
+        assert_int_equal(invalid->n, 2);
+}
+
+static void test_secrets_are_masked(void **state) {
+        CLEANUP_INVALID struct invalid secret = {0}, brief = {0}, plain = {0};
+
+        (void)state;
+        complain_of(&secret, "X-Api-Key", "0123456789ab");
+        assert_false(tells(&secret, "0123"));
+        assert_true(tells(&secret, "input_value=**********, input_type=list"));
+        assert_true(tells(&secret, "input_value=**********, input_type=dict"));
+        complain_of(&brief, "x-api-key", "0123456789a");
+        assert_true(tells(&brief, "input_value=['0123456789a']"));
+        complain_of(&plain, "x-other", "0123456789ab");
+        assert_true(tells(&plain, "input_value={'x-other': '0123456789ab'}"));
+}
+
 static const char *shown(struct buf *value) {
         static char text[1024];
         CLEANUP_BUF struct buf buf = {0};
@@ -119,6 +159,7 @@ int main(void) {
                 cmocka_unit_test(test_other_hooks_have_no_model),
                 cmocka_unit_test(test_complaints_are_counted_and_some_are_told),
                 cmocka_unit_test(test_long_complaints_end_earlier),
+                cmocka_unit_test(test_secrets_are_masked),
                 cmocka_unit_test(test_python_text),
         };
 
