@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
 #include "text.h"
 
 #define DEPTH_MAX (MP_DEPTH_MAX - 8) /* leaves room for the message around it */
@@ -95,7 +96,7 @@ void json_write_str(struct buf *buf, const void *text, size_t len) {
         buf_append_str(buf, "\"");
         while (at < end) {
                 uint32_t c = 0xfffd;
-                size_t n = text_utf8(at, (size_t)(end - at), &c);
+                size_t n = utf8_decode(at, (size_t)(end - at), &c);
 
                 if (n == 0)
                         buf_append_str(buf, "\xef\xbf\xbd");

@@ -12,37 +12,20 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
+
 struct text_cell {
         char *text;
         size_t width; /* in characters */
         enum text_colour colour;
 };
 
-size_t text_utf8(const uint8_t *at, size_t left, uint32_t *ret_char) {
-        static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-        size_t n = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
-        uint32_t c;
-
-        if (n == 0 || n > left)
-                return 0;
-        c = n == 1 ? at[0] : at[0] & (0x7fu >> n);
-        for (size_t i = 1; i < n; i++) {
-                if ((at[i] & 0xc0) != 0x80)
-                        return 0;
-                c = c << 6 | (at[i] & 0x3fu);
-        }
-        if (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-                return 0;
-        *ret_char = c;
-        return n;
-}
-
 void text_put(struct buf *buf, const void *text, size_t len) {
         const uint8_t *at = text, *end = at + len;
 
         while (at < end) {
                 uint32_t c = 0;
-                size_t n = text_utf8(at, (size_t)(end - at), &c);
+                size_t n = utf8_decode(at, (size_t)(end - at), &c);
 
                 if (n == 0)
                         buf_append_str(buf, "\xef\xbf\xbd");
@@ -84,7 +67,7 @@ static size_t characters(const char *text) {
         size_t n = 0;
 
         for (; *text; text++)
-                n += ((uint8_t)*text & 0xc0) != 0x80;
+                n += !utf8_continues((uint8_t)*text);
         return n;
 }
 

@@ -7,9 +7,6 @@
 
 #include "wire/mp.h"
 
-/* Return: the bytes of the UTF-8 sequence at `at`, 0 where it is none. */
-size_t text_utf8(const uint8_t *at, size_t left, uint32_t *ret_char);
-
 /* Appends the text; control characters read as \xNN and what is no UTF-8 as U+FFFD. */
 void text_put(struct buf *buf, const void *text, size_t len);
 

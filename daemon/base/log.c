@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "base/journal.h"
+#include "base/utf8.h"
 
 #define LINE_MAX_BYTES 4096
 #define REQUEST_ID_MAX_BYTES 256
@@ -67,13 +68,6 @@ void log_detach(void) {
         journal_detach(&journal);
 }
 
-int log_level_from_name(const char *name) {
-        for (int i = 0; i < LOG_LEVEL_MAX_; i++)
-                if (str_eq(levels[i].name, name))
-                        return i;
-        return -EINVAL;
-}
-
 const char *log_level_name(enum log_level level) {
         return levels[level].name;
 }
@@ -107,25 +101,18 @@ static size_t add_scope(char *line, size_t at, const struct log_scope *scope) {
         return at;
 }
 
-/* Return: the length of the UTF-8 character at `text`, 0 if there is none, or one that controls. NUL ends the text. */
-static size_t printable(const unsigned char *text) {
-        size_t len = *text < 0x80 ? 1 : *text < 0xc2 ? 0 : *text < 0xe0 ? 2 : *text < 0xf0 ? 3 : *text < 0xf5 ? 4 : 0;
+/* Return: the length of the UTF-8 character at `text`, 0 if there is none, or one that controls. */
+static size_t printable(const char *text) {
+        uint32_t c = 0;
+        size_t len = utf8_decode((const uint8_t *)text, strnlen(text, 4), &c);
 
-        if ((len == 1 && ((*text < 0x20 && *text != '\t') || *text == 0x7f)) ||
-            (*text == 0xc2 && text[1] < 0xa0) ||                                      /* the other control characters */
-            (*text == 0xe0 && text[1] < 0xa0) || (*text == 0xf0 && text[1] < 0x90) || /* longer than need be */
-            (*text == 0xed && text[1] >= 0xa0) || (*text == 0xf4 && text[1] >= 0x90)) /* no characters */
-                return 0;
-        for (size_t i = 1; i < len; i++)
-                if ((text[i] & 0xc0) != 0x80)
-                        return 0;
-        return len;
+        return (c < 0x20 && c != '\t') || (c >= 0x7f && c < 0xa0) ? 0 : len;
 }
 
 /* Copies `text`, with what is not printable made visible, as far as there is room. */
 static size_t add_escaped(char *line, size_t at, const char *text) {
         while (*text && at + 6 < LINE_MAX_BYTES) {
-                size_t len = printable((const unsigned char *)text);
+                size_t len = printable(text);
 
                 if (len == 0)
                         at = add(line, at, "\\x%02x", (unsigned char)*text++);

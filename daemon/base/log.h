@@ -45,8 +45,6 @@ void log_detach(void);
 /* The one that serves, from now on: GENERATION of the lines whose scope has none. */
 void log_set_generation(uint64_t generation);
 
-/* Return: the level of that name, negative errno if there is none. */
-int log_level_from_name(const char *name);
 const char *log_level_name(enum log_level level);
 
 void log_write(enum log_level level, const struct log_scope *scope, const char *format, ...) PRINTF_LIKE(3, 4);

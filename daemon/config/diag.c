@@ -10,6 +10,8 @@
 #include <ctype.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
+
 #define WORD_MAX 64 /* longest word that gets a suggestion */
 #define QUOTED_MAX 60
 #define SEARCHED_MAX (64u << 10) /* longest file that is searched for what may be told */
@@ -25,7 +27,7 @@ void diags_done(struct diags *diags) {
 static void put_shown(struct buf *buf, const char *text, size_t len) {
         size_t shown = MIN(len, (size_t)QUOTED_MAX);
 
-        while (shown < len && shown > 0 && ((unsigned char)text[shown] & 0xc0) == 0x80)
+        while (shown < len && shown > 0 && utf8_continues((uint8_t)text[shown]))
                 shown--; /* not inside a character */
         for (size_t i = 0; i < shown; i++) {
                 unsigned char c = (unsigned char)text[i];
@@ -82,11 +84,10 @@ static void put_place(struct buf *buf, const struct report *report, struct place
         buf_append_str(buf, ": ");
 }
 
-void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
-                ...) {
+void report_addv(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
+                 va_list args) {
         CLEANUP_BUF struct buf buf = {0};
         CLEANUP_FREE char *text = NULL;
-        va_list args;
 
         if (severity == DIAG_ERROR)
                 report->diags->errors++;
@@ -97,9 +98,7 @@ void report_add(struct report *report, enum diag_severity severity, const struct
                 put_at(&buf, at);
                 buf_append_str(&buf, ": ");
         }
-        va_start(args, format);
         buf_vprintf(&buf, format, args);
-        va_end(args);
         text = buf_take_str(&buf);
         if (!report_check(report, text != NULL))
                 return;
@@ -108,6 +107,15 @@ void report_add(struct report *report, enum diag_severity severity, const struct
                         *c = '?';
         if (report_check(report, diags_append(report->diags, severity, place, text) == 0))
                 (void)TAKE(text);
+}
+
+void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
+                ...) {
+        va_list args;
+
+        va_start(args, format);
+        report_addv(report, severity, at, place, format, args);
+        va_end(args);
 }
 
 static bool is_word_byte(char c) {

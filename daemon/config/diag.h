@@ -26,6 +26,8 @@ struct report {
         size_t source_len;
 };
 
+void report_addv(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
+                 va_list args) PRINTF_LIKE(5, 0);
 void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
                 ...) PRINTF_LIKE(5, 6);
 

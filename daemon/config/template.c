@@ -15,6 +15,7 @@
 
 #include <ctype.h>
 
+#include "base/utf8.h"
 #include "config/tree.h"
 
 struct stretch {
@@ -57,7 +58,7 @@ static void place_advance(struct place *place, const char *data, size_t len) {
                         place->column = 1;
                         if (wide)
                                 i += c == 0xc2 ? 1 : 2;
-                } else if ((c & 0xc0) != 0x80)
+                } else if (!utf8_continues(c))
                         place->column++;
         }
 }

@@ -120,16 +120,11 @@ static const char *shown(const struct builder *builder, const yaml_event_t *even
 /* Return: -EINVAL, always. */
 static int refuse(struct builder *builder, struct place place, const char *format, ...) PRINTF_LIKE(3, 4);
 static int refuse(struct builder *builder, struct place place, const char *format, ...) {
-        CLEANUP_BUF struct buf buf = {0};
-        CLEANUP_FREE char *text = NULL;
         va_list args;
 
         va_start(args, format);
-        buf_vprintf(&buf, format, args);
+        report_addv(builder->report, DIAG_ERROR, NULL, place, format, args);
         va_end(args);
-        text = buf_take_str(&buf);
-        if (report_check(builder->report, text != NULL))
-                report_add(builder->report, DIAG_ERROR, NULL, place, "%s", text);
         return -EINVAL;
 }
 

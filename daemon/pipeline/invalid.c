@@ -12,6 +12,7 @@
 
 #include <strings.h>
 
+#include "base/utf8.h"
 #include "pipeline/pytext.h"
 
 #define INPUT_BYTES_MAX 50
@@ -177,10 +178,6 @@ static bool may_show_secret(struct mp value, bool here, unsigned levels) {
         return false;
 }
 
-static bool is_continuation(uint8_t byte) {
-        return (byte & 0xc0) == 0x80;
-}
-
 static void write_input(struct buf *buf, struct mp input) {
         CLEANUP_BUF struct buf text = {0};
         size_t head = INPUT_HEAD, tail;
@@ -190,9 +187,9 @@ static void write_input(struct buf *buf, struct mp input) {
                 buf_append(buf, text.data, text.len);
                 return;
         }
-        while (is_continuation(text.data[head]))
+        while (utf8_continues(text.data[head]))
                 head--;
-        for (tail = text.len - INPUT_TAIL; is_continuation(text.data[tail]);)
+        for (tail = text.len - INPUT_TAIL; utf8_continues(text.data[tail]);)
                 tail++;
         buf_append(buf, text.data, head);
         buf_append_str(buf, "...");

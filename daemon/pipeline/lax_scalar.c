@@ -8,6 +8,7 @@
 #include <math.h>
 #include <strings.h>
 
+#include "base/utf8.h"
 #include "pipeline/lax.h"
 #include "pipeline/pytext.h"
 
@@ -78,18 +79,6 @@ static size_t take_digits(struct text *text, bool underscores, uint64_t *ret_val
 
 /* ---- Strings ---- */
 
-static bool is_utf8(struct mp text) {
-        for (size_t at = 0; at < text.len;) {
-                size_t start = at;
-                uint32_t c = pytext_next(text, &at);
-
-                if ((c == 0xfffd && at - start != 3) || (c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff ||
-                    (at - start == 3 && c < 0x800) || (at - start == 4 && c < 0x10000))
-                        return false;
-        }
-        return true;
-}
-
 const char *lax_str(struct mp value, struct buf *buf) {
         struct mp_cur cur = mp_cur(value);
         struct mp content;
@@ -101,7 +90,7 @@ const char *lax_str(struct mp value, struct buf *buf) {
         }
         if (!mp_read_bin(&cur, &content))
                 return "string_type";
-        if (!is_utf8(content))
+        if (!utf8_is_valid(content.data, content.len))
                 return "string_unicode";
         if (buf)
                 mp_put_strn(buf, content.data, content.len);

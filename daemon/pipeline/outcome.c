@@ -50,14 +50,8 @@ static struct mp c_str(const char *text) {
         return (struct mp){(const uint8_t *)text, text ? strlen(text) : 0};
 }
 
-static struct mp get(struct mp map, const char *key) {
-        struct mp value = {0};
-
-        return mp_map_get(map, key, &value) ? value : (struct mp){0};
-}
-
 bool is_junk_result(struct mp error) {
-        return mp_eq_str(get(error, "stage"), "result");
+        return mp_eq_str(mp_map_value(error, "stage"), "result");
 }
 
 static void add_record(struct turn *turn, struct record record) {
@@ -117,14 +111,14 @@ static void put_defaults(struct invocation *invocation) {
 
 static void put_raised(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
-        bool verbatim = mp_eq_str(get(error, "type"), "PluginError");
-        struct mp name = get(error, "plugin_name");
+        bool verbatim = mp_eq_str(mp_map_value(error, "type"), "PluginError");
+        struct mp name = mp_map_value(error, "plugin_name");
 
-        mp_put_raw(error_key(invocation, "message"), get(error, "message"));
+        mp_put_raw(error_key(invocation, "message"), mp_map_value(error, "message"));
         if (verbatim) {
-                mp_put_raw(error_key(invocation, "code"), get(error, "code"));
-                mp_put_raw(error_key(invocation, "details"), get(error, "details"));
-                mp_put_raw(error_key(invocation, "mcp_error_code"), get(error, "mcp_error_code"));
+                mp_put_raw(error_key(invocation, "code"), mp_map_value(error, "code"));
+                mp_put_raw(error_key(invocation, "details"), mp_map_value(error, "details"));
+                mp_put_raw(error_key(invocation, "mcp_error_code"), mp_map_value(error, "mcp_error_code"));
         } else {
                 put_defaults(invocation);
                 mp_put_map(error_key(invocation, "details"), 0);
@@ -188,7 +182,7 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
                   (const char *)message.data, on_error_name(on_error));
 
         if (outcome->cause == STEP_RAISED) {
-                struct mp traceback = mp_map_text(get(outcome->error, "details"), "traceback");
+                struct mp traceback = mp_map_text(mp_map_value(outcome->error, "details"), "traceback");
 
                 log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
         }
@@ -232,10 +226,10 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
 static void conclude_bad_request(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
 
-        mp_put_raw(error_key(invocation, "type"), get(error, "type"));
+        mp_put_raw(error_key(invocation, "type"), mp_map_value(error, "type"));
         mp_put_str(error_key(invocation, "code"), "bad_request");
-        mp_put_raw(error_key(invocation, "message"), get(error, "message"));
-        mp_put_raw(error_key(invocation, "errors"), get(error, "errors"));
+        mp_put_raw(error_key(invocation, "message"), mp_map_value(error, "message"));
+        mp_put_raw(error_key(invocation, "errors"), mp_map_value(error, "errors"));
         mp_put_nil(error_key(invocation, "plugin_name"));
         invocation->ending = ENDING_ERROR;
 }
@@ -243,13 +237,13 @@ static void conclude_bad_request(struct turn *turn, struct mp error) {
 /* Return: whether the worker says so. A payload that an earlier plugin made is that plugin's doing; a server that is none of ours has
  * no say in it. */
 static bool is_bad_request(const struct turn *turn, struct mp error) {
-        struct mp type = get(error, "type");
+        struct mp type = mp_map_value(error, "type");
 
         if (turn->plugin->entry->isolation.socket)
                 return false;
         if (mp_eq_str(type, "ProtocolError"))
-                return mp_eq_str(get(error, "code"), "bad_request");
-        return mp_eq_str(type, "ValidationError") && mp_eq_str(get(error, "stage"), "request") &&
+                return mp_eq_str(mp_map_value(error, "code"), "bad_request");
+        return mp_eq_str(type, "ValidationError") && mp_eq_str(mp_map_value(error, "stage"), "request") &&
                !turn->invocation->payload_changed;
 }
 
@@ -280,12 +274,12 @@ static void put_violation(struct turn *turn, struct mp violation, const char *pl
 /* A plugin raised PluginViolationError: it goes out from every mode, whatever on_error says. */
 static void conclude_raised_violation(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
-        struct mp violation = get(error, "violation");
+        struct mp violation = mp_map_value(error, "violation");
 
         if (mp_is_nil(violation))
                 violation = (struct mp){0};
         add_denial_record(turn, violation, c_str("plugin_violation"), mp_map_text(error, "message"));
-        mp_put_raw(error_key(invocation, "message"), get(error, "message"));
+        mp_put_raw(error_key(invocation, "message"), mp_map_value(error, "message"));
         if (violation.len > 0)
                 put_violation(turn, violation, ""); /* CPEX names nobody here */
         invocation->ending = ENDING_VIOLATION;
@@ -353,7 +347,7 @@ static void put_metrics(struct buf *buf, struct mp metadata) {
 
 /* An integer of the violation, nil unless it is within the range. */
 static void put_code(struct buf *buf, struct mp violation, const char *key, int64_t min, int64_t max) {
-        struct mp_cur cur = mp_cur(get(violation, key));
+        struct mp_cur cur = mp_cur(mp_map_value(violation, key));
         int64_t code;
 
         mp_put_str(buf, key);
@@ -366,7 +360,7 @@ static void put_code(struct buf *buf, struct mp violation, const char *key, int6
 /* CPEX's DenialOutcome, without its record, which is the last of `executions`. */
 static void put_denial_outcome(struct invocation *invocation, struct mp violation, struct mp metadata) {
         struct buf *buf = error_key(invocation, "denial_outcome");
-        struct mp code = get(violation, "code");
+        struct mp code = mp_map_value(violation, "code");
 
         mp_put_map(buf, 4);
         mp_put_str(buf, "violation_code");
@@ -479,15 +473,15 @@ static void keep_context(struct turn *turn, struct mp document) {
 }
 
 static struct mp get_map(struct mp map, const char *key) {
-        struct mp value = get(map, key);
+        struct mp value = mp_map_value(map, key);
         struct mp_cur cur = mp_cur(value);
 
         return mp_peek(&cur) == MP_MAP ? value : (struct mp){0};
 }
 
 static void conclude_raised(struct turn *turn, const struct step_outcome *outcome) {
-        struct mp type = get(outcome->error, "type"), cause = get(outcome->error, "cause");
-        struct mp_cur cur = mp_cur(get(outcome->error, "contexts"));
+        struct mp type = mp_map_value(outcome->error, "type"), cause = mp_map_value(outcome->error, "cause");
+        struct mp_cur cur = mp_cur(mp_map_value(outcome->error, "contexts"));
         struct mp document = {0};
 
         keep_context(turn, mp_read_bin(&cur, &document) && mp_is_value(document) ? document : (struct mp){0});

@@ -11,12 +11,6 @@
 #include "pipeline/models.h"
 #include "pipeline/turn.h"
 
-static struct mp field_of(struct mp map, const char *key) {
-        struct mp value = {0};
-
-        return mp_map_get(map, key, &value) ? value : (struct mp){0};
-}
-
 /* The model of the payload as the caller gave it; NULL: we have none. */
 static const struct lax_type *given_model(const struct invocation *invocation) {
         return mp_is_nil(invocation->in.payload_type) ? model_payload(invocation->in.hook) : NULL;
@@ -44,7 +38,7 @@ static bool take_fields(struct invocation *invocation, const struct hook_policy 
 
         for (size_t i = 0; i < policy->writable_fields.n; i++) {
                 const char *field = policy->writable_fields.items[i];
-                struct mp before = field_of(old, field), after = field_of(new, field);
+                struct mp before = mp_map_value(old, field), after = mp_map_value(new, field);
 
                 if (after.len == 0 || mp_same_value(before, after))
                         continue;

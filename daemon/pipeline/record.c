@@ -6,6 +6,8 @@
 
 #include "pipeline/record.h"
 
+#include "base/utf8.h"
+
 #define TEXT_BYTES_MAX 256
 #define KEYS_MAX 64
 static const char ellipsis[] = "\xe2\x80\xa6";
@@ -20,7 +22,7 @@ static void put_text(struct buf *buf, struct mp text) {
                 mp_put_strn(buf, text.data, len);
         } else {
                 len = TEXT_BYTES_MAX - (sizeof(ellipsis) - 1);
-                while (len > 0 && (text.data[len] & 0xc0) == 0x80) /* not in the middle of a character */
+                while (len > 0 && utf8_continues(text.data[len])) /* not in the middle of a character */
                         len--;
                 memcpy(cut, text.data, len);
                 memcpy(cut + len, ellipsis, sizeof(ellipsis) - 1);

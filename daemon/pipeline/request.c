@@ -129,8 +129,6 @@ static const char *read_contexts(struct request *request) {
 }
 
 const char *request_parse(struct mp params, struct request *ret) {
-        static const uint8_t no_pairs[] = {0x80};
-        static const struct mp empty_map = {no_pairs, sizeof(no_pairs)};
         struct request request = {0};
         const char *wrong = read_fields(params, request_fields, ELEMENTS(request_fields), &request);
         struct mp payload;
@@ -143,7 +141,7 @@ const char *request_parse(struct mp params, struct request *ret) {
         if (!mp_map_get(params, "payload", &payload))
                 return "payload: is required; nil is an empty one";
         if (mp_is_nil(request.payload) && !mp_eq_str(request.payload_type, ""))
-                request.payload = empty_map;
+                request.payload = mp_empty_map;
         cur = mp_cur(request.hook);
         (void)mp_read_str(&cur, &request.hook);
         if (request.direct && request.plugin.len == 0)

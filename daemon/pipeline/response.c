@@ -8,10 +8,8 @@
 #include "pipeline/turn.h"
 #include "wire/rpc.h"
 
-static const uint8_t empty_map[] = {0x80};
-
 static struct mp map_or_empty(const struct buf *map) {
-        return map->len > 0 ? buf_mp(map) : (struct mp){empty_map, sizeof(empty_map)};
+        return map->len > 0 ? buf_mp(map) : mp_empty_map;
 }
 
 static bool out_of_memory(const struct invocation *invocation) {

@@ -26,9 +26,6 @@ struct merge {
         size_t n_complaints;
 };
 
-static const uint8_t no_pairs[] = {0x80}, no_items[] = {0x90};
-static const struct mp empty_map = {no_pairs, sizeof(no_pairs)}, empty_list = {no_items, sizeof(no_items)};
-
 /* What stands under a key, or `otherwise`. */
 static struct mp value_of(struct mp map, const char *key, struct mp otherwise) {
         struct mp value;
@@ -71,10 +68,11 @@ static void take_custom(struct merge *merge) {
 
 static void take_headers(struct merge *merge) {
         struct mp http = value_of(merge->returned, "http", (struct mp){0});
-        struct mp headers = value_of(http, "headers", empty_map);
+        struct mp headers = value_of(http, "headers", mp_empty_map);
         CLEANUP_BUF struct buf pairs = {0};
 
-        if (http.len == 0 || mp_same_value(headers, value_of(value_of(merge->now, "http", empty_map), "headers", empty_map)))
+        if (http.len == 0 ||
+            mp_same_value(headers, value_of(value_of(merge->now, "http", mp_empty_map), "headers", mp_empty_map)))
                 return;
         if (!may(merge, "write_headers")) {
                 complain(merge, "http is changed without the capability write_headers");
@@ -122,16 +120,16 @@ static uint32_t put_union(struct buf *buf, struct mp a, struct mp b) {
 
 static void take_labels(struct merge *merge) {
         struct mp security = value_of(merge->returned, "security", (struct mp){0});
-        struct mp labels = value_of(security, "labels", empty_list);
-        struct mp now = value_of(value_of(merge->now, "security", empty_map), "labels", empty_list);
+        struct mp labels = value_of(security, "labels", mp_empty_array);
+        struct mp now = value_of(value_of(merge->now, "security", mp_empty_map), "labels", mp_empty_array);
         bool sees = may(merge, "read_labels") || may(merge, "append_labels");
         CLEANUP_BUF struct buf pairs = {0}, old = {0}, new = {0};
         uint32_t n_now, n_new, n_all;
 
         if (security.len == 0)
                 return;
-        n_now = put_union(&old, empty_list, now); /* each label once */
-        n_new = put_union(&new, empty_list, labels);
+        n_now = put_union(&old, mp_empty_array, now); /* each label once */
+        n_new = put_union(&new, mp_empty_array, labels);
         mp_put_str(&pairs, "labels");
         n_all = put_union(&pairs, buf_mp(&old), buf_mp(&new));
         if (!may(merge, "append_labels")) {
@@ -189,8 +187,8 @@ static int64_t put_chain(struct buf *buf, struct mp now, struct mp returned) {
 
 static void take_delegation(struct merge *merge) {
         struct mp returned = value_of(merge->returned, "delegation", (struct mp){0});
-        struct mp now = value_of(merge->now, "delegation", empty_map);
-        struct mp chain = value_of(now, "chain", empty_list);
+        struct mp now = value_of(merge->now, "delegation", mp_empty_map);
+        struct mp chain = value_of(now, "chain", mp_empty_array);
         struct mp actor = value_of(returned, "actor_subject_id", (struct mp){0});
         struct mp age = value_of(returned, "age_seconds", (struct mp){0});
         struct mp_cur cur = mp_cur(chain);
@@ -203,7 +201,7 @@ static void take_delegation(struct merge *merge) {
                 return;
         (void)mp_read_array(&cur, &n_now);
         mp_put_str(&pairs, "chain");
-        n = put_chain(&pairs, chain, value_of(returned, "chain", empty_list));
+        n = put_chain(&pairs, chain, value_of(returned, "chain", mp_empty_array));
         if (n == n_now && mp_same_value(actor, value_of(now, "actor_subject_id", (struct mp){0})))
                 return;
         if (!may(merge, "append_delegation")) {

@@ -13,12 +13,16 @@
 
 #include <msgpack.h>
 
+#include "base/utf8.h"
+
 /* What a header says of itself. */
 struct head {
         enum mp_type type;
         unsigned size;  /* bytes of the header, with the fixed-width value of scalars; 0: unknown byte */
         uint64_t count; /* bytes (str, bin, ext) or values (array, map) that follow */
 };
+
+const struct mp mp_empty_map = {(const uint8_t[]){0x80}, 1}, mp_empty_array = {(const uint8_t[]){0x90}, 1};
 
 static uint64_t be(const uint8_t *p, unsigned n) {
         uint64_t v = 0;
@@ -297,14 +301,17 @@ bool mp_map_get(struct mp map, const char *key, struct mp *ret) {
         return found;
 }
 
-struct mp mp_map_text(struct mp map, const char *key) {
-        struct mp value, text = {0};
-        struct mp_cur cur;
+struct mp mp_map_value(struct mp map, const char *key) {
+        struct mp value;
 
-        if (mp_map_get(map, key, &value)) {
-                cur = mp_cur(value);
-                (void)mp_read_str(&cur, &text);
-        }
+        return mp_map_get(map, key, &value) ? value : (struct mp){0};
+}
+
+struct mp mp_map_text(struct mp map, const char *key) {
+        struct mp_cur cur = mp_cur(mp_map_value(map, key));
+        struct mp text = {0};
+
+        (void)mp_read_str(&cur, &text);
         return text;
 }
 
@@ -395,22 +402,8 @@ void mp_put_str(struct buf *buf, const char *text) {
                 mp_put_nil(buf);
 }
 
-/* RFC 3629. Return: bytes of the character, 0 when it is none. */
-static size_t utf8_width(const uint8_t *at, size_t left) {
-        size_t width = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
-
-        if (width == 0 || width > left)
-                return 0;
-        for (size_t i = 1; i < width; i++)
-                if ((at[i] & 0xc0) != 0x80)
-                        return 0;
-        if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf0 && at[1] < 0x90) ||
-            (at[0] == 0xf4 && at[1] > 0x8f))
-                return 0; /* too long for what it says, a surrogate, beyond the last character */
-        return width;
-}
-
 void mp_put_text(struct buf *buf, const void *text, size_t len) {
+        uint32_t ignored;
         uint8_t *copy;
 
         mp_put_strn(buf, text, len);
@@ -418,7 +411,7 @@ void mp_put_text(struct buf *buf, const void *text, size_t len) {
                 return;
         copy = buf->data + buf->len - len;
         for (size_t i = 0, width; i < len; i += MAX(width, (size_t)1)) {
-                width = utf8_width(copy + i, len - i);
+                width = utf8_decode(copy + i, len - i, &ignored);
                 if (width == 0)
                         copy[i] = '?';
         }

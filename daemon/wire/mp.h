@@ -85,8 +85,13 @@ bool mp_read_any(struct mp_cur *cur, struct mp *ret);
 /* Looks a key up in a map. Return: false where `map` is no map or has no such key. The last of equal keys counts. */
 bool mp_map_get(struct mp map, const char *key, struct mp *ret);
 
+/* Return: the value under a key; empty where there is none. */
+struct mp mp_map_value(struct mp map, const char *key);
+
 /* Return: the content of the str under a key; empty where there is none. */
 struct mp mp_map_text(struct mp map, const char *key);
+
+extern const struct mp mp_empty_map, mp_empty_array;
 
 bool mp_is_nil(struct mp value);
 bool mp_eq_str(struct mp value, const char *string);

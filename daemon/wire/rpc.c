@@ -10,8 +10,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static const uint8_t empty_map[] = {0x80};
-
 static const char *parse_params(struct mp_cur *cur, struct rpc_msg *msg) {
         uint32_t n;
 
@@ -19,7 +17,7 @@ static const char *parse_params(struct mp_cur *cur, struct rpc_msg *msg) {
                 return "the method is not a string";
         if (!mp_read_array(cur, &n) || n > 1)
                 return "the parameters are not an array of one map";
-        msg->params = (struct mp){empty_map, sizeof(empty_map)};
+        msg->params = mp_empty_map;
         if (n == 1 && (mp_peek(cur) != MP_MAP || !mp_read_any(cur, &msg->params)))
                 return "the parameters are not an array of one map";
         return NULL;

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * UTF-8 as RFC 3629 has it: nothing longer than need be, no surrogates, nothing beyond U+10FFFF.
+ */
+
+#include "base/util.h"
+
+/* Return: the bytes of the character at `at`, of which there are `left` (≥ 1); 0 where it is none, and *ret_char is untouched. */
+size_t utf8_decode(const uint8_t *at, size_t left, uint32_t *ret_char);
+
+bool utf8_is_valid(const uint8_t *text, size_t len);
+
+/* Return: whether a text may not be cut before this byte. */
+static inline bool utf8_continues(uint8_t byte) {
+        return (byte & 0xc0) == 0x80;
+}
