@@ -45,7 +45,6 @@ static LIST_HEAD(, child) children = LIST_HEAD_INITIALIZER(children);
 static bool adopting;
 static pid_t strangers[STRANGERS_MAX]; /* children that were there before */
 static size_t n_strangers;
-static unsigned n_left; /* orphans that were killed and are not gone */
 
 static void child_destroy(struct child *child) {
         LIST_REMOVE(child, link);
@@ -90,18 +89,18 @@ static bool is_known(pid_t pid) {
 }
 
 /* Calls `found` with each child of this process, whose one thread starts them all. A kernel without this list has none for us. */
-static void each_child(void (*found)(pid_t pid, struct event_base *base), struct event_base *base) {
+static void each_child(void (*found)(pid_t pid, void *data), void *data) {
         FILE *file = fopen("/proc/thread-self/children", "re");
         int pid;
 
         if (!file)
                 return;
         while (fscanf(file, "%d", &pid) == 1)
-                found(pid, base);
+                found(pid, data);
         (void)fclose(file);
 }
 
-static void kill_orphan(pid_t pid, struct event_base *base) {
+static void kill_orphan(pid_t pid, void *base) {
         struct child *orphan;
 
         if (is_known(pid))
@@ -110,8 +109,8 @@ static void kill_orphan(pid_t pid, struct event_base *base) {
         (void)child_watch(&orphan, base, pid, NULL, NULL); /* if it fails, the next sweep finds it again */
 }
 
-static void note_stranger(pid_t pid, struct event_base *base) {
-        (void)base;
+static void note_stranger(pid_t pid, void *data) {
+        (void)data;
         if (n_strangers < STRANGERS_MAX)
                 strangers[n_strangers++] = pid;
 }
@@ -121,17 +120,17 @@ void child_adopt_orphans(void) {
         adopting = prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
 }
 
-static void end_orphan(pid_t pid, struct event_base *base) {
-        (void)base;
+static void end_orphan(pid_t pid, void *left) {
         if (!is_known(pid) && kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, WNOHANG) == 0)
-                n_left++;
+                *(bool *)left = true;
 }
 
 void child_end_orphans(void) {
         for (int i = 0; adopting && i < END_WAIT_MSEC; i++) {
-                n_left = 0;
-                each_child(end_orphan, NULL);
-                if (n_left == 0)
+                bool left = false;
+
+                each_child(end_orphan, &left);
+                if (!left)
                         return;
                 (void)poll(NULL, 0, 1);
         }

@@ -40,7 +40,6 @@ static struct step *call_give_up(struct worker_call *call) {
         struct step *step = call->step;
 
         step->place = STEP_NOWHERE;
-        step->worker = NULL;
         step->call = NULL;
         call->step = NULL;
         call->calls->n_given_up++;
@@ -136,10 +135,9 @@ int calls_give(struct calls *calls, struct step *step) {
         return 0;
 }
 
-void calls_withdraw(struct calls *calls, struct step *step) {
+void calls_withdraw(struct step *step) {
         struct worker_call *call = step->call;
 
-        (void)calls;
         (void)call_give_up(call);
         send_cancel(call);
 }

@@ -47,7 +47,7 @@ void calls_init(struct calls *calls, struct event_base *base, uint32_t first_id,
 int calls_give(struct calls *calls, struct step *step);
 
 /* The step's caller has lost interest: the plugin is asked to let go, its answer dropped. */
-void calls_withdraw(struct calls *calls, struct step *step);
+void calls_withdraw(struct step *step);
 
 /* Return: whether the answer is one to a call in flight, whose step then has its outcome. */
 bool calls_answered(struct calls *calls, const struct rpc_msg *msg);

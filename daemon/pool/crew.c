@@ -225,12 +225,12 @@ static const struct worker_handler worker_handler = {
 
 /* Return: whether no worker can be started before there is a venv. */
 bool pool_needs_venv(const struct pool *pool) {
-        return !pool->python && !pool->entry->isolation.socket;
+        return !pool->python && !pool->spec.server;
 }
 
 /* Return: whether one is starting. */
 static bool start_worker(struct pool *pool) {
-        const char *server = pool->entry->isolation.socket;
+        const char *server = pool->spec.server;
         char reason[256];
         unsigned i = 0;
         int r;

@@ -51,7 +51,7 @@ void pool_withdraw(struct step *step) {
         if (step->place == STEP_WAITING)
                 dequeue(step->pool, step);
         else if (step->place == STEP_GIVEN)
-                worker_withdraw(step->worker, step);
+                worker_withdraw(step);
 }
 
 /* Return: the worker with room that has the fewest calls, NULL if all are full. */

@@ -52,7 +52,6 @@ struct step_stats {
 };
 
 struct pool;
-struct worker;
 struct worker_call;
 
 struct step {
@@ -66,10 +65,9 @@ struct step {
 
         /* The pool's own: a step is nowhere, waits in the pool's queue, or is in a worker's hands. */
         enum { STEP_NOWHERE, STEP_WAITING, STEP_GIVEN } place;
-        TAILQ_ENTRY(step) link; /* while waiting */
-        struct event timer;     /* while waiting */
-        struct worker *worker;  /* while given */
-        struct worker_call *call;
+        TAILQ_ENTRY(step) link;   /* while waiting */
+        struct event timer;       /* while waiting */
+        struct worker_call *call; /* while given */
 };
 
 TAILQ_HEAD(step_list, step);

@@ -173,14 +173,11 @@ static void become_ready(struct worker *worker) {
 }
 
 static void send_shutdown(struct worker *worker) {
-        CLEANUP_BUF struct buf nothing = {0};
-
         if (!worker->process) {
                 kill_unneeded(worker);
                 return;
         }
-        mp_put_map(&nothing, 0);
-        request(worker, ID_SHUTDOWN, "shutdown", (struct mp){nothing.data, nothing.len});
+        request(worker, ID_SHUTDOWN, "shutdown", mp_empty_map);
         /* One that holds on to a call that was cancelled will not listen to this either. */
         arm(worker, worker->calls.n > 0 ? CANCEL_GRACE_USEC : STOP_GRACE_USEC);
 }
@@ -314,7 +311,7 @@ static const struct calls_handler server_calls = {.on_stuck = on_stuck};
 /* The answer to what the state waits for. A server's to the greeting may be an error: it need not know the method. */
 static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) {
         struct log_scope scope = {.plugin = worker->spec->process.plugin, .worker = process_pid(worker->process)};
-        struct mp message, traceback, details;
+        struct mp message, traceback;
 
         if (mp_is_nil(msg->error) || !worker->process) {
                 worker->answer = msg->result;
@@ -323,7 +320,7 @@ static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) 
                 return;
         }
         message = mp_map_text(msg->error, "message");
-        traceback = mp_map_get(msg->error, "details", &details) ? mp_map_text(details, "traceback") : (struct mp){0};
+        traceback = mp_map_text(mp_map_value(msg->error, "details"), "traceback");
         log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
         note(worker, "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200), (const char *)message.data);
         happen(worker, ON_REFUSED);
@@ -449,13 +446,12 @@ int worker_give(struct worker *worker, struct step *step) {
         r = calls_give(&worker->calls, step);
         if (r < 0)
                 return r;
-        step->worker = worker;
         worker->last_given_usec = step->given_usec;
         return 0;
 }
 
-void worker_withdraw(struct worker *worker, struct step *step) {
-        calls_withdraw(&worker->calls, step);
+void worker_withdraw(struct step *step) {
+        calls_withdraw(step);
 }
 
 void worker_retire(struct worker *worker) {

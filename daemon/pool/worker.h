@@ -16,6 +16,8 @@
 #include "pool/process.h"
 #include "pool/step.h"
 
+struct worker;
+
 enum worker_state {
         WORKER_STARTING,     /* the class is being loaded, or a plugin server greeted */
         WORKER_LOADED,       /* waits for worker_initialize() */
@@ -57,7 +59,7 @@ void worker_initialize(struct worker *worker);
 int worker_give(struct worker *worker, struct step *step);
 
 /* Takes a step back whose caller has lost interest: the plugin is cancelled, its answer dropped. */
-void worker_withdraw(struct worker *worker, struct step *step);
+void worker_withdraw(struct step *step);
 
 /* From now on it takes no more calls; worker_stop() follows when it has none. */
 void worker_retire(struct worker *worker);

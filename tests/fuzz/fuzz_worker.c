@@ -112,10 +112,10 @@ static void on_exit_(void *data, struct worker *worker, const char *reason) {
         owner.exited = true;
 }
 
-static void withdraw(struct worker *worker) {
+static void withdraw(void) {
         for (unsigned i = 0; i < ELEMENTS(owner.steps); i++)
                 if (owner.waiting & (1u << i)) {
-                        worker_withdraw(worker, &owner.steps[i]);
+                        worker_withdraw(&owner.steps[i]);
                         owner.waiting &= ~(1u << i);
                         return;
                 }
@@ -148,7 +148,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
                 (void)send(peer, data + at, MIN(piece, len - at), MSG_NOSIGNAL | MSG_DONTWAIT);
                 (void)event_base_loop(base, EVLOOP_NONBLOCK);
                 if (n == (data[1] & 31))
-                        withdraw(worker);
+                        withdraw();
                 if (n == data[1] >> 5)
                         worker_stop(worker);
         }
