@@ -6,15 +6,12 @@
  */
 
 #include <stdio.h>
-#include <sys/un.h>
 
 #include "config/file.h"
 #include "config/load.h"
 #include "config/paths.h"
 #include "config/schema.h"
 #include "config/template.h"
-
-#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
 struct loading {
         struct daemon_config *config;
@@ -119,10 +116,10 @@ static void check_socket(struct loading *loading, const char *group, const char 
         const struct node *node = find(loading, group, "path");
         struct at up = {.key = group}, at = {.up = &up, .key = "path"};
 
-        if (path && strlen(path) > SOCKET_PATH_MAX)
+        if (path && strlen(path) > PATH_SOCKET_MAX)
                 report_add(&loading->reader.report, DIAG_ERROR, &at, node ? node->place : (struct place){0},
                            "\"%s\" is %zu bytes long, but the path of a Unix socket can have %zu",
-                           node && !node_may_tell(node, &loading->reader.report) ? "…" : path, strlen(path), SOCKET_PATH_MAX);
+                           node && !node_may_tell(node, &loading->reader.report) ? "…" : path, strlen(path), PATH_SOCKET_MAX);
 }
 
 static void check_sockets(struct loading *loading) {

@@ -11,8 +11,8 @@
 #include "config/external.h"
 
 #include <sys/stat.h>
-#include <sys/un.h>
 
+#include "config/paths.h"
 #include "config/transport.h"
 
 static const struct transport {
@@ -47,7 +47,6 @@ static void check_socket(struct reader *reader, const struct at *at, const struc
                          const struct plugin_entry *plugin) {
         const struct node *node = node_get(node_get(entry, "isolation"), "socket");
         struct at isolation = {.up = at, .key = "isolation"}, here = {.up = &isolation, .key = "socket"};
-        size_t longest = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
         const struct transport *other;
         unsigned n;
 
@@ -55,9 +54,9 @@ static void check_socket(struct reader *reader, const struct at *at, const struc
                 report_add(&reader->report, DIAG_ERROR, &here, node->place,
                            "only a plugin of kind external has a server of its own; this one is of kind %s",
                            node_shown(node_get(entry, "kind"), &reader->report));
-        if (strlen(plugin->isolation.socket) > longest)
+        if (strlen(plugin->isolation.socket) > PATH_SOCKET_MAX)
                 report_add(&reader->report, DIAG_ERROR, &here, node->place,
-                           "the path of a socket has at most %zu bytes, %s has %zu", longest,
+                           "the path of a socket has at most %zu bytes, %s has %zu", PATH_SOCKET_MAX,
                            reader->base_secret || !node_may_tell(node, &reader->report) ? "…" : plugin->isolation.socket,
                            strlen(plugin->isolation.socket));
         other = find_transport(entry, &n);

@@ -8,6 +8,8 @@
 
 #include "config/merged.h"
 
+#include "config/shape.h"
+
 #define ITEMS_MAX 1000
 
 static int copy_text(char **ret, const char *text) {
@@ -89,24 +91,14 @@ static int read_policy(struct mp config, struct plugin_entry *ret) {
 }
 
 static int read_condition(struct mp map, struct plugin_condition *ret) {
-        const struct {
-                const char *key;
-                struct strlist *list;
-        } fields[] = {
-                {"server_ids", &ret->server_ids},
-                {"tenant_ids", &ret->tenant_ids},
-                {"tools", &ret->tools},
-                {"prompts", &ret->prompts},
-                {"resources", &ret->resources},
-                {"agents", &ret->agents},
-                {"user_patterns", &ret->user_patterns},
-                {"content_types", &ret->content_types},
-        };
         struct mp_cur cur = mp_cur(map);
         int r = mp_peek(&cur) == MP_MAP ? 0 : -EINVAL;
 
-        for (size_t i = 0; i < ELEMENTS(fields) && r == 0; i++)
-                r = read_texts(map, fields[i].key, fields[i].list);
+        for (size_t i = 0; i < shape_condition.n && r == 0; i++) { /* each a list of texts */
+                const struct shape_field *field = &shape_condition.fields[i];
+
+                r = read_texts(map, field->name, (struct strlist *)((char *)ret + field->offset));
+        }
         return r;
 }
 

@@ -5,7 +5,11 @@
  * Paths as texts, and the folders that cpexd uses when nobody names any.
  */
 
+#include <sys/un.h>
+
 #include "base/util.h"
+
+#define PATH_SOCKET_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1) /* bytes */
 
 /* Return: `path` if absolute, else below `base`; without doubled slashes and "." steps. The caller frees it; NULL: no memory. */
 char *path_join(const char *base, const char *path);
