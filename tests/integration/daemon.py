@@ -33,6 +33,20 @@ Result = ToolPreInvokeResult
 """
 
 
+# Of a plugin's class: lets `change(encode, message)` make the bytes of the next answer, where the worker itself makes them.
+SPOIL = """
+    def spoil(self, change):
+        worker = sys.modules["cpexd_worker._worker"]
+        real = worker.encode
+
+        def encode(message, *limit):
+            worker.encode = real
+            return change(real, message)
+
+        worker.encode = encode
+"""
+
+
 def eventually(condition, seconds=10, what=None):
     """Waits until the condition holds, returns what it returned."""
     deadline = time.monotonic() + seconds
@@ -340,4 +354,4 @@ class Daemon:
                 yield f"unexpected: {line}"
 
 
-__all__ = ["BUILD", "ROOT", "SANITIZED", "CallError", "Daemon", "Host", "eventually", "plugin", "stat_of", "write_plugins"]
+__all__ = ["BUILD", "ROOT", "SANITIZED", "SPOIL", "CallError", "Daemon", "Host", "eventually", "plugin", "stat_of", "write_plugins"]

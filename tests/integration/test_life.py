@@ -34,29 +34,21 @@ DEEDS = {
     "raises": "raise ValueError('no')",
     "hangs": "time.sleep(60)",
 }
-# (state, deed): why the worker ended, as the log says it.
-ENDS = {
-    ("starting", "dies"): "exited with status 7",
-    ("starting", "is killed"): r"killed by signal 9 \(Killed\)",
-    ("starting", "closes the connection"): "closed its connection",
-    ("starting", "breaks the protocol"): "it was killed: ",
-    ("starting", "sends a request"): "it sent a request",
-    ("starting", "raises"): r"failed to initialize: .*no",
-    ("starting", "hangs"): r"did not initialize within 1 s \(isolation.startup_timeout\)",
-    ("initializing", "dies"): "exited with status 7",
-    ("initializing", "is killed"): r"killed by signal 9 \(Killed\)",
-    ("initializing", "closes the connection"): "closed its connection",
-    ("initializing", "breaks the protocol"): "it was killed: ",
-    ("initializing", "sends a request"): "it sent a request",
-    ("initializing", "raises"): r"failed to initialize: .*no",
-    ("initializing", "hangs"): r"did not initialize within 1 s \(isolation.startup_timeout\)",
-    ("ready", "dies"): "exited with status 7",
-    ("ready", "is killed"): r"killed by signal 9 \(Killed\)",
-    ("ready", "closes the connection"): "closed its connection",
-    ("ready", "breaks the protocol"): "it was killed: ",
-    ("ready", "sends a request"): "it sent a request",
-    ("ready", "hangs"): "did not yield to cancellation",
+# Why the worker ended, as the log says it.
+WORDS = {
+    "dies": "exited with status 7",
+    "is killed": r"killed by signal 9 \(Killed\)",
+    "closes the connection": "closed its connection",
+    "breaks the protocol": "it was killed: ",
+    "sends a request": "it sent a request",
 }
+NOT_READY = WORDS | {
+    "raises": r"failed to initialize: .*no",
+    "hangs": r"did not initialize within 1 s \(isolation.startup_timeout\)",
+}
+READY = WORDS | {"hangs": "did not yield to cancellation"}
+ENDS = {(state, deed): words for state, each in (("starting", NOT_READY), ("initializing", NOT_READY), ("ready", READY))
+        for deed, words in each.items()}
 
 
 def doing(state, deed, once=None, startup=1):

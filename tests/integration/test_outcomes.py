@@ -6,26 +6,16 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from daemon import CallError, eventually, plugin
+from daemon import SPOIL, CallError, eventually, plugin
 
 HOOK = "tool_pre_invoke"
 FRAME_BYTES = 65536
 
 # What the plugin is to do is the name of the tool. A worker's answer is spoilt where the worker itself makes it.
-P = """
+P = SPOIL + """
     async def initialize(self):
         if self.config.config.get("broken"):
             raise RuntimeError("the model is missing")
-
-    def spoil(self, change):
-        worker = sys.modules["cpexd_worker._worker"]
-        real = worker.encode
-
-        def encode(message, *limit):
-            worker.encode = real
-            return change(real, message)
-
-        worker.encode = encode
 
     async def tool_pre_invoke(self, payload, context):
         what = payload.name

@@ -21,7 +21,7 @@ import urllib.parse
 
 import msgpack
 import pytest
-from daemon import CallError, Daemon, eventually, plugin
+from daemon import SPOIL, CallError, Daemon, eventually, plugin
 from test_venv import wheel
 
 FRAME_BYTES = 65536
@@ -61,21 +61,11 @@ def text_of(way):
 
 # ---- What happens
 
-KEEPER = """
+KEEPER = SPOIL + """
     async def initialize(self):
         self.key = self.config.config["api_key"]
         if self.config.config.get("broken"):
             PluginErrorModel(message={"key": self.key}, plugin_name="p")
-
-    def spoil(self, change):
-        worker = sys.modules["cpexd_worker._worker"]
-        real = worker.encode
-
-        def encode(message, *limit):
-            worker.encode = real
-            return change(real, message)
-
-        worker.encode = encode
 
     async def act(self, what, secret, result, context):
         context.state["mine"] = CONTEXT
