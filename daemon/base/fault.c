@@ -8,6 +8,7 @@
 
 #include "base/fault.h"
 
+#include <dirent.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -47,6 +48,9 @@ void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *old, size_t size);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t len);
+char *__real_realpath(const char *path, char *resolved);
+DIR *__real_opendir(const char *path);
+FILE *__real_fopen(const char *path, const char *mode);
 ssize_t __real_read(int fd, void *data, size_t len);
 ssize_t __real_recv(int fd, void *data, size_t len, int flags);
 ssize_t __real_send(int fd, const void *data, size_t len, int flags);
@@ -59,6 +63,9 @@ void *__wrap_realloc(void *old, size_t size);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t len);
 int __wrap_asprintf(char **ret, const char *format, ...) PRINTF_LIKE(2, 3);
+char *__wrap_realpath(const char *path, char *resolved);
+DIR *__wrap_opendir(const char *path);
+FILE *__wrap_fopen(const char *path, const char *mode);
 ssize_t __wrap_read(int fd, void *data, size_t len);
 ssize_t __wrap_recv(int fd, void *data, size_t len, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags);
@@ -230,6 +237,18 @@ int __wrap_asprintf(char **ret, const char *format, ...) {
         n = vasprintf(ret, format, args);
         va_end(args);
         return n;
+}
+
+char *__wrap_realpath(const char *path, char *resolved) {
+        return no_memory() ? NULL : __real_realpath(path, resolved);
+}
+
+DIR *__wrap_opendir(const char *path) {
+        return no_memory() ? NULL : __real_opendir(path);
+}
+
+FILE *__wrap_fopen(const char *path, const char *mode) {
+        return no_memory() ? NULL : __real_fopen(path, mode);
 }
 
 EXPORTED void *yaml_malloc(size_t size) {

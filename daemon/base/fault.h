@@ -7,7 +7,7 @@
  * The environment variable CPEXD_FAULTS says what fails, and when: POINT=WHEN[,POINT=WHEN…]. With @FILE that stands in the file, which is
  * read at the start and, whenever it has changed, at SIGRTMIN; then the log tells how often each point was passed since the last time.
  *
- *     alloc        an allocation, also one of libevent or libyaml: there is no memory
+ *     alloc        an allocation, also one that libevent, libyaml or libc make for us: there is no memory
  *     read         a message or an output is read: one byte comes
  *     write        a message is sent: one byte is taken, then the socket is full
  *     spawn        a process is started: EAGAIN
