@@ -22,6 +22,7 @@
 #include "base/activation.h"
 #include "base/child.h"
 #include "base/notify.h"
+#include "base/timer.h"
 #include "config.h"
 #include "config/paths.h"
 #include "host/listener.h"
@@ -189,7 +190,6 @@ static void on_hosts_idle(void *data) {
 static void stop(struct cpexd *cpexd) {
         struct generation *newest = service_newest(cpexd->service);
         usec_t limit = newest->daemon->drain_usec + STOP_EXTRA_USEC;
-        struct timeval after = usec_to_timeval(limit);
 
         cpexd->stopping = true;
         service_drain(cpexd->service);
@@ -198,7 +198,7 @@ static void stop(struct cpexd *cpexd) {
         log_notice("stopping");
         listener_stop(cpexd->host_listener);
         listener_stop(cpexd->control_listener);
-        (void)event_add(cpexd->stop_timer, &after);
+        timer_start(cpexd->stop_timer, limit);
         control_stop(cpexd->control);
         hosts_stop(cpexd->hosts, newest->daemon->drain_usec, on_hosts_idle, cpexd);
 }

@@ -114,14 +114,19 @@ static void on_accept(struct evconnlistener *accepting, evutil_socket_t fd, stru
         listener->on_connection(listener->data, fd);
 }
 
+static void accept_later(struct listener *listener) {
+        const struct timeval pause = usec_to_timeval(PAUSE_USEC);
+
+        (void)event_add(listener->resume, &pause);
+}
+
 static void on_accept_error(struct evconnlistener *accepting, void *data) {
-        struct timeval pause = {.tv_usec = (suseconds_t)PAUSE_USEC};
         struct listener *listener = data;
         usec_t now = clock_now_usec();
         int error = EVUTIL_SOCKET_ERROR();
 
         (void)evconnlistener_disable(accepting);
-        (void)event_add(listener->resume, &pause);
+        accept_later(listener);
         if (now - listener->last_complaint_usec < USEC_PER_SEC)
                 return;
         listener->last_complaint_usec = now;
@@ -129,11 +134,9 @@ static void on_accept_error(struct evconnlistener *accepting, void *data) {
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *data) {
-        struct listener *listener = data;
-
         (void)fd;
         (void)what;
-        (void)evconnlistener_enable(listener->accepting);
+        listener_start(data);
 }
 
 /* Return: 0 with a socket that is bound but does not listen yet. */
@@ -219,7 +222,8 @@ const char *listener_path(const struct listener *listener) {
 }
 
 void listener_start(struct listener *listener) {
-        (void)evconnlistener_enable(listener->accepting);
+        if (evconnlistener_enable(listener->accepting) < 0)
+                accept_later(listener);
 }
 
 void listener_stop(struct listener *listener) {

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "base/timer.h"
 #include "host/quota.h"
 #include "wire/conn.h"
 
@@ -394,12 +395,10 @@ int hosts_new(struct hosts **ret, struct event_base *base, struct generation *co
 }
 
 void hosts_stop(struct hosts *hosts, usec_t drain_usec, void (*idle)(void *data), void *data) {
-        struct timeval drain = usec_to_timeval(drain_usec);
-
         hosts->stopping = true;
         hosts->idle = idle;
         hosts->data = data;
-        (void)event_add(hosts->drain_timer, &drain);
+        timer_start(hosts->drain_timer, drain_usec);
         event_active(hosts->idle_check, EV_TIMEOUT, 0);
 }
 

@@ -7,6 +7,8 @@
 
 #include "pool/calls.h"
 
+#include "base/timer.h"
+
 #define STACKS_USEC (5 * USEC_PER_MSEC) /* two of these, and what the clock is coarse by, are below 20 ms */
 
 struct worker_call {
@@ -61,11 +63,9 @@ static void send_cancel(struct worker_call *call) {
 }
 
 static void enter(struct worker_call *call, unsigned phase, usec_t usec) {
-        struct timeval after = usec_to_timeval(usec);
-
         call->calls->n_over += call->phase == CALL_RUNNING;
         call->phase = phase;
-        (void)event_add(&call->timer, &after);
+        timer_start(&call->timer, usec);
 }
 
 static void time_out(struct worker_call *call) {
@@ -110,7 +110,6 @@ static void on_timer(evutil_socket_t fd, short what, void *data) {
 int calls_give(struct calls *calls, struct step *step) {
         struct worker_call *call = calloc(1, sizeof(*call));
         struct buf *out = conn_output(calls->conn);
-        struct timeval timeout;
 
         if (!call)
                 return -ENOMEM;
@@ -124,9 +123,8 @@ int calls_give(struct calls *calls, struct step *step) {
         step->call = call;
 
         step->given_usec = clock_now_usec();
-        timeout = usec_to_timeval(step_time_left(step, step->given_usec));
         evtimer_assign(&call->timer, calls->base, on_timer, call);
-        (void)event_add(&call->timer, &timeout);
+        timer_start(&call->timer, step_time_left(step, step->given_usec));
 
         rpc_put_request(out, call->id, "invoke");
         mp_put_raw(out, (struct mp){step->params.data, step->params.len});

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "base/timer.h"
 #include "pool/environment.h"
 
 void pool_schedule(struct pool *pool) {
@@ -72,7 +73,6 @@ static struct worker *pick_worker(const struct pool *pool, const struct step *st
 
 void pool_submit(struct pool *pool, struct step *step) {
         struct worker *worker;
-        struct timeval timeout;
         usec_t left;
 
         step->pool = pool;
@@ -89,13 +89,11 @@ void pool_submit(struct pool *pool, struct step *step) {
                 left = MAX(left, pool->entry->isolation.startup_timeout_usec);
         if (pool->entry->isolation.queue_timeout_usec)
                 left = MIN(left, pool->entry->isolation.queue_timeout_usec);
-        timeout = usec_to_timeval(left);
         step->place = STEP_WAITING;
         TAILQ_INSERT_TAIL(&pool->waiting, step, link);
         pool->n_waiting++;
         evtimer_assign(&step->timer, pool->base, on_wait_timer, step);
-        if (event_add(&step->timer, &timeout) < 0)
-                event_active(&step->timer, EV_TIMEOUT, 0);
+        timer_start(&step->timer, left);
         pool_schedule(pool);
 }
 

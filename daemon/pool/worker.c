@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/timer.h"
 #include "pool/calls.h"
 
 #define EXIT_GRACE_USEC (100 * USEC_PER_MSEC)
@@ -85,9 +86,7 @@ static void note(struct worker *worker, const char *format, ...) {
 }
 
 static void arm(struct worker *worker, usec_t usec) {
-        struct timeval after = usec_to_timeval(usec);
-
-        (void)event_add(worker->timer, &after);
+        timer_start(worker->timer, usec);
 }
 
 static void close_conn(struct worker *worker) {

@@ -15,6 +15,8 @@
 
 #include <sys/socket.h>
 
+#include "base/timer.h"
+
 #define READ_CHUNK (64 * 1024)
 #define KEEP_BYTES (256 * 1024) /* an empty buffer larger than this is given back */
 #define MESSAGES_A_TURN 64      /* so that one busy peer does not hold the loop */
@@ -109,7 +111,7 @@ static void conn_destroy(struct conn *conn) {
  * again. */
 static void handle_later(struct conn *conn) {
         conn->left_over = true;
-        (void)event_add(conn->more, &(struct timeval){0});
+        timer_start(conn->more, 0);
 }
 
 /* Handles the messages that have arrived whole. Return: false when the connection was freed. */
