@@ -297,8 +297,10 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
         int r;
 
         cpexd->base = event_base_new();
-        if (!cpexd->base || log_attach(cpexd->base) < 0)
+        if (!cpexd->base || log_attach(cpexd->base) < 0) {
+                log_error("cannot start: %s", strerror(errno));
                 return STATUS_SYSTEM;
+        }
         hold_reloads(true);
         r = service_new(&cpexd->service, cpexd->base, args, &handler, cpexd);
         if (r == -EINVAL)
@@ -415,10 +417,12 @@ int main(int argc, char **argv) {
         open_standard_descriptors();
         if (!parse_options(argc, argv, &options, &status))
                 return status;
-        if (find_config(&options) < 0 || parts_find(&options.service) < 0)
+        if (find_config(&options) < 0 || parts_find(&options.service) < 0) {
+                log_error("cannot start: out of memory");
                 status = STATUS_SYSTEM;
-        else
+        } else {
                 status = options.check ? check(&options.service) : run(&options.service);
+        }
         parts_done(&options.service);
         free(options.default_config);
         return status;

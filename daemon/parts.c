@@ -18,26 +18,26 @@ static char *join(const char *folder, const char *name) {
         return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
-/* The folder of our executable, NULL when it cannot be told. */
-static char *own_folder(void) {
-        char path[PATH_MAX];
-        ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+/* Return: whether the folder of our executable, which is written to `ret`, is a build folder. */
+static bool in_build_folder(char ret[PATH_MAX]) {
+        char launcher[PATH_MAX + 16];
+        ssize_t n = readlink("/proc/self/exe", ret, PATH_MAX - 1);
         char *slash;
 
         if (n < 0)
-                return NULL;
-        path[n] = 0;
-        slash = strrchr(path, '/');
+                return false;
+        ret[n] = 0;
+        slash = strrchr(ret, '/');
         if (!slash)
-                return NULL;
+                return false;
         *slash = 0;
-        return strdup(path);
+        (void)snprintf(launcher, sizeof(launcher), "%s/cpexd-launch", ret);
+        return access(launcher, X_OK) == 0;
 }
 
 int parts_find(struct service_args *ret) {
-        CLEANUP_FREE char *own = own_folder();
-        CLEANUP_FREE char *beside = own ? join(own, "cpexd-launch") : NULL;
-        bool built = beside && access(beside, X_OK) == 0;
+        char own[PATH_MAX];
+        bool built = in_build_folder(own);
         const char *programs = built ? own : CPEXD_LIBEXECDIR;
         struct pool_layout *layout = &ret->layout;
 
