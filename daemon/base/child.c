@@ -7,7 +7,8 @@
  * Until it is reaped, a process keeps its number even when dead; so every signal goes out before that, and by number.
  *
  * Orphans are looked for whenever a child was reaped, in the kernel's list of our children: those that we do not know are somebody's
- * leftovers. They are killed and watched like any child, and what they leave behind comes to light when they are reaped.
+ * leftovers. They are killed and watched like any child, and what they leave behind comes to light when they are reaped. That may fail for want
+ * of a descriptor; so they are looked for, too, when a child was started, for then there are some again.
  *
  * A killed process is gone within a millisecond or so, and child_free() waits for it. Should it hang in the kernel (a dead
  * network file system), the loop must not hang with it: the object then stays behind, on its own, and reaps when it can.
@@ -109,6 +110,11 @@ static void kill_orphan(pid_t pid, void *base) {
         (void)child_watch(&orphan, base, pid, NULL, NULL); /* if it fails, the next sweep finds it again */
 }
 
+static void kill_orphans(struct event_base *base) {
+        if (adopting)
+                each_child(kill_orphan, base);
+}
+
 static void note_stranger(pid_t pid, void *data) {
         (void)data;
         if (n_strangers < STRANGERS_MAX)
@@ -145,8 +151,7 @@ static void on_event(evutil_socket_t fd, short what, void *data) {
         if (!child_reap(child, &status))
                 return;
         (void)event_del(child->event);
-        if (adopting)
-                each_child(kill_orphan, child->base);
+        kill_orphans(child->base);
         if (child->on_exit)
                 child->on_exit(child->data, status);
         else
@@ -245,6 +250,7 @@ int child_spawn(struct child **ret, struct event_base *base, const struct child_
                 (void)kill(pid, SIGKILL);
                 (void)waitpid(pid, NULL, 0);
         }
+        kill_orphans(base);
         return r;
 }
 

@@ -199,6 +199,35 @@ static void test_orphans_are_killed(void **state) {
         (void)unlink(path);
 }
 
+/* One whose parent's end we did not hear of, as when there was no descriptor to watch it with. */
+static void test_an_orphan_is_found_when_a_child_is_started(void **state) {
+        const struct child_spec spec = {.argv = (const char *[]){"/bin/sleep", "100", NULL}, .output = 1, .error = 2};
+        struct seen *seen = *state;
+        pid_t parent, orphan;
+        int fds[2];
+
+        child_adopt_orphans();
+        assert_int_equal(pipe(fds), 0);
+        parent = fork();
+        if (parent == 0) {
+                orphan = fork();
+                if (orphan == 0) {
+                        (void)alarm(20);
+                        (void)pause();
+                }
+                _exit(write(fds[1], &orphan, sizeof(orphan)) != sizeof(orphan));
+        }
+        assert_int_equal(read(fds[0], &orphan, sizeof(orphan)), sizeof(orphan));
+        assert_int_equal(waitpid(parent, NULL, 0), parent);
+        assert_int_equal(kill(orphan, 0), 0);
+        assert_int_equal(child_spawn(&seen->child, seen->base, &spec, on_exit_seen, seen), 0);
+        for (int i = 0; i < 200 && kill(orphan, 0) == 0; i++)
+                loop(seen->base, 10);
+        assert_int_equal(kill(orphan, 0), -1);
+        (void)close(fds[0]);
+        (void)close(fds[1]);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_exit_status_comes_once, setup, teardown),
@@ -208,6 +237,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_free_kills_all, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_without_pidfd, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_orphans_are_killed, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_an_orphan_is_found_when_a_child_is_started, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
