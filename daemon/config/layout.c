@@ -224,12 +224,17 @@ static bool lies_in(const char *path, const char *folder) {
         return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0' || str_eq(folder, "/"));
 }
 
-static int add_path(struct strlist *paths, const char *base, const char *folder) {
-        CLEANUP_FREE char *joined = path_join(base, folder), *path = NULL, *root = realpath(base, NULL);
+/* Return: 0, also where there is nothing of that name (*ret is then NULL), or -ENOMEM. */
+static int resolve(const char *path, char **ret) {
+        *ret = realpath(path, NULL);
+        return *ret || errno != ENOMEM ? 0 : -ENOMEM;
+}
 
-        if (!joined)
+static int add_path(struct strlist *paths, const char *base, const char *folder) {
+        CLEANUP_FREE char *joined = path_join(base, folder), *path = NULL, *root = NULL;
+
+        if (!joined || resolve(joined, &path) < 0 || resolve(base, &root) < 0)
                 return -ENOMEM;
-        path = realpath(joined, NULL);
         if (!path || strlist_has(paths, path) || !((root && lies_in(path, root)) || lies_in(path, SYSTEM_PLUGINS)))
                 return 0;
         return strlist_append(paths, path);
