@@ -32,6 +32,24 @@ from cpex.framework.models import PluginErrorModel
 Result = ToolPreInvokeResult
 """
 
+# Finds the worker's connection: of its sockets the one whose other end the daemon has made.
+SEARCH = """
+def connection():
+    import socket, struct
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            with socket.socket(fileno=os.dup(fd)) as one:
+                if struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0] == os.getppid():
+                    return fd
+        except OSError:
+            pass
+"""
+
+
+def has_faults(build):
+    """Whether its cpexd fails on purpose when it is told to (daemon/base/fault.h)."""
+    return (build / "cpexd").exists() and b"CPEXD_FAULTS" in (build / "cpexd").read_bytes()
+
 
 # Of a plugin's class: lets `change(encode, message)` make the bytes of the next answer, where the worker itself makes them.
 SPOIL = """
@@ -142,8 +160,9 @@ os.execv(command[0], command)
 
 
 class Daemon:
-    def __init__(self, folder, cache, plugins, settings=None, env=None, args=(), top=None, wrapper=()):
+    def __init__(self, folder, cache, plugins, settings=None, env=None, args=(), top=None, wrapper=(), build=BUILD):
         self.folder = folder
+        self.build = build
         self.log_path = folder / "log"
         self.temp = folder / "temp"
         self.temp.mkdir(exist_ok=True)
@@ -161,6 +180,10 @@ class Daemon:
         self.settings["isolation"] = {"env": ["CPEXD_TEST"]} | self.settings.get("isolation", {})  # the gate knows workers by it
         self.top = top or {}
         self.env = os.environ | {"TMPDIR": str(self.temp), "CPEXD_TEST": uuid.uuid4().hex} | (env or {})
+        if has_faults(build):
+            self.faults_path = folder / "faults"
+            self.faults_path.touch()
+            self.env["CPEXD_FAULTS"] = f"@{self.faults_path}"
         self.env.pop("NOTIFY_SOCKET", None) if not env or "NOTIFY_SOCKET" not in env else None
         self.write(plugins)
         (folder / "cpexd.yaml").write_text(json.dumps(self.settings, indent=1))
@@ -173,7 +196,7 @@ class Daemon:
 
     def start(self, ready=True, sockets=None):
         """`sockets`: those that the service manager has opened, by their names."""
-        command, fds = [*self.wrapper, BUILD / "cpexd", "-c", self.folder / "cpexd.yaml", *self.args], []
+        command, fds = [*self.wrapper, self.build / "cpexd", "-c", self.folder / "cpexd.yaml", *self.args], []
         if sockets:
             fds = [each.fileno() for each in sockets.values()]
             command = [sys.executable, "-c", PASS_SOCKETS, ",".join(map(str, fds)), ":".join(sockets), *command]
@@ -200,6 +223,14 @@ class Daemon:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def faults(self, rules):
+        """What fails from now on. Returns how often each point was passed since the last time."""
+        told = self.log().count("passed:")
+        self.faults_path.write_text(rules)
+        # Again and again: a signal that comes just before the daemon goes to sleep does not wake it.
+        eventually(lambda: self.log().count("passed:") > told or self.signal(signal.SIGRTMIN))
+        return {point: int(n) for point, n in re.findall(r"([a-z-]+) (\d+)", self.log().rpartition("passed:")[2].partition("\n")[0])}
+
     def stop(self, seconds=20):
         """Returns the exit status."""
         if self.process.poll() is None:
@@ -220,7 +251,7 @@ class Daemon:
             return host.call(method, **params)
 
     def ctl(self, *args, **options):
-        command = [BUILD / "cpexctl", "--socket", self.socket, "--control", self.control, *args]
+        command = [self.build / "cpexctl", "--socket", self.socket, "--control", self.control, *args]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.env, **options)
 
     # ---- Watching it ----
@@ -319,19 +350,20 @@ class Daemon:
         if zombies:
             yield f"zombies: {zombies}"
 
-    def faults_left(self, family):
-        def alive():
-            marker = f"CPEXD_TEST={self.env['CPEXD_TEST']}".encode()
-            left = [pid for pid, stat in family.items() if stat and (now := stat_of(pid)) and now[2] == stat[2] and now[0] != "Z"]
-            for pid in all_pids():
-                with contextlib.suppress(OSError):
-                    if marker in pathlib.Path(f"/proc/{pid}/environ").read_bytes():
-                        left.append(pid)
-            return left
+    def processes_left(self, family=()):
+        """Those of the family that live, and whoever else has inherited the daemon's environment."""
+        marker = f"CPEXD_TEST={self.env['CPEXD_TEST']}".encode()
+        left = [pid for pid in family if (stat := family[pid]) and (now := stat_of(pid)) and now[2] == stat[2] and now[0] != "Z"]
+        for pid in all_pids():
+            with contextlib.suppress(OSError):
+                if marker in pathlib.Path(f"/proc/{pid}/environ").read_bytes():
+                    left.append(pid)
+        return left
 
+    def faults_left(self, family):
         with contextlib.suppress(AssertionError):
-            eventually(lambda: not alive(), 2)
-        if left := alive():
+            eventually(lambda: not self.processes_left(family), 2)
+        if left := self.processes_left(family):
             yield f"processes are left: {[(pid, pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()) for pid in left]}"
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
@@ -354,4 +386,4 @@ class Daemon:
                 yield f"unexpected: {line}"
 
 
-__all__ = ["BUILD", "ROOT", "SANITIZED", "SPOIL", "CallError", "Daemon", "Host", "eventually", "plugin", "stat_of", "write_plugins"]
+__all__ = ["BUILD", "ROOT", "SANITIZED", "SPOIL", "CallError", "Daemon", "Host", "eventually", "has_faults", "plugin", "stat_of", "write_plugins"]

@@ -5,24 +5,11 @@ import re
 import time
 
 import pytest
-from daemon import PREAMBLE, CallError, eventually, plugin
+from daemon import PREAMBLE, SEARCH, CallError, eventually, plugin
 
 HOOK = "tool_pre_invoke"
 PAYLOAD = {"name": "t", "args": {}}
 PASS = "\nasync def tool_pre_invoke(self, payload, context):\n    return Result()\n"
-
-# Finds the worker's connection: of its sockets the one whose other end the daemon has made.
-SEARCH = """
-def connection():
-    import socket, struct
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        try:
-            with socket.socket(fileno=os.dup(fd)) as one:
-                if struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0] == os.getppid():
-                    return fd
-        except OSError:
-            pass
-"""
 
 # What a plugin does to its own worker.
 DEEDS = {
