@@ -27,6 +27,7 @@
 #include "config/paths.h"
 #include "host/listener.h"
 #include "parts.h"
+#include "pool/scratch.h"
 
 /* Documented in cpexd(8) and in --help. */
 enum { STATUS_OK = 0, STATUS_CONFIG = 1, STATUS_USAGE = 2, STATUS_IN_USE = 3, STATUS_SYSTEM = 4, STATUS_PLUGIN = 5 };
@@ -342,6 +343,7 @@ static void cleanup(struct cpexd *cpexd) {
         cpexd->control = control_free(cpexd->control);
         cpexd->hosts = hosts_free(cpexd->hosts);
         cpexd->service = service_free(cpexd->service);
+        scratch_end();
         for (size_t i = 0; i < ELEMENTS(cpexd->signals); i++)
                 if (cpexd->signals[i])
                         event_free(cpexd->signals[i]);

@@ -190,6 +190,23 @@ static void method_venv_list(struct admin *admin, const struct rpc_msg *msg) {
         venvs_put_list(service_newest(admin->control->service), conn_output(admin->conn));
 }
 
+/* ---- explain ---- */
+
+static void method_explain(struct admin *admin, const struct rpc_msg *msg) {
+        const struct generation *generation = service_newest(admin->control->service);
+        struct buf *out = conn_output(admin->conn);
+        CLEANUP_FREE char *plugin = NULL;
+
+        if (!get_plugin(admin, msg, &plugin))
+                return;
+        if (!plugin) {
+                rpc_put_protocol_error(out, msg->id, "bad_request", "plugin: is missing");
+                return;
+        }
+        rpc_put_result(out, msg->id);
+        pool_put_box(generation_plugin(generation, plugin)->pool, out);
+}
+
 /* ---- status ---- */
 
 static void put_calls(const struct control *control, struct buf *out) {
@@ -247,10 +264,8 @@ static const struct {
         const char *name;
         void (*run)(struct admin *admin, const struct rpc_msg *msg);
 } methods[] = {
-        {"status", method_status},
-        {"reload", method_reload},
-        {"venv.list", method_venv_list},
-        {"venv.build", method_venv_build},
+        {"status", method_status},       {"reload", method_reload},         {"explain", method_explain},
+        {"venv.list", method_venv_list}, {"venv.build", method_venv_build},
 };
 
 static void admin_free(struct admin *admin) {

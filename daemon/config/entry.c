@@ -134,7 +134,12 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
         const struct node *node = node_get(entry, "isolation");
         struct at here = {.up = at, .key = "isolation"};
 
-        if (!report_check(&reader->report, isolation_copy(&ret->isolation, defaults) == 0) || !node)
+        if (!report_check(&reader->report, isolation_copy(&ret->isolation, defaults) == 0))
+                return;
+        /* What runs there is upstream's client, and it is there to reach whatever the entry names: a host, a socket, a program. */
+        if (str_eq(ret->kind, "external"))
+                ret->isolation.sandbox.profile = SANDBOX_OFF;
+        if (!node)
                 return;
         schema_read(reader, &here, node, "isolation", &ret->isolation, offsetof(struct daemon_config, isolation));
         schema_settle_workers(reader, &here, node, &ret->isolation);

@@ -77,14 +77,21 @@ static void condition_done(struct plugin_condition *condition) {
 }
 
 int isolation_copy(struct isolation *ret, const struct isolation *from) {
+        const struct sandbox *sandbox = &from->sandbox;
+
         *ret = *from;
-        ret->env = (struct strlist){0};
+        ret->env = ret->sandbox.network = ret->sandbox.read = ret->sandbox.write = (struct strlist){0};
         ret->python = from->python ? strdup(from->python) : NULL;
         ret->requirements = from->requirements ? strdup(from->requirements) : NULL;
         ret->socket = from->socket ? strdup(from->socket) : NULL;
         if ((from->python && !ret->python) || (from->requirements && !ret->requirements) || (from->socket && !ret->socket))
                 return -ENOMEM;
-        return strlist_append_all(&ret->env, &from->env);
+        return strlist_append_all(&ret->env, &from->env) == 0 &&
+                               strlist_append_all(&ret->sandbox.network, &sandbox->network) == 0 &&
+                               strlist_append_all(&ret->sandbox.read, &sandbox->read) == 0 &&
+                               strlist_append_all(&ret->sandbox.write, &sandbox->write) == 0
+                       ? 0
+                       : -ENOMEM;
 }
 
 void isolation_done(struct isolation *isolation) {
@@ -92,6 +99,9 @@ void isolation_done(struct isolation *isolation) {
         free(isolation->requirements);
         free(isolation->socket);
         strlist_done(&isolation->env);
+        strlist_done(&isolation->sandbox.network);
+        strlist_done(&isolation->sandbox.read);
+        strlist_done(&isolation->sandbox.write);
 }
 
 void plugin_entry_done(struct plugin_entry *entry) {
@@ -158,13 +168,19 @@ static bool strlist_same(const struct strlist *a, const struct strlist *b) {
         return a->n == b->n;
 }
 
+static bool sandbox_same(const struct sandbox *a, const struct sandbox *b) {
+        return a->profile == b->profile && a->require == b->require && a->tasks == b->tasks &&
+               strlist_same(&a->network, &b->network) && strlist_same(&a->read, &b->read) && strlist_same(&a->write, &b->write);
+}
+
 static bool isolation_same(const struct isolation *a, const struct isolation *b) {
         return str_eq(a->python, b->python) && a->workers_min == b->workers_min && a->workers_max == b->workers_max &&
                a->max_concurrent == b->max_concurrent && a->queue == b->queue && a->timeout_usec == b->timeout_usec &&
                a->startup_timeout_usec == b->startup_timeout_usec && a->memory_bytes == b->memory_bytes && a->files == b->files &&
                str_eq(a->socket, b->socket) && a->idle_usec == b->idle_usec && a->queue_timeout_usec == b->queue_timeout_usec &&
                a->recycle_calls == b->recycle_calls && a->recycle_age_usec == b->recycle_age_usec &&
-               a->recycle_memory_bytes == b->recycle_memory_bytes && strlist_same(&a->env, &b->env);
+               a->recycle_memory_bytes == b->recycle_memory_bytes && strlist_same(&a->env, &b->env) &&
+               sandbox_same(&a->sandbox, &b->sandbox);
 }
 
 bool plugin_entry_same(const struct plugin_entry *a, const struct plugin_entry *b) {

@@ -34,6 +34,26 @@ struct plugin_condition {
         struct strlist server_ids, tenant_ids, tools, prompts, resources, agents, user_patterns, content_types;
 };
 
+enum sandbox_profile {
+        SANDBOX_OFF,
+        SANDBOX_DEFAULT,
+        SANDBOX_STRICT, /* no child processes */
+        SANDBOX_PROFILE_MAX_,
+};
+const char *sandbox_profile_name(enum sandbox_profile profile);
+
+/* What a worker may touch beside what each needs (worker-shim/launch). */
+struct sandbox {
+        int profile;                /* enum sandbox_profile */
+        int require;                /* do not start where the kernel lacks a piece of it */
+        unsigned tasks;             /* RLIMIT_NPROC; 0: none */
+        struct strlist network;     /* "all", "unix", or what ends in a port (sandbox_port()); none: no sockets */
+        struct strlist read, write; /* absolute */
+};
+
+/* Return: the port of "HOST:PORT" or "PORT", 0 where it is none. */
+unsigned sandbox_port(const char *item);
+
 /* The key `isolation` of a plugin's entry, over the defaults of cpexd.yaml. */
 struct isolation {
         char *python;              /* a path, or a name to look up in PATH */
@@ -51,8 +71,9 @@ struct isolation {
         uint64_t memory_bytes; /* RLIMIT_AS; 0: none */
         uint64_t files;        /* RLIMIT_NOFILE */
         struct strlist env;    /* names of variables, or NAME*, that workers inherit beyond the harmless ones */
-        char *requirements;    /* absolute: for native and external plugins; NULL: none */
-        char *socket;          /* absolute: where a plugin server speaks docs/protocol.md; NULL: the plugin runs in workers */
+        struct sandbox sandbox;
+        char *requirements; /* absolute: for native and external plugins; NULL: none */
+        char *socket;       /* absolute: where a plugin server speaks docs/protocol.md; NULL: the plugin runs in workers */
 };
 
 struct plugin_entry {

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <limits.h>
 
+#include "config/sandbox.h"
 #include "config/template.h"
 
 #define HOOKS_MAX 1000
@@ -74,6 +75,20 @@ const struct config_key config_keys[] = {
         {"isolation.files", KEY_COUNT, AT(isolation.files), 16, 1048576, "1024", true, "Files that a worker may have open."},
         {"isolation.env", KEY_NAMES, AT(isolation.env), NO_LIMITS, "[]", true,
          "Variables of cpexd's environment, NAME or NAME*, that workers inherit beyond PATH, locale, proxies and the like."},
+        {"isolation.sandbox.profile", KEY_PROFILE, AT(isolation.sandbox.profile), NO_LIMITS, "default", true,
+         "What a worker is kept from: default; strict: from starting processes as well; off: from nothing, not even from the "
+         "files "
+         "of cpexd."},
+        {"isolation.sandbox.network", KEY_NETWORK, AT(isolation.sandbox.network), NO_LIMITS, "none", true,
+         "none, all (TCP and UDP), unix, or a list with HOST:PORT; of these the kernel can check the port only, and not UDP."},
+        {"isolation.sandbox.read", KEY_PATHS, AT(isolation.sandbox.read), NO_LIMITS, "[]", true,
+         "Files and folders that a worker may read and run, beside its own code, its venv and the system's libraries."},
+        {"isolation.sandbox.write", KEY_PATHS, AT(isolation.sandbox.write), NO_LIMITS, "[]", true,
+         "Files and folders that a worker may read and change, beside a temporary folder of its own."},
+        {"isolation.sandbox.tasks", KEY_COUNT, AT(isolation.sandbox.tasks), 1, 4194304, "null", true,
+         "How many processes and threads the worker's user, if not root, may have in all; null: as many as cpexd."},
+        {"isolation.sandbox.require", KEY_BOOL, AT(isolation.sandbox.require), NO_LIMITS, "false", true,
+         "Do not start workers where the kernel lacks a piece of the sandbox; false: do without it, and log that."},
         {"isolation.socket", KEY_ENTRY_PATH, AT(isolation.socket), NO_LIMITS, "null", true,
          "Where the server of an external plugin listens that speaks cpexd's own protocol."},
 
@@ -209,6 +224,15 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
                 break;
         case KEY_NAMES:
                 (void)value_texts(reader, at, node, false, target);
+                break;
+        case KEY_PROFILE:
+                sandbox_read_profile(reader, at, node, target);
+                break;
+        case KEY_NETWORK:
+                sandbox_read_network(reader, at, node, target);
+                break;
+        case KEY_PATHS:
+                sandbox_read_paths(reader, at, node, target);
                 break;
         case KEY_HOOK_POLICY:
                 schema_read_hook_policy(reader, at, node, target);

@@ -23,6 +23,9 @@ enum key_type {
         KEY_STARTUP,
         KEY_TIERS,
         KEY_NAMES,
+        KEY_PROFILE,
+        KEY_NETWORK,
+        KEY_PATHS,
         KEY_HOOK_POLICY,
         KEY_HOOK_POLICIES,
 };

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/timer.h"
+#include "pool/box.h"
 #include "pool/environment.h"
 
 void pool_schedule(struct pool *pool) {
@@ -303,7 +304,8 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->look_again = evtimer_new(base, on_work, pool);
         pool->watch = evtimer_new(base, on_watch, pool);
         if (!pool->cache_dir || !pool->workers || !pool->env || !pool->work || !pool->retry || !pool->look_again ||
-            !pool->watch || put_load(&pool->load, entry, layout) < 0 || put_init(&pool->init, entry, layout, generation) < 0) {
+            !pool->watch || box_options(&pool->box, entry) < 0 || put_load(&pool->load, entry, layout) < 0 ||
+            put_init(&pool->init, entry, layout, generation) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
@@ -316,6 +318,8 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
                                 .ext_dir = layout->ext_dir,
                                 .sdk_dir = layout->sdk_dir,
                                 .env = pool->env,
+                                .box = &pool->box,
+                                .scratch = entry->isolation.sandbox.profile != SANDBOX_OFF,
                                 .memory_bytes = entry->isolation.memory_bytes,
                                 .files = entry->isolation.files,
                         },
@@ -392,6 +396,7 @@ struct pool *pool_free(struct pool *pool) {
         buf_done(&pool->load);
         buf_done(&pool->init);
         free(pool->env);
+        strlist_done(&pool->box);
         free(pool->python);
         free(pool->fingerprint);
         free(pool->code);
@@ -421,6 +426,10 @@ size_t pool_registered_hooks(const struct pool *pool) {
 
 const char *pool_python(const struct pool *pool) {
         return pool->python;
+}
+
+void pool_put_box(const struct pool *pool, struct buf *buf) {
+        box_put(buf, pool->entry, pool->python);
 }
 
 const char *pool_fingerprint(const struct pool *pool) {

@@ -32,6 +32,7 @@ struct pool {
         char *code;                 /* of the code when the venv was asked for; NULL: not known */
         struct buf load, init;
         char **env;
+        struct strlist box; /* options of the launcher */
         struct worker_spec spec;
 
         struct worker **workers; /* n_slots */

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/lines.h"
 #include "base/log.h"
+#include "pool/scratch.h"
 #include "wire/mp.h"
 
 #define OUTPUT_LINES 200 /* a second */
@@ -27,6 +28,7 @@
 #define LAST_LINE_BYTES 256
 #define STACKS_BYTES ((off_t)64 << 10)
 #define STACKS_TOLD ((size_t)8 << 10)
+#define OPTIONS_MAX 20               /* beside those of the sandbox */
 #define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/shim/cpexd_worker/__main__.py has it */
 
 struct process {
@@ -39,7 +41,9 @@ struct process {
         unsigned output_lines;
         char last[LAST_LINES][LAST_LINE_BYTES]; /* a ring */
         unsigned n_last;
-        int stacks;        /* the shared memory; its offset is where the worker will write */
+        int stacks;    /* the shared memory; its offset is where the worker will write */
+        char *scratch; /* its temporary folder; NULL: none of its own */
+        struct event_base *base;
         off_t stacks_from; /* what is before was asked for another time */
         int memory;        /* its /proc/PID/statm */
 };
@@ -75,20 +79,40 @@ static void on_child_exit(void *data, int status) {
 }
 
 /* argv of the launcher (worker-shim/README.md). */
+static size_t put_options(const struct process *process, const char **argv) {
+        const struct process_spec *spec = process->spec;
+        const char *const always[] = {spec->launcher, "--python", spec->python,  "--shim", spec->shim_dir, "--ext",
+                                      spec->ext_dir,  "--sdk",    spec->sdk_dir, "--name", spec->plugin};
+        size_t n = ELEMENTS(always);
+
+        memcpy(argv, always, sizeof(always));
+        if (process->scratch) {
+                argv[n++] = "--tmp";
+                argv[n++] = process->scratch;
+        }
+        for (size_t i = 0; i < spec->box->n; i++)
+                argv[n++] = spec->box->items[i];
+        return n;
+}
+
 static int spawn(struct process *process, struct event_base *base, int socket, int output) {
         const struct process_spec *spec = process->spec;
+        CLEANUP_FREE const char **argv = calloc(OPTIONS_MAX + spec->box->n, sizeof(*argv));
         char parent[16], memory[32], files[32];
-        const char *argv[20] = {spec->launcher, "--python",    spec->python, "--shim",     spec->shim_dir, "--ext", spec->ext_dir,
-                                "--sdk",        spec->sdk_dir, "--name",     spec->plugin, "--parent",     parent};
         const struct child_spec child = {.argv = argv,
                                          .env = spec->env,
                                          .output = output,
                                          .error = output,
                                          .extra = {socket, process->stacks},
                                          .n_extra = 2};
-        size_t n = 13;
+        size_t n;
 
+        if (!argv)
+                return -ENOMEM;
+        n = put_options(process, argv);
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
+        argv[n++] = "--parent";
+        argv[n++] = parent;
         if (spec->memory_bytes) {
                 (void)snprintf(memory, sizeof(memory), "%llu", (unsigned long long)spec->memory_bytes);
                 argv[n++] = "--rlimit-as";
@@ -138,7 +162,10 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
         process->on_exit = on_exit;
         process->data = data;
         process->stacks = process->memory = -1;
+        process->base = base;
         r = make_stacks(&process->stacks);
+        if (r == 0 && spec->scratch)
+                r = scratch_new(&process->scratch);
         r = r ? r : child_pipe(&output_read, &output_write);
         r = r ? r : lines_new(&process->output, base, TAKE_FD(output_read), on_output, process);
         r = r ? r : spawn(process, base, socket, output_write);
@@ -210,6 +237,7 @@ struct process *process_free(struct process *process) {
                 return NULL;
         process->child = child_free(process->child);
         process->output = lines_free(process->output);
+        process->scratch = scratch_free(process->scratch, process->base, process->spec->launcher);
         (void)fd_close(process->stacks);
         (void)fd_close(process->memory);
         free(process);

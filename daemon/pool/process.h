@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/buf.h"
+#include "config/model.h"
 
 struct process;
 
@@ -20,6 +21,8 @@ struct process_spec {
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir; /* where the parts of the worker lie */
         const char *python;                                  /* the venv's interpreter */
         char *const *env;                                    /* its environment, NULL-terminated */
+        const struct strlist *box;                           /* options of the launcher for its sandbox */
+        bool scratch;                                        /* it gets a temporary folder of its own */
         uint64_t memory_bytes, files;                        /* rlimits; 0: none */
 };
 

@@ -62,7 +62,7 @@ struct pool_figures pool_figures(const struct pool *pool) {
 void pool_put_status(const struct pool *pool, struct buf *buf) {
         size_t workers, n = 0;
 
-        mp_put_map(buf, 15);
+        mp_put_map(buf, 16);
         mp_put_str(buf, "name");
         mp_put_str(buf, pool->entry->name);
         mp_put_str(buf, "status");
@@ -81,6 +81,9 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_str(buf, pool->python);
         mp_put_str(buf, "error");
         mp_put_str(buf, pool->error ? pool->error : pool->missing_hook);
+        mp_put_str(buf, "sandbox");
+        mp_put_str(buf,
+                   pool->spec.server ? NULL : sandbox_profile_name((enum sandbox_profile)pool->entry->isolation.sandbox.profile));
         mp_put_str(buf, "queue");
         mp_put_uint(buf, pool->n_waiting);
         mp_put_str(buf, "calls_total");

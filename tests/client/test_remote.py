@@ -152,7 +152,8 @@ def folder(tmp_path_factory):
     write("all-in-one.yaml", entries(folder, lambda _: proxy, lambda *_: {"socket": socket})[1:])
     write("nobody.yaml", entries(folder, lambda _: proxy, lambda *_: {"socket": "/nonexistent/cpexd.sock"})[1:])
     write("mistake.yaml", entries(folder, lambda _: proxy, lambda *_: {"sock": socket})[1:])
-    settings = {"plugins": "plugins.yaml", "cache_dir": str(folder / "cache"), "socket": {"path": socket}, "isolation": {"workers": {"max": 1}}}
+    settings = {"plugins": "plugins.yaml", "cache_dir": str(folder / "cache"), "socket": {"path": socket}, 
+                "isolation": {"workers": {"max": 1}, "sandbox": {"write": ["."], "network": ["all", "unix"]}}}
     (folder / "cpexd.yaml").write_text(json.dumps(settings))
     with open(folder / "log", "wb") as log:
         command = [CPEXD, "-c", folder / "cpexd.yaml"]

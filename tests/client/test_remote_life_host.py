@@ -56,7 +56,8 @@ class Cpexd:
         (package / "plugin.py").write_text(PLUGIN)
         pathlib.Path("plugins/life/requirements.txt").touch()
         self.configure(strict=["tool_pre_invoke"], lax=["prompt_pre_fetch"])
-        settings = {"plugins": "life.yaml", "cache_dir": f"{os.getcwd()}/cache", "socket": {"path": SOCKET}, "drain_timeout": "1s"}
+        settings = {"plugins": "life.yaml", "cache_dir": f"{os.getcwd()}/cache", "socket": {"path": SOCKET}, "drain_timeout": "1s",
+                    "isolation": {"sandbox": {"write": ["."]}}}
         pathlib.Path("life.json").write_text(json.dumps(settings))
         self.start()
 

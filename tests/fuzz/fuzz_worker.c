@@ -124,8 +124,9 @@ static void withdraw(void) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         static const struct worker_handler handler = {.on_ready = on_ready, .on_idle = give, .on_exit = on_exit_};
         static const uint8_t empty_map[] = {0x80};
+        static const struct strlist no_options;
         static const struct worker_spec spec = {
-                .process = {.plugin = "fuzz", .launcher = ""},
+                .process = {.plugin = "fuzz", .launcher = "", .box = &no_options},
                 .load = {empty_map, sizeof(empty_map)},
                 .init = {empty_map, sizeof(empty_map)},
                 .startup_timeout_usec = USEC_PER_SEC,

@@ -177,7 +177,10 @@ class Daemon:
             "log": {"level": "debug"},
         } | (settings or {})
         self.socket, self.control = (folder / self.settings[each]["path"] for each in ("socket", "control"))
-        self.settings["isolation"] = {"env": ["CPEXD_TEST"]} | self.settings.get("isolation", {})  # the gate knows workers by it
+        isolation = self.settings.get("isolation", {})
+        # The gate knows workers by CPEXD_TEST; plugins tell tests through files in the test's folder.
+        self.settings["isolation"] = {"env": ["CPEXD_TEST"]} | isolation | {
+            "sandbox": {"write": [str(folder.parent)], "network": ["all", "unix"]} | isolation.get("sandbox", {})}
         self.top = top or {}
         self.env = os.environ | {"TMPDIR": str(self.temp), "CPEXD_TEST": uuid.uuid4().hex} | (env or {})
         if has_faults(build):

@@ -210,7 +210,7 @@ def test_a_plugin_that_cannot_start_is(service):
 
         async def tool_pre_invoke(self, payload, context):
             return Result(metadata={{"said": "x"}})
-    """)], plugin_settings={"fail_on_plugin_error": True})
+    """, isolation={"sandbox": {"read": ["/var/lib/cpexd"]}})], plugin_settings={"fail_on_plugin_error": True})
     run("systemctl", "start", "--no-block", service.unit)
     eventually(lambda: service.show("ExecMainStatus") == "5")
     flag.touch()
@@ -376,7 +376,7 @@ def test_what_the_hardening_allows_and_refuses(service):
                 "modules": call(313, 0, b"", 0),
             }
             return Result(metadata=found)
-    ''')])
+    ''', isolation={"sandbox": {"profile": "off"}})])
     if os.uname().machine != "x86_64":
         pytest.skip("the probe knows the system calls of x86_64 only")
     found = service.invoke(HOOK, CALL)["metadata"]

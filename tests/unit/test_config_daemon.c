@@ -60,6 +60,10 @@ static void test_defaults(void **state) {
         assert_int_equal(f.config->isolation.memory_bytes, 0);
         assert_int_equal(f.config->isolation.files, 1024);
         assert_int_equal(f.config->isolation.env.n, 0);
+        assert_int_equal(f.config->isolation.sandbox.profile, SANDBOX_DEFAULT);
+        assert_int_equal(f.config->isolation.sandbox.network.n + f.config->isolation.sandbox.read.n, 0);
+        assert_int_equal(f.config->isolation.sandbox.write.n, 0);
+        assert_int_equal(f.config->isolation.sandbox.require, 0);
         assert_int_equal(f.config->frame_bytes, 16 << 20);
         assert_int_equal(f.config->output_bytes, 32 << 20);
         assert_int_equal(f.config->connections, 1024);
@@ -111,6 +115,47 @@ static void test_paths(void **state) {
         assert_string_equal(over.config->control.path, "/b");
         assert_string_equal(beside.config->control.path, "/run/x/control.sock");
         assert_int_equal(both.result, -EINVAL);
+}
+
+static void test_sandbox(void **state) {
+        PARSE(f,
+              "isolation: {sandbox: {profile: off, network: [a.example:443, 8080, unix], read: [lists], write: [/w], tasks: 9}}");
+        PARSE(one, "isolation: {sandbox: {profile: strict, network: '[::1]:65535', require: true}}");
+        PARSE(none, "isolation: {sandbox: {profile: 'off', network: [none]}}");
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.config->isolation.sandbox.profile, SANDBOX_OFF);
+        assert_int_equal(f.config->isolation.sandbox.network.n, 3);
+        assert_int_equal(sandbox_port(f.config->isolation.sandbox.network.items[0]), 443);
+        assert_int_equal(sandbox_port(f.config->isolation.sandbox.network.items[1]), 8080);
+        assert_int_equal(sandbox_port(f.config->isolation.sandbox.network.items[2]), 0);
+        assert_string_equal(f.config->isolation.sandbox.read.items[0], "/etc/x/lists");
+        assert_string_equal(f.config->isolation.sandbox.write.items[0], "/w");
+        assert_int_equal(f.config->isolation.sandbox.tasks, 9);
+        assert_int_equal(one.config->isolation.sandbox.profile, SANDBOX_STRICT);
+        assert_int_equal(sandbox_port(one.config->isolation.sandbox.network.items[0]), 65535);
+        assert_int_equal(one.config->isolation.sandbox.require, 1);
+        assert_int_equal(none.config->isolation.sandbox.profile, SANDBOX_OFF);
+        assert_int_equal(none.config->isolation.sandbox.network.n, 0);
+}
+
+static void test_a_sandbox_is_not_guessed(void **state) {
+        static const char *const wrong[] = {"profile: no",       "profile: on",   "network: [none, all]",
+                                            "network: host",     "network: h:0",  "network: h:65536",
+                                            "network: h:1x",     "network: 'h:'", "network: {a: 1}",
+                                            "network: [80, -1]", "network: null", "read: /x",
+                                            "read: [1]",         "write: ['']",   "tasks: 0",
+                                            "tasks: -1"};
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS(wrong); i++) {
+                char text[128];
+
+                (void)snprintf(text, sizeof(text), "isolation: {sandbox: {%s}}", wrong[i]);
+                PARSE(f, text);
+                assert_int_equal(f.result, -EINVAL);
+        }
 }
 
 static void test_socket_paths_fit(void **state) {
@@ -297,6 +342,8 @@ int main(void) {
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_ordinary_users_have_folders_of_their_own),
                 cmocka_unit_test(test_paths),
+                cmocka_unit_test(test_sandbox),
+                cmocka_unit_test(test_a_sandbox_is_not_guessed),
                 cmocka_unit_test(test_socket_paths_fit),
                 cmocka_unit_test(test_ranges_are_exact),
                 cmocka_unit_test(test_amounts),

@@ -5,6 +5,8 @@
  * What the daemon and cpexd-launch agree upon: descriptors and exit statuses. Statuses below 120 are the worker's own.
  */
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #define LAUNCH_FD_SOCKET 3
@@ -15,11 +17,50 @@
 #define LAUNCH_EXIT_EXEC 126      /* the interpreter is there and cannot be run */
 #define LAUNCH_EXIT_NO_PYTHON 127 /* there is no such interpreter */
 
+struct texts {
+        const char **items;
+        size_t n;
+};
+
+enum profile {
+        PROFILE_OFF,
+        PROFILE_DEFAULT,
+        PROFILE_STRICT, /* no processes beside the worker */
+};
+
 struct launch {
         const char *python, *shim, *ext, *sdk, *name;
-        pid_t parent;                        /* 0: not checked */
-        unsigned long long as_bytes, nofile; /* 0: not limited */
+        pid_t parent;                               /* 0: not checked */
+        unsigned long long as_bytes, nofile, tasks; /* 0: not limited */
+
+        enum profile profile;
+        bool require;               /* refuse to start where the kernel lacks a piece */
+        const char *tmp;            /* the worker's own folder; NULL: none */
+        struct texts read, write;   /* folders and files beside what every worker gets */
+        bool network_all, unix_all; /* TCP and UDP; Unix sockets */
+        struct texts ports;         /* TCP ports to connect to, as numbers */
 };
+
+/* Says on descriptor 2 what is wrong, and ends the process. */
+void launch_fail(int status, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
+
+/* A piece of the sandbox that this kernel lacks: is said, or ends the process where all of it is required. */
+void launch_lacks(const struct launch *launch, const char *what);
 
 /* Removes from the environment what a worker must not inherit. */
 void clean_environment(void);
+
+/* Files, TCP ports, abstract sockets and signals. */
+void landlock_enter(const struct launch *launch);
+
+/* Nothing of the file system but what lies below `folder`. */
+void landlock_only(const char *folder);
+
+/* System calls. */
+void seccomp_enter(const struct launch *launch);
+
+/* All of the sandbox: after this the process can do what a plugin may. */
+void sandbox_enter(const struct launch *launch);
+
+/* Empties a folder that a plugin has filled. Return: the exit status. */
+int remove_content(const char *folder);

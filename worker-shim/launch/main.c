@@ -18,6 +18,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@
 
 #define OOM_SCORE_ADJ_RAISE 300 /* the kernel's scale ends at 1000: a worker goes before the daemon */
 
-__attribute__((noreturn, format(printf, 2, 3))) static void fail(int status, const char *format, ...) {
+void launch_fail(int status, const char *format, ...) {
         va_list args;
 
         (void)fputs("cpexd-launch: ", stderr);
@@ -43,6 +44,12 @@ __attribute__((noreturn, format(printf, 2, 3))) static void fail(int status, con
         exit(status);
 }
 
+void launch_lacks(const struct launch *launch, const char *what) {
+        if (launch->require)
+                launch_fail(LAUNCH_EXIT_SETUP, "this kernel cannot %s, and sandbox.require is set", what);
+        (void)fprintf(stderr, "cpexd-launch: this kernel cannot %s: the sandbox does without\n", what);
+}
+
 static unsigned long long parse_number(const char *option, const char *text) {
         unsigned long long n;
         char *end;
@@ -50,8 +57,34 @@ static unsigned long long parse_number(const char *option, const char *text) {
         errno = 0;
         n = strtoull(text, &end, 10);
         if (errno != 0 || end == text || *end != '\0' || *text == '-')
-                fail(LAUNCH_EXIT_USAGE, "%s takes a number, not \"%s\"", option, text);
+                launch_fail(LAUNCH_EXIT_USAGE, "%s takes a number, not \"%s\"", option, text);
         return n;
+}
+
+static void append(struct texts *texts, const char *text) {
+        const char **items = reallocarray(texts->items, texts->n + 1, sizeof(*items));
+
+        if (!items)
+                launch_fail(LAUNCH_EXIT_SETUP, "out of memory");
+        texts->items = items;
+        texts->items[texts->n++] = text;
+}
+
+static enum profile parse_profile(const char *text) {
+        if (strcmp(text, "off") != 0 && strcmp(text, "default") != 0 && strcmp(text, "strict") != 0)
+                launch_fail(LAUNCH_EXIT_USAGE, "--profile takes off, default or strict, not \"%s\"", text);
+        return *text == 'o' ? PROFILE_OFF : *text == 'd' ? PROFILE_DEFAULT : PROFILE_STRICT;
+}
+
+static void parse_network(struct launch *launch, const char *text) {
+        if (strcmp(text, "all") == 0)
+                launch->network_all = true;
+        else if (strcmp(text, "unix") == 0)
+                launch->unix_all = true;
+        else if (parse_number("--network", text) <= UINT16_MAX)
+                append(&launch->ports, text);
+        else
+                launch_fail(LAUNCH_EXIT_USAGE, "%s is no port", text);
 }
 
 static void parse_options(int argc, char *argv[], struct launch *launch) {
@@ -64,6 +97,14 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 {"parent", required_argument, NULL, 'P'},
                 {"rlimit-as", required_argument, NULL, 'a'},
                 {"rlimit-nofile", required_argument, NULL, 'f'},
+                {"rlimit-nproc", required_argument, NULL, 't'},
+                {"profile", required_argument, NULL, 'x'},
+                {"require", no_argument, NULL, 'R'},
+                {"tmp", required_argument, NULL, 'T'},
+                {"read", required_argument, NULL, 'r'},
+                {"write", required_argument, NULL, 'w'},
+                {"network", required_argument, NULL, 'N'},
+                {"remove-content", required_argument, NULL, 'D'},
                 {NULL, 0, NULL, 0},
         };
         int option;
@@ -94,39 +135,63 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 case 'f':
                         launch->nofile = parse_number("--rlimit-nofile", optarg);
                         break;
+                case 't':
+                        launch->tasks = parse_number("--rlimit-nproc", optarg);
+                        break;
+                case 'x':
+                        launch->profile = parse_profile(optarg);
+                        break;
+                case 'R':
+                        launch->require = true;
+                        break;
+                case 'T':
+                        launch->tmp = optarg;
+                        break;
+                case 'r':
+                        append(&launch->read, optarg);
+                        break;
+                case 'w':
+                        append(&launch->write, optarg);
+                        break;
+                case 'N':
+                        parse_network(launch, optarg);
+                        break;
+                case 'D':
+                        _exit(remove_content(optarg)); /* no handlers: they would find no files */
                 default:
                         exit(LAUNCH_EXIT_USAGE); /* getopt has said what is wrong */
                 }
         if (optind < argc)
-                fail(LAUNCH_EXIT_USAGE, "\"%s\" is one argument too many", argv[optind]);
+                launch_fail(LAUNCH_EXIT_USAGE, "\"%s\" is one argument too many", argv[optind]);
         if (!launch->python || !launch->shim || !launch->ext || !launch->sdk)
-                fail(LAUNCH_EXIT_USAGE, "--python, --shim, --ext and --sdk are required");
+                launch_fail(LAUNCH_EXIT_USAGE, "--python, --shim, --ext and --sdk are required");
 }
 
 static void check_socket(void) {
         struct stat st;
 
         if (fstat(LAUNCH_FD_SOCKET, &st) < 0 || !S_ISSOCK(st.st_mode))
-                fail(LAUNCH_EXIT_SETUP, "descriptor %d is not a socket; this program is started by cpexd", LAUNCH_FD_SOCKET);
+                launch_fail(LAUNCH_EXIT_SETUP, "descriptor %d is not a socket; this program is started by cpexd",
+                            LAUNCH_FD_SOCKET);
 }
 
 /* The worker dies with the daemon. The daemon may have died before the first line: then nobody waits for this worker. */
 static void follow_parent(pid_t parent) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-                fail(LAUNCH_EXIT_SETUP, "cannot ask to be killed with the daemon: %m");
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot ask to be killed with the daemon: %m");
         if (parent > 0 && getppid() != parent)
-                fail(LAUNCH_EXIT_SETUP, "the daemon, process %d, is gone", (int)parent);
+                launch_fail(LAUNCH_EXIT_SETUP, "the daemon, process %d, is gone", (int)parent);
 }
 
 /* What the plugin starts stays below this process, however it detaches itself, and so is found when the worker ends. */
 static void keep_descendants(void) {
         if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-                fail(LAUNCH_EXIT_SETUP, "cannot become the parent of orphans: %m");
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot become the parent of orphans: %m");
 }
 
 static void leave_session(void) {
         if (setsid() < 0 && getsid(0) != getpid())
-                fail(LAUNCH_EXIT_SETUP, "cannot start a new session: %m");
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot start a new session: %m");
 }
 
 static void reset_signals(void) {
@@ -148,7 +213,7 @@ static void close_from(int first) {
                 return;
         dir = opendir("/proc/self/fd"); /* a kernel before 5.9, or a filter that knows no close_range */
         if (!dir)
-                fail(LAUNCH_EXIT_SETUP, "cannot list the open descriptors to close them: %m");
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot list the open descriptors to close them: %m");
         while ((entry = readdir(dir))) {
                 fd = atoi(entry->d_name);
                 if (fd >= first && fd != dirfd(dir))
@@ -161,13 +226,15 @@ static void set_limit(int resource, const char *name, unsigned long long value) 
         struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
 
         if (setrlimit(resource, &limit) < 0)
-                fail(LAUNCH_EXIT_SETUP, "cannot limit %s to %llu: %m", name, value);
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot limit %s to %llu: %m", name, value);
 }
 
 static void set_limits(const struct launch *launch) {
         set_limit(RLIMIT_CORE, "core files", 0);
         if (launch->nofile > 0)
                 set_limit(RLIMIT_NOFILE, "open files", launch->nofile);
+        if (launch->tasks > 0)
+                set_limit(RLIMIT_NPROC, "processes and threads", launch->tasks);
         if (launch->as_bytes > 0)
                 set_limit(RLIMIT_AS, "address space", launch->as_bytes);
 }
@@ -191,11 +258,11 @@ static void run_python(const struct launch *launch) {
         char *runner = NULL;
 
         if (asprintf(&runner, "%s/cpexd_worker/__main__.py", launch->shim) < 0)
-                fail(LAUNCH_EXIT_SETUP, "out of memory");
+                launch_fail(LAUNCH_EXIT_SETUP, "out of memory");
         if (access(runner, R_OK) < 0)
-                fail(LAUNCH_EXIT_SETUP, "cannot read %s: %m; is cpexd installed completely?", runner);
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot read %s: %m; is cpexd installed completely?", runner);
         (void)execl(launch->python, launch->python, "-s", "-P", runner, launch->name, launch->ext, launch->sdk, (char *)NULL);
-        fail(errno == ENOENT ? LAUNCH_EXIT_NO_PYTHON : LAUNCH_EXIT_EXEC, "cannot run %s: %m", launch->python);
+        launch_fail(errno == ENOENT ? LAUNCH_EXIT_NO_PYTHON : LAUNCH_EXIT_EXEC, "cannot run %s: %m", launch->python);
 }
 
 int main(int argc, char *argv[]) {
@@ -211,6 +278,7 @@ int main(int argc, char *argv[]) {
         close_from(LAUNCH_FD_STACKS + 1);
         raise_oom_score();
         clean_environment();
+        sandbox_enter(&launch);
         set_limits(&launch); /* last: what comes before shall not fail for want of what a plugin is denied */
         run_python(&launch);
 }

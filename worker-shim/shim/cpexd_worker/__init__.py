@@ -8,6 +8,7 @@
     _hook      one hook: data to objects, the call, the answer
     _errors    exceptions as the maps that the daemon gets
     _secrets   what of a call must not be in them
+    _sandbox   what would allow what the sandbox denied
     _sdk       the names of `cpex.framework`, bundled or real
     _values    what msgpack has no type for
     external   upstream's clients of external plugins, each a plugin itself

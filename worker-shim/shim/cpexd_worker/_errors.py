@@ -50,6 +50,10 @@ def note_lost(what, exc):
 
 def exception_map(exc, message):
     """Any exception, with a sentence of the caller's choice."""
+    if _may_be_sandbox(exc):
+        from cpexd_worker import _sandbox
+
+        _sandbox.tell_of(exc)
     return {
         "code": "",
         "type": type(exc).__name__,
@@ -59,6 +63,10 @@ def exception_map(exc, message):
         # The class may be the plugin's own child of TimeoutError, which CPEX treats as a timeout too.
         "cause": "timeout" if isinstance(exc, TimeoutError) else "exception",
     }
+
+
+def _may_be_sandbox(exc):
+    return isinstance(exc, OSError) or isinstance(exc.__cause__ or exc.__context__, OSError) or "onnect" in type(exc).__name__
 
 
 def invalid_request(exc):

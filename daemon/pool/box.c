@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What every worker needs, the launcher knows (worker-shim/launch/landlock.c); from here comes what is one plugin's: its code, and what its entry
+ * allows. Of HOST:PORT only the port is handed on, for the kernel knows no hosts.
+ */
+
+#include "pool/box.h"
+
+#include <stdio.h>
+
+#include "wire/mp.h"
+
+static int append_pair(struct strlist *list, const char *option, const char *value) {
+        return strlist_append(list, option) == 0 && strlist_append(list, value) == 0 ? 0 : -ENOMEM;
+}
+
+static int append_each(struct strlist *list, const char *option, const struct strlist *values) {
+        for (size_t i = 0; i < values->n; i++)
+                if (append_pair(list, option, values->items[i]) < 0)
+                        return -ENOMEM;
+        return 0;
+}
+
+static int append_network(struct strlist *list, const struct strlist *network) {
+        for (size_t i = 0; i < network->n; i++) {
+                unsigned port = sandbox_port(network->items[i]);
+                char number[8];
+
+                (void)snprintf(number, sizeof(number), "%u", port);
+                if (append_pair(list, "--network", port > 0 ? number : network->items[i]) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+int box_options(struct strlist *ret, const struct plugin_entry *entry) {
+        const struct sandbox *sandbox = &entry->isolation.sandbox;
+        char number[16];
+
+        if (sandbox->tasks > 0) {
+                (void)snprintf(number, sizeof(number), "%u", sandbox->tasks);
+                if (append_pair(ret, "--rlimit-nproc", number) < 0)
+                        return -ENOMEM;
+        }
+        if (sandbox->profile == SANDBOX_OFF)
+                return 0;
+        if (append_pair(ret, "--profile", sandbox_profile_name((enum sandbox_profile)sandbox->profile)) < 0 ||
+            (sandbox->require && strlist_append(ret, "--require") < 0) ||
+            (entry->script_path && append_pair(ret, "--read", entry->script_path) < 0) ||
+            append_each(ret, "--read", &entry->more_paths) < 0 || append_each(ret, "--read", &sandbox->read) < 0 ||
+            append_each(ret, "--write", &sandbox->write) < 0)
+                return -ENOMEM;
+        return append_network(ret, &sandbox->network);
+}
+
+static void put_texts(struct buf *buf, const struct strlist *texts) {
+        for (size_t i = 0; i < texts->n; i++)
+                mp_put_str(buf, texts->items[i]);
+}
+
+static void put_list(struct buf *buf, const char *key, const struct strlist *texts) {
+        mp_put_str(buf, key);
+        mp_put_array(buf, texts->n);
+        put_texts(buf, texts);
+}
+
+static void put_read(struct buf *buf, const struct plugin_entry *entry) {
+        const struct strlist *read = &entry->isolation.sandbox.read;
+
+        mp_put_str(buf, "read");
+        mp_put_array(buf, (entry->script_path != NULL) + entry->more_paths.n + read->n);
+        if (entry->script_path)
+                mp_put_str(buf, entry->script_path);
+        put_texts(buf, &entry->more_paths);
+        put_texts(buf, read);
+}
+
+static void put_limit(struct buf *buf, const char *key, uint64_t limit) {
+        mp_put_str(buf, key);
+        if (limit > 0)
+                mp_put_uint(buf, limit);
+        else
+                mp_put_nil(buf);
+}
+
+void box_put(struct buf *buf, const struct plugin_entry *entry, const char *python) {
+        const struct isolation *isolation = &entry->isolation;
+
+        mp_put_map(buf, 11);
+        mp_put_str(buf, "plugin");
+        mp_put_str(buf, entry->name);
+        mp_put_str(buf, "profile");
+        mp_put_str(buf, isolation->socket ? NULL : sandbox_profile_name((enum sandbox_profile)isolation->sandbox.profile));
+        mp_put_str(buf, "python");
+        mp_put_str(buf, python);
+        put_list(buf, "network", &isolation->sandbox.network);
+        put_read(buf, entry);
+        put_list(buf, "write", &isolation->sandbox.write);
+        put_list(buf, "env", &isolation->env);
+        put_limit(buf, "tasks", isolation->sandbox.tasks);
+        put_limit(buf, "files", isolation->files);
+        put_limit(buf, "memory", isolation->memory_bytes);
+        mp_put_str(buf, "require");
+        mp_put_bool(buf, isolation->sandbox.require);
+}

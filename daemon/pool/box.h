@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The sandbox of a plugin's workers, as the launcher and people are told it.
+ */
+
+#include "base/buf.h"
+#include "config/model.h"
+
+/* The options of the launcher. Return: 0 or -ENOMEM; `ret` is to be freed in any case. */
+int box_options(struct strlist *ret, const struct plugin_entry *entry);
+
+/* Appends the result of control method `explain` (docs/protocol.md). */
+void box_put(struct buf *buf, const struct plugin_entry *entry, const char *python);
