@@ -24,6 +24,7 @@ static const struct command commands[] = {
         {"check", "[FILE]", false, true, "P", "look for mistakes in a cpexd.yaml and its plugins.yaml", command_check},
         {"invoke", "HOOK", true, false, "ptxenioTv", "call a hook and show what the plugins did", command_invoke},
         {"reload", NULL, false, true, "", "read the configuration again and say what changed", command_reload},
+        {"explain", "PLUGIN", true, true, "", "what a plugin's sandbox lets it do", command_explain},
         {"venv", "list|build", true, true, "n", "list the venvs, or build those that are missing", command_venv},
 };
 

@@ -53,4 +53,5 @@ int command_ping(const struct options *options);
 int command_check(const struct options *options);
 int command_invoke(const struct options *options);
 int command_reload(const struct options *options);
+int command_explain(const struct options *options);
 int command_venv(const struct options *options);

@@ -98,6 +98,21 @@ static void put_plugin_errors(struct buf *out, struct mp plugins) {
         }
 }
 
+static void put_unboxed(struct buf *out, struct mp plugins) {
+        struct mp plugin;
+        uint32_t n;
+        bool any = false;
+
+        for (struct mp_cur cur = array_begin(plugins, &n); n > 0 && mp_read_any(&cur, &plugin); n--) {
+                if (!mp_eq_str(map_get(plugin, "sandbox"), "off"))
+                        continue;
+                buf_append_str(out, any ? ", " : "\nwithout a sandbox: ");
+                put_text(out, plugin, "name");
+                any = true;
+        }
+        buf_append_str(out, any ? "\n" : "");
+}
+
 int command_status(const struct options *options) {
         static const char *const header[] = {"PLUGIN", "STATUS", "MODE",   "WORKERS", "BUSY",
                                              "QUEUE",  "CALLS",  "ERRORS", "RESTARTS"};
@@ -118,6 +133,74 @@ int command_status(const struct options *options) {
         if (text_table_put(&table, &out, 0) < 0)
                 return report_error(options, "memory", "out of memory");
         put_plugin_errors(&out, map_get(status, "plugins"));
+        put_unboxed(&out, map_get(status, "plugins"));
+        return report_output(options, &out, EXIT_OK);
+}
+
+static void put_explained(struct buf *out, struct mp answer, const char *key, const char *title, const char *otherwise) {
+        struct mp text;
+        uint32_t n;
+        struct mp_cur cur = array_begin(map_get(answer, key), &n);
+        const bool any = n > 0;
+
+        buf_printf(out, "%-10s", title);
+        for (; n > 0 && mp_read_any(&cur, &text); n--) {
+                struct mp_cur item = mp_cur(text);
+
+                if (mp_read_str(&item, &text))
+                        text_put(out, text.data, text.len);
+                buf_append_str(out, n > 1 ? "\n          " : "\n");
+        }
+        if (!any)
+                buf_printf(out, "%s\n", otherwise);
+}
+
+static void put_explained_limit(struct buf *out, struct mp answer, const char *key) {
+        uint64_t limit = map_uint(answer, key);
+
+        buf_printf(out, "%-10s", key);
+        if (limit > 0)
+                buf_printf(out, "%" PRIu64 "\n", limit);
+        else
+                buf_append_str(out, "not limited\n");
+}
+
+static void put_box(struct buf *out, struct mp answer) {
+        put_explained(out, answer, "network", "network", "none");
+        put_explained(out, answer, "read", "reads", "-");
+        buf_append_str(out, "          its venv, its Python and the system's libraries\n");
+        put_explained(out, answer, "write", "writes", "-");
+        buf_append_str(out, "          a temporary folder of its own\n");
+}
+
+int command_explain(const struct options *options) {
+        CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, true);
+        CLEANUP_BUF struct buf params = {0}, out = {0};
+        struct mp answer, profile;
+
+        mp_put_map(&params, 1);
+        mp_put_str(&params, "plugin");
+        mp_put_str(&params, options->argument);
+        if (buf_error(&params))
+                return report_error(options, "memory", "out of memory");
+        if (!client || !daemon_ask(client, options, "explain", (struct mp){params.data, params.len}, &answer))
+                return EXIT_ERROR;
+        if (options->json)
+                return report_json(options, answer, EXIT_OK);
+        profile = mp_map_text(answer, "profile");
+        buf_append_str(&out, "sandbox   ");
+        put_text(&out, answer, "profile");
+        buf_append_str(&out, "\n");
+        if (profile.len == 0)
+                buf_append_str(&out, "The plugin runs in a server of its own, which is nobody's but its owner's to limit.\n");
+        else if (profile.len == 3)
+                buf_append_str(&out, "It may do all that cpexd's user may.\n");
+        else
+                put_box(&out, answer);
+        put_explained(&out, answer, "env", "variables", "the harmless ones only");
+        put_explained_limit(&out, answer, "tasks");
+        put_explained_limit(&out, answer, "files");
+        put_explained_limit(&out, answer, "memory");
         return report_output(options, &out, EXIT_OK);
 }
 
