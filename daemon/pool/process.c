@@ -165,7 +165,7 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
         process->base = base;
         r = make_stacks(&process->stacks);
         if (r == 0 && spec->scratch)
-                r = scratch_new(&process->scratch);
+                r = scratch_new(&process->scratch, base, spec->launcher);
         r = r ? r : child_pipe(&output_read, &output_write);
         r = r ? r : lines_new(&process->output, base, TAKE_FD(output_read), on_output, process);
         r = r ? r : spawn(process, base, socket, output_write);

@@ -7,37 +7,35 @@
 
 #include "pool/scratch.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/child.h"
 #include "base/log.h"
 
 #define END_WAIT_MSEC 1000
+#define OWN_PREFIX "cpexd-tmp-"
+#define OWN_TRIES 8 /* a new folder may be taken for one that was left, until it is locked */
 
 struct removal {
         LIST_ENTRY(removal) link;
         struct child *child;
         char *path;
+        int lock; /* of a daemon's folder, else -1 */
 };
 
 static LIST_HEAD(, removal) removals = LIST_HEAD_INITIALIZER(removals);
 
-int scratch_new(char **ret) {
-        const char *folder = getenv("TMPDIR");
-        CLEANUP_FREE char *path = NULL;
-
-        if (asprintf(&path, "%s/cpexd-worker-XXXXXX", folder && *folder == '/' ? folder : "/tmp") < 0) {
-                path = NULL;
-                return -ENOMEM;
-        }
-        if (!mkdtemp(path))
-                return -errno;
-        *ret = TAKE(path);
-        return 0;
-}
+/* This daemon's. */
+static char *own;
+static int own_lock = -1;
 
 static void removal_free(struct removal *removal) {
         removal->child = child_free(removal->child);
@@ -45,6 +43,7 @@ static void removal_free(struct removal *removal) {
                 log_warning("the temporary folder %s of a worker that has ended could not be removed: %s", removal->path,
                             strerror(errno));
         LIST_REMOVE(removal, link);
+        removal->lock = fd_close(removal->lock);
         free(removal->path);
         free(removal);
 }
@@ -54,7 +53,8 @@ static void on_removed(void *data, int status) {
         removal_free(data);
 }
 
-static int start_removal(const char *path, struct event_base *base, const char *launcher) {
+/* Takes over `lock`, or -1, when that goes well. */
+static int start_removal(const char *path, int lock, struct event_base *base, const char *launcher) {
         const char *const argv[] = {launcher, "--remove-content", path, NULL};
         const struct child_spec spec = {.argv = argv, .output = STDERR_FILENO, .error = STDERR_FILENO, .group = true};
         struct removal *removal = calloc(1, sizeof(*removal));
@@ -69,7 +69,86 @@ static int start_removal(const char *path, struct event_base *base, const char *
                 free(removal);
                 return r;
         }
+        removal->lock = lock;
         LIST_INSERT_HEAD(&removals, removal, link);
+        return 0;
+}
+
+/* Return: the folder's lock; a negative errno when it is no folder of ours, or somebody has it. */
+static int lock_folder(const char *path) {
+        CLEANUP_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (st.st_uid != geteuid())
+                return -EPERM;
+        return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : TAKE_FD(fd);
+}
+
+static void remove_left(const char *temp, struct event_base *base, const char *launcher) {
+        DIR *dir = opendir(temp);
+        const struct dirent *entry;
+
+        while (dir && (entry = readdir(dir))) {
+                char path[PATH_MAX];
+                int lock;
+
+                if (strncmp(entry->d_name, OWN_PREFIX, strlen(OWN_PREFIX)) != 0 ||
+                    snprintf(path, sizeof(path), "%s/%s", temp, entry->d_name) >= (int)sizeof(path))
+                        continue;
+                lock = lock_folder(path);
+                if (lock < 0)
+                        continue;
+                log_info("removing %s, which a cpexd has left that was killed", path);
+                if (start_removal(path, lock, base, launcher) < 0)
+                        (void)fd_close(lock); /* the next daemon tries again */
+        }
+        if (dir)
+                (void)closedir(dir);
+}
+
+static int make_own(const char *temp) {
+        int lock = -EAGAIN;
+
+        for (int i = 0; lock < 0 && i < OWN_TRIES; i++) {
+                CLEANUP_FREE char *path = NULL;
+
+                if (asprintf(&path, "%s/" OWN_PREFIX "XXXXXX", temp) < 0) {
+                        path = NULL;
+                        return -ENOMEM;
+                }
+                if (!mkdtemp(path))
+                        return -errno;
+                lock = lock_folder(path);
+                if (lock >= 0)
+                        own = TAKE(path);
+        }
+        if (lock < 0)
+                return lock;
+        own_lock = lock;
+        return 0;
+}
+
+int scratch_new(char **ret, struct event_base *base, const char *launcher) {
+        CLEANUP_FREE char *path = NULL;
+        int r;
+
+        if (!own) {
+                const char *folder = getenv("TMPDIR"), *temp = folder && *folder == '/' ? folder : "/tmp";
+
+                remove_left(temp, base, launcher);
+                r = make_own(temp);
+                if (r < 0)
+                        return r;
+        }
+        if (asprintf(&path, "%s/worker-XXXXXX", own) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        if (!mkdtemp(path))
+                return -errno;
+        *ret = TAKE(path);
         return 0;
 }
 
@@ -80,7 +159,7 @@ char *scratch_free(char *path, struct event_base *base, const char *launcher) {
                 return NULL;
         r = rmdir(path) < 0 ? -errno : 0;
         if (r == -ENOTEMPTY || r == -EEXIST)
-                r = start_removal(path, base, launcher);
+                r = start_removal(path, -1, base, launcher);
         if (r < 0)
                 log_warning("the temporary folder %s of a worker that has ended stays: %s", path, strerror(-r));
         free(path);
@@ -99,4 +178,8 @@ void scratch_end(void) {
                 else
                         (void)poll(NULL, 0, 1);
         }
+        if (own && rmdir(own) < 0)
+                log_warning("the temporary folder %s could not be removed: %s", own, strerror(errno));
+        free(TAKE(own));
+        own_lock = fd_close(own_lock);
 }

@@ -2,16 +2,18 @@
 #pragma once
 
 /*
- * The temporary folder of one worker, below TMPDIR: nobody else's, and gone with it.
+ * The temporary folder of one worker, nobody else's, and gone with it. All lie in one folder of this daemon, TMPDIR/cpexd-tmp-XXXXXX, which
+ * the daemon locks; what a daemon has left that was killed is recognized by that nobody holds its lock, and removed by the next one.
  */
 
 #include <event2/event.h>
 
-/* Makes an empty one. Return: 0 or a negative errno. */
-int scratch_new(char **ret);
+/* Makes an empty one. `launcher` removes what earlier daemons have left. Return: 0 or a negative errno. */
+int scratch_new(char **ret, struct event_base *base, const char *launcher);
 
 /* Removes it; a process of its own (`launcher`) removes what is in it. NULL does nothing. Return: NULL. */
 char *scratch_free(char *path, struct event_base *base, const char *launcher);
 
-/* For the end of this process, while the loop is still there: waits up to a second for folders that are being emptied. */
+/* For the end of this process, while the loop is still there: waits up to a second for folders that are being emptied, and removes the
+ * daemon's own. */
 void scratch_end(void);

@@ -284,7 +284,7 @@ class Daemon:
         found = {}
         for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                found[entry.name] = re.sub(r"\d+", "N", os.readlink(entry))
+                found[entry.name] = re.sub(r"\d+|(?<=cpexd-tmp-)\w+", "N", os.readlink(entry))
         return sorted(found.values())
 
     def footprint(self):

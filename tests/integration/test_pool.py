@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers that die, hang, print or leave harm only their own calls, and are replaced."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -381,6 +383,15 @@ def test_workers_do_not_inherit_descriptors(cpexd):
     assert not of_daemon & {what for what in has.values() if what.startswith("socket:")}
 
 
+@contextlib.contextmanager
+def open_folder(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def test_kill_minus_nine_of_the_daemon_takes_its_workers_along(cpexd):
     daemon = cpexd([anything(workers={"min": 2, "max": 2})])
     workers = daemon.workers("p")
@@ -390,10 +401,17 @@ def test_kill_minus_nine_of_the_daemon_takes_its_workers_along(cpexd):
     eventually(lambda: not any((stat := stat_of(pid)) and stat[0] != "Z" for pid in workers), 3)
     daemon.socket.unlink(missing_ok=True)
     daemon.control.unlink(missing_ok=True)
-    # The gate wants an orderly end; this daemon had none, and could not remove its workers' folders.
-    for folder in daemon.temp.glob("cpexd-worker-*"):
-        folder.rmdir()
-    daemon.process.returncode = 0
+    (left,) = daemon.temp.glob("cpexd-tmp-*")
+    assert len(list(left.iterdir())) == 2  # nobody could remove the workers' folders
+    (left / "deep" / "er").mkdir(parents=True)
+    other = daemon.temp / "cpexd-tmp-locked"
+    other.mkdir()
+    with open_folder(other) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        daemon.start()
+        eventually(lambda: not left.exists(), 5)
+    assert other.exists()  # another daemon's
+    other.rmdir()
 
 
 # How a plugin starts what is to outlive it: in its group, in a session of its own, and as a daemon does, twice forked away.

@@ -227,7 +227,8 @@ def files_below(folder):
 def processes_of(daemon):
     for pid in daemon.worker_pids():
         for what in ("cmdline", "environ", "comm"):
-            yield f"{what} of worker {pid}", pathlib.Path(f"/proc/{pid}/{what}").read_bytes()
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that cannot start does not stay
+                yield f"{what} of worker {pid}", pathlib.Path(f"/proc/{pid}/{what}").read_bytes()
     for what in ("cmdline", "comm"):  # its environ is where the templates' values come from
         yield f"{what} of cpexd", pathlib.Path(f"/proc/{daemon.pid}/{what}").read_bytes()
 
@@ -362,7 +363,7 @@ def test_a_worker_inherits_what_it_needs(start):
     """
     daemon = start([plugin("few", environ, isolation={"env": []}), plugin("all", environ, isolation={"env": ["*"]})])
     few, many = (daemon.invoke("tool_pre_invoke", {"name": "t"}, plugin=name)["metadata"] for name in ("few", "all"))
-    assert few.keys() < many.keys() and few["PATH"] == os.environ["PATH"] and few["TMPDIR"].startswith(f"{daemon.temp}/cpexd-worker-")
+    assert few.keys() < many.keys() and few["PATH"] == os.environ["PATH"] and few["TMPDIR"].startswith(f"{daemon.temp}/cpexd-tmp-")
     assert "CPEXD_CANARY" in many and not few.keys() & {"CPEXD_CANARY", "CPEXD_TEST"}
     daemon.write([plugin("few", environ, isolation={"env": ["CPEXD_CAN*"]}), plugin("all", environ, isolation={"env": ["*"]})])
     pid = daemon.workers("all")
