@@ -16,6 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SHIM = HERE.parent.parent / "worker-shim"
+EXT = Path(os.environ.get("CPEXD_BUILD", HERE.parent.parent / "build")) / "worker-shim"
 SDK_PYTHON = os.environ.get("CPEXD_TEST_PYTHON", sys.executable)
 REAL_PYTHON = os.environ.get("CPEXD_TEST_CPEX_PYTHON")
 
@@ -25,7 +26,7 @@ def run_python(arguments, bundled=True, interpreter=None):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment.update(PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1", PYTHONWARNINGS="ignore")
     if bundled:
-        environment["PYTHONPATH"] = str(SHIM)
+        environment["PYTHONPATH"] = f"{SHIM}:{EXT}"
     command = [interpreter or SDK_PYTHON, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The module `_cpexd`: names for what decode.c, encode.c and conn.c do.
+ * The module `_cpexd`: names for what decode.c, encode.c, conn.c and model.c do.
  */
 
 #include "cpexd.h"
 
+#include <malloc.h>
 #include <stdbool.h>
+
+#define LARGE_BYTES (8 * 1024 * 1024)
 
 PyObject *codec_secret, *codec_fallback, *codec_oversize, *conn_undecodable;
 
@@ -51,6 +54,8 @@ static PyMethodDef methods[] = {
         {"configure", module_configure, METH_VARARGS,
          "configure(secret, fallback): the class of secret strings, and what turns an unknown value into a known one. Either may "
          "be None."},
+        {"fill", (PyCFunction)(void (*)(void))model_fill, METH_FASTCALL, "fill(model, fields, data): see cpexd.h."},
+        {"dump", (PyCFunction)(void (*)(void))model_dump, METH_FASTCALL, "dump(values, names): see cpexd.h."},
         {NULL, NULL, 0, NULL},
 };
 
@@ -66,9 +71,18 @@ static bool add(PyObject *module, const char *name, PyObject *object) {
 
 PyMODINIT_FUNC PyInit__cpexd(void);
 
+/* A large payload would else get its pages from the kernel, and give them back, for each buffer that it passes through. */
+static void keep_memory(void) {
+#ifdef __GLIBC__
+        (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+        (void)mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
+#endif
+}
+
 PyMODINIT_FUNC PyInit__cpexd(void) {
         PyObject *module = PyModule_Create(&definition), *type;
 
+        keep_memory();
         if (!module)
                 return NULL;
         codec_oversize = PyErr_NewException("_cpexd.Oversize", PyExc_ValueError, NULL);

@@ -69,7 +69,9 @@ def list_of(inner, make):
             return value.copy()
         return _checked(value, item_check, info)
 
-    return make(f"list[{inner.name}]", check, lambda value: 3 if type(value) is list else 1, _dump_items(inner, list))
+    rank = lambda value: 3 if type(value) is list else 1  # noqa: E731
+    plain = (list,) if item_check is check_any else ()
+    return make(f"list[{inner.name}]", check, rank, _dump_items(inner, list), plain=plain)
 
 
 def sequence_of(inner, origin, make):
@@ -183,7 +185,9 @@ def dict_of(key, inner, make):
                 return how.any(value)
             return how.mapping((k, inner.dump(v, how)) for k, v in value.items())
 
-    return make(f"dict[{key.name},{inner.name}]", check, lambda value: 3 if type(value) is dict else 1, dump)
+    rank = lambda value: 3 if type(value) is dict else 1  # noqa: E731
+    plain = (dict,) if any_item and (any_key or key_check is check_str) else ()
+    return make(f"dict[{key.name},{inner.name}]", check, rank, dump, plain=plain)
 
 
 def _checked_pairs(value, key_check, item_check, info):
@@ -222,7 +226,7 @@ def nullable(inner, make):
     def rank(value):
         return 3 if value is None else inner.rank(value)
 
-    return make(f"nullable[{inner.name}]", check, rank, dump, inner.model)
+    return make(f"nullable[{inner.name}]", check, rank, dump, inner.model, (type(None), *inner.plain))
 
 
 def union_of(members, make):
@@ -258,7 +262,10 @@ def union_of(members, make):
                     return member.dump(value, how)
             return how.any(value)
 
-    return make(f"union[{','.join(member.name for member in members)}]", check, rank, dump)
+    plain = tuple(kind for member in members for kind in member.plain)
+    if not all(member.plain for member in members) or len(set(plain)) < len(plain) or object in plain or models:
+        plain = ()
+    return make(f"union[{','.join(member.name for member in members)}]", check, rank, dump, plain=plain)
 
 
 def tagged_union(find_tag, members, make):

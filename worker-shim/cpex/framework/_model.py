@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 from abc import ABCMeta
 
+from _cpexd import dump, fill
+
 from ._fields import MISSING, Decorated, ModelPrivateAttr, ValidationInfo, adopt
 from ._invalid import Invalid, Line, ModelUsageError, ValidationError
 from ._old_names import OldNames
@@ -170,6 +172,8 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
 
     def __init__(self, /, **data):
         plan = type(self).__plan__ or plan_of(type(self))
+        if plan.plain is not None and fill(self, plan.plain, data):
+            return
         try:
             plan.fill(self, data, None)
         except Invalid as problem:
@@ -191,6 +195,8 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
             return new
         if type(value) is not dict:
             value = plan.mapping(value)
+        elif plan.plain is not None and not plan.custom_init and fill(new, plan.plain, value):
+            return new
         return plan.constructed(value) if plan.custom_init else plan.finished(new, value, info)
 
     @classmethod
@@ -357,9 +363,15 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
     def model_dump(self, *, mode="python", include=None, exclude=None, context=None, by_alias=None, exclude_unset=False,
                    exclude_defaults=False, exclude_none=False, **ignored):  # fmt: skip
         """The fields as plain dicts, lists and values; mode "json" leaves only what JSON has."""
+        json = mode == "json"
+        if not (json or by_alias or exclude_unset or exclude_defaults or exclude_none) and include is exclude is None:
+            names = (type(self).__plan__ or plan_of(type(self))).plain_dumped
+            found = dump(self.__dict__, names) if names is not None and not self.__model_extra__ else None
+            if found is not None:
+                return found
         from ._dump import How
 
-        how = How(mode == "json", by_alias, exclude_unset, exclude_defaults, exclude_none)
+        how = How(json, by_alias, exclude_unset, exclude_defaults, exclude_none)
         return how.start(self, include, exclude)
 
     def model_dump_json(self, *, indent=None, include=None, exclude=None, context=None, by_alias=None,

@@ -17,7 +17,7 @@ class Plan:
     """The compiled form of one class."""
 
     __slots__ = ("cls", "fields", "types", "keys", "extra", "private", "before", "after", "root", "informed",
-                 "serializers", "post_init", "by_name", "dumped", "custom_init")  # fmt: skip
+                 "serializers", "post_init", "by_name", "dumped", "custom_init", "plain", "plain_dumped")  # fmt: skip
 
     def __init__(self, cls):
         self.cls = cls
@@ -45,6 +45,27 @@ class Plan:
             if not field.exclude
         ]
         self.keys = frozenset(entry[1] for entry in self.fields)
+        self.plain = None if self._is_special() else tuple(map(self._plain_field, self.fields))
+        self.plain_dumped = None if self.root or self.serializers else tuple(name for name, _, _ in self.dumped)
+
+    def _is_special(self):
+        """Whether instances are more than the values of their fields."""
+        aliased = any(name != key for name, key, *_ in self.fields)
+        special = self.root or self.before or self.after or self.private or self.post_init is not None
+        return bool(aliased or special or self.extra != "ignore")
+
+    def _plain_field(self, entry):
+        """A field for `_cpexd.fill`."""
+        name, _, _, default, factory = entry
+        types = self.types[name].plain
+        if factory is dict or factory is list:
+            return (name, types, factory)
+        if factory is None and default is not MISSING and default is not dict and default is not list:
+            return (name, types, default)
+        field = self.cls.model_fields[name]
+        if field.default_factory is None and type(field.default) in (dict, list) and not field.default:
+            return (name, types, type(field.default))
+        return (name, types)
 
     def _field(self, name, field, decorated):
         """The tuple that `fill` works with: name, key, check, default, factory."""

@@ -22,17 +22,19 @@ class Type:
     """A compiled annotation.
 
     `check(value, info)` gives the field's value or raises `Invalid`; `rank(value)` says how well a value fits before
-    coercion (for unions); `dump(value, how)` dumps it, or is None when the value itself decides.
+    coercion (for unions); `dump(value, how)` dumps it, or is None when the value itself decides. `plain` are the types
+    whose values pass the check unchanged; of `dict` and `list` it makes copies, and a dict has only text as keys.
     """
 
-    __slots__ = ("name", "check", "rank", "dump", "model")
+    __slots__ = ("name", "check", "rank", "dump", "model", "plain")
 
-    def __init__(self, name, check, rank=None, dump=None, model=None):
+    def __init__(self, name, check, rank=None, dump=None, model=None, plain=()):
         self.name = name
         self.check = check
         self.rank = rank or _rank_by_coercion
         self.dump = dump
         self.model = model
+        self.plain = plain
 
 
 def _rank_by_coercion(value):
@@ -104,13 +106,13 @@ class Tagged:
         self.members = members
 
 
-ANY = Type("any", scalars.check_any)
-NONE = Type("none", scalars.check_none, scalars.rank_none)
+ANY = Type("any", scalars.check_any, plain=(object,))
+NONE = Type("none", scalars.check_none, scalars.rank_none, plain=(type(None),))
 _SCALARS = {
-    str: Type("str", scalars.check_str, scalars.rank_str),
-    int: Type("int", scalars.check_int, scalars.rank_int),
-    float: Type("float", scalars.check_float, scalars.rank_float, scalars.dump_float),
-    bool: Type("bool", scalars.check_bool, scalars.rank_bool),
+    str: Type("str", scalars.check_str, scalars.rank_str, plain=(str,)),
+    int: Type("int", scalars.check_int, scalars.rank_int, plain=(int,)),
+    float: Type("float", scalars.check_float, scalars.rank_float, scalars.dump_float, plain=(float,)),
+    bool: Type("bool", scalars.check_bool, scalars.rank_bool, plain=(bool,)),
     bytes: Type("bytes", scalars.check_bytes, scalars.rank_bytes),
     type(None): NONE,
     None: NONE,
@@ -346,7 +348,13 @@ def _model(cls):
     def dump(value, how):
         return how.declared(value, cls)
 
-    return Type(cls.__name__, check, lambda value: 3 if isinstance(value, cls) else 1, dump, cls)
+    return Type(cls.__name__, check, lambda value: 3 if isinstance(value, cls) else 1, dump, cls, _instances(cls))
+
+
+def _instances(cls):
+    """An instance of a model passes as it is, unless a validator looks at it first."""
+    looks = any(mark.role == "model" and mark.mode != "after" for mark in cls.__decorated__.values())
+    return () if looks else (cls,)
 
 
 def limited(inner, limits):

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What the SDK's models do in every call, for values that need no thought: those that already have the type of their field. Everything else,
+ * whatever has to be converted, checked further or complained about, is left to the SDK, which begins anew; so nothing here has an effect
+ * until all of it has gone well, and nothing here calls the plugin's code.
+ */
+
+#include "cpexd.h"
+
+#include <stdbool.h>
+
+#define DEPTH_MAX 100 /* the SDK has its own limit, and the words for it */
+
+enum outcome {
+        FAILED = -1, /* an exception is set */
+        NOT_PLAIN,
+        PLAIN,
+};
+
+static PyObject *copy_of_dict(PyObject *dict) {
+        PyObject *key, *value;
+        Py_ssize_t pos = 0;
+
+        while (PyDict_Next(dict, &pos, &key, &value))
+                if (!Py_IS_TYPE(key, &PyUnicode_Type))
+                        return NULL;
+        return PyDict_Copy(dict);
+}
+
+/* Return: a new reference to what a field holds for `value`; NULL: not plain, or with an exception. */
+static PyObject *held(PyObject *types, PyObject *value) {
+        Py_ssize_t n = PyTuple_Size(types);
+
+        for (Py_ssize_t i = 0; i < n; i++) {
+                PyTypeObject *type = (PyTypeObject *)PyTuple_GetItem(types, i);
+
+                if (type != &PyBaseObject_Type && !Py_IS_TYPE(value, type))
+                        continue;
+                if (type == &PyDict_Type)
+                        return copy_of_dict(value);
+                if (type == &PyList_Type)
+                        return PyList_GetSlice(value, 0, PY_SSIZE_T_MAX);
+                return Py_NewRef(value);
+        }
+        return NULL;
+}
+
+/* `field`: (name, types) or (name, types, default); the default `dict` or `list` is a new one. Return: the same as held(). */
+static PyObject *defaulted(PyObject *field) {
+        PyObject *value = PyTuple_Size(field) > 2 ? PyTuple_GetItem(field, 2) : NULL;
+
+        if (value == (PyObject *)&PyDict_Type)
+                return PyDict_New();
+        if (value == (PyObject *)&PyList_Type)
+                return PyList_New(0);
+        return Py_XNewRef(value);
+}
+
+static enum outcome fill_field(PyObject *field, PyObject *data, PyObject *values, PyObject *given) {
+        PyObject *name = PyTuple_GetItem(field, 0), *value = PyDict_GetItemWithError(data, name), *taken;
+        int r;
+
+        if (!value && PyErr_Occurred())
+                return FAILED;
+        if (value && PySet_Add(given, name) < 0)
+                return FAILED;
+        taken = value ? held(PyTuple_GetItem(field, 1), value) : defaulted(field);
+        if (!taken)
+                return PyErr_Occurred() ? FAILED : NOT_PLAIN;
+        r = PyDict_SetItem(values, name, taken);
+        Py_DECREF(taken);
+        return r < 0 ? FAILED : PLAIN;
+}
+
+/* As object.__setattr__(): the class's own is for what comes after. */
+static bool set_parts(PyObject *model, PyObject *values, PyObject *given) {
+        static PyObject *names[4];
+        PyObject *const parts[] = {values, given, Py_None, Py_None};
+
+        if (!names[3]) {
+                names[0] = PyUnicode_InternFromString("__dict__");
+                names[1] = PyUnicode_InternFromString("__model_set__");
+                names[2] = PyUnicode_InternFromString("__model_extra__");
+                names[3] = PyUnicode_InternFromString("__model_private__");
+        }
+        for (size_t i = 0; i < 4; i++)
+                if (!names[i] || PyObject_GenericSetAttr(model, names[i], parts[i]) < 0)
+                        return false;
+        return true;
+}
+
+static enum outcome fill(PyObject *model, PyObject *fields, PyObject *data, PyObject *values, PyObject *given) {
+        Py_ssize_t n = PyTuple_Size(fields);
+        enum outcome outcome = PLAIN;
+
+        for (Py_ssize_t i = 0; outcome == PLAIN && i < n; i++)
+                outcome = fill_field(PyTuple_GetItem(fields, i), data, values, given);
+        if (outcome != PLAIN)
+                return outcome;
+        if (PySet_Size(given) != PyDict_Size(data))
+                return NOT_PLAIN; /* keys that are no fields */
+        return set_parts(model, values, given) ? PLAIN : FAILED;
+}
+
+PyObject *model_fill(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+        PyObject *values, *given;
+        enum outcome outcome = FAILED;
+
+        (void)module;
+        if (n != 3 || !PyTuple_Check(args[1])) {
+                PyErr_SetString(PyExc_TypeError, "fill(model, fields, data)");
+                return NULL;
+        }
+        if (!Py_IS_TYPE(args[2], &PyDict_Type))
+                Py_RETURN_FALSE;
+        values = PyDict_New();
+        given = PySet_New(NULL);
+        if (values && given)
+                outcome = fill(args[0], args[1], args[2], values, given);
+        Py_XDECREF(values);
+        Py_XDECREF(given);
+        return outcome == FAILED ? NULL : PyBool_FromLong(outcome == PLAIN);
+}
+
+static bool is_scalar(PyObject *value) {
+        PyTypeObject *type = Py_TYPE(value);
+
+        return type == &PyUnicode_Type || value == Py_None || type == &PyBool_Type || type == &PyLong_Type ||
+               type == &PyFloat_Type;
+}
+
+static PyObject *copy_of(PyObject *value, unsigned depth);
+
+static PyObject *deep_dict(PyObject *dict, unsigned depth) {
+        PyObject *copy = PyDict_New(), *key, *value, *inner;
+        Py_ssize_t pos = 0;
+
+        while (copy && PyDict_Next(dict, &pos, &key, &value)) {
+                inner = is_scalar(key) ? copy_of(value, depth) : NULL;
+                if (!inner || PyDict_SetItem(copy, key, inner) < 0)
+                        Py_CLEAR(copy);
+                Py_XDECREF(inner);
+        }
+        return copy;
+}
+
+static PyObject *deep_list(PyObject *list, unsigned depth) {
+        Py_ssize_t n = PyList_Size(list);
+        PyObject *copy = PyList_New(n), *inner;
+
+        for (Py_ssize_t i = 0; copy && i < n; i++) {
+                inner = copy_of(PyList_GetItem(list, i), depth);
+                if (!inner || PyList_SetItem(copy, i, inner) < 0)
+                        Py_CLEAR(copy);
+        }
+        return copy;
+}
+
+/* Return: a new reference; NULL: not plain, or with an exception. */
+static PyObject *copy_of(PyObject *value, unsigned depth) {
+        if (is_scalar(value))
+                return Py_NewRef(value);
+        if (depth >= DEPTH_MAX)
+                return NULL;
+        if (Py_IS_TYPE(value, &PyDict_Type))
+                return deep_dict(value, depth + 1);
+        if (Py_IS_TYPE(value, &PyList_Type))
+                return deep_list(value, depth + 1);
+        return NULL;
+}
+
+PyObject *model_dump(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+        PyObject *dump, *name, *value, *copy;
+        Py_ssize_t n_names;
+
+        (void)module;
+        if (n != 2 || !PyDict_Check(args[0]) || !PyTuple_Check(args[1])) {
+                PyErr_SetString(PyExc_TypeError, "dump(values, names)");
+                return NULL;
+        }
+        n_names = PyTuple_Size(args[1]);
+        dump = PyDict_New();
+        for (Py_ssize_t i = 0; dump && i < n_names; i++) {
+                name = PyTuple_GetItem(args[1], i);
+                value = PyDict_GetItemWithError(args[0], name);
+                if (!value && !PyErr_Occurred())
+                        continue;
+                copy = value ? copy_of(value, 0) : NULL;
+                if (!copy || PyDict_SetItem(dump, name, copy) < 0)
+                        Py_CLEAR(dump);
+                Py_XDECREF(copy);
+        }
+        return dump || PyErr_Occurred() ? dump : Py_NewRef(Py_None);
+}
