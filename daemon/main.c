@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -32,6 +33,7 @@
 /* Documented in cpexd(8) and in --help. */
 enum { STATUS_OK = 0, STATUS_CONFIG = 1, STATUS_USAGE = 2, STATUS_IN_USE = 3, STATUS_SYSTEM = 4, STATUS_PLUGIN = 5 };
 
+#define LARGE_BYTES (8 * 1024 * 1024)
 #define STOP_EXTRA_USEC (5 * USEC_PER_SEC)  /* beyond drain_timeout: for the plugins' shutdown() */
 #define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* and beyond that, for what is killed: only then the service manager does it */
 
@@ -411,11 +413,20 @@ static int run(const struct service_args *args) {
         return status;
 }
 
+/* A large message would else get its pages from the kernel, and give them back, for each buffer that it passes through: half of its cost. */
+static void keep_memory(void) {
+#ifdef __GLIBC__
+        (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+        (void)mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
+#endif
+}
+
 int main(int argc, char **argv) {
         struct options options = {0};
         int status;
 
         hide_memory();
+        keep_memory();
         open_standard_descriptors();
         if (!parse_options(argc, argv, &options, &status))
                 return status;
