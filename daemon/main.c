@@ -22,6 +22,7 @@
 #include "admin/metrics.h"
 #include "base/activation.h"
 #include "base/child.h"
+#include "base/loop.h"
 #include "base/notify.h"
 #include "base/timer.h"
 #include "config.h"
@@ -402,7 +403,7 @@ static int run(const struct service_args *args) {
         child_adopt_orphans();
         raise_files();
         status = start(&cpexd, args);
-        if (status == STATUS_OK && event_base_dispatch(cpexd.base) < 0)
+        if (status == STATUS_OK && loop_run(cpexd.base) < 0)
                 status = STATUS_SYSTEM;
         if (status == STATUS_OK)
                 status = cpexd.status;

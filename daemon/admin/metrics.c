@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "base/loop.h"
 #include "config.h"
 #include "host/listener.h"
 
@@ -135,6 +136,7 @@ static void put_one(struct evbuffer *out, const char *name, const char *type, co
 
 static void put_daemon(struct evbuffer *out, const struct metrics *metrics, const struct generation *generation) {
         struct hosts_counts counts = hosts_counts(metrics->hosts);
+        struct loop_figures figures = loop_figures();
 
         (void)evbuffer_add_printf(out, "# TYPE cpexd info\n# HELP cpexd Which cpexd this is.\ncpexd_info{version=\"%s\"} 1\n",
                                   CPEXD_VERSION);
@@ -146,6 +148,10 @@ static void put_daemon(struct evbuffer *out, const struct metrics *metrics, cons
         put_one(out, "calls", "counter", "Calls of hosts.", "_total", counts.calls_total);
         put_one(out, "calls_failed", "counter", "Calls of hosts that were answered with an error.", "_total",
                 counts.calls_failed);
+        put_family(out, "loop_longest_stall_seconds", "gauge", "The longest that the event loop was busy at a stretch.");
+        (void)evbuffer_add_printf(out, "cpexd_loop_longest_stall_seconds %.6f\n", seconds(figures.longest_usec));
+        put_one(out, "loop_stalls", "counter", "How often it was busy for more than 50 ms at a stretch.", "_total",
+                figures.n_long);
 }
 
 /* ---- HTTP ---- */

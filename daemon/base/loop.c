@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * libevent does not tell when it has ceased to wait, so the clock is that of the thread's processor time, which stands still while it waits:
+ * one look at it a turn. What is not seen are system calls that wait in the kernel; there are none that can wait long.
+ */
+
+#include "base/loop.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+
+static struct loop_figures figures;
+
+static usec_t busy_usec(void) {
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        return (usec_t)now.tv_sec * USEC_PER_SEC + (usec_t)now.tv_nsec / 1000;
+}
+
+static void note_turn(usec_t usec) {
+        if (usec > figures.longest_usec)
+                figures.longest_usec = usec;
+        if (usec <= LOOP_LONG_USEC)
+                return;
+        figures.n_long++;
+        log_notice("the loop was busy for %llu ms at a stretch, and calls had to wait",
+                   (unsigned long long)(usec / USEC_PER_MSEC));
+}
+
+int loop_run(struct event_base *base) {
+        usec_t before = busy_usec(), after;
+        int r;
+
+        do {
+                r = event_base_loop(base, EVLOOP_ONCE);
+                after = busy_usec();
+                note_turn(after - before);
+                before = after;
+        } while (r == 0 && !event_base_got_break(base));
+        return r < 0 ? -EIO : 0;
+}
+
+struct loop_figures loop_figures(void) {
+        return figures;
+}
+
+void loop_next_turn(struct event *event) {
+        if (event_add(event, &(struct timeval){0}) < 0)
+                event_active(event, EV_TIMEOUT, 0);
+}
