@@ -45,8 +45,9 @@ typedef void (*config_loaded)(void *data, int r, struct daemon_config *daemon, s
 
 struct config_load;
 
-/* Loads cpexd.yaml and the plugins.yaml that it names, so that one run reports the mistakes of both. Nothing blocks: what takes time happens
- * in a child. The callback is called once, from the loop, and may free the load; `source` must live until then, `diags` as well.
+/* Loads cpexd.yaml and the plugins.yaml that it names, so that one run reports the mistakes of both. The loop is not held: files are read in
+ * a thread, templates rendered in a child. The callback is called once, from the loop, and may free the load; `source` is copied but for the
+ * renderer, which must live until then, as must `diags`, which get what there is to say in place of what was in them.
  * Return: 0 or a negative errno. */
 int config_load_start(struct config_load **ret, struct event_base *base, const struct config_source *source, struct diags *diags,
                       config_loaded callback, void *data);

@@ -8,6 +8,7 @@
  * All entries are read, whatever is wrong with those before, so that one run says everything.
  */
 
+#include <search.h>
 #include <stdio.h>
 
 #include "config/entry.h"
@@ -18,6 +19,7 @@
 #include "config/template.h"
 
 #define DEFAULT_EXECUTION_POOL 10
+#define HOOKS_MAX 20000 /* of all plugins together */
 
 struct loading {
         struct plugins_config *config;
@@ -25,6 +27,7 @@ struct loading {
         struct reader reader;
         struct plugin_settings settings; /* of the environment, then of the file */
         struct strlist plugin_dirs;
+        void *names; /* tsearch(3): the plugins that are not disabled, by name */
 };
 
 static const struct {
@@ -89,29 +92,32 @@ static int settle_settings(struct loading *loading, struct isolation *isolation)
         return 0;
 }
 
-/* Return: the plugin before the last that has the same name and is not disabled. */
-static const struct plugin_entry *find_namesake(const struct plugins_config *config) {
-        const struct plugin_entry *last = &config->plugins[config->n_plugins - 1];
+static int compare_names(const void *a, const void *b) {
+        return strcmp(((const struct plugin_entry *)a)->name, ((const struct plugin_entry *)b)->name);
+}
 
-        for (size_t i = 0; i + 1 < config->n_plugins; i++)
-                if (config->plugins[i].mode != PLUGIN_DISABLED && str_eq(config->plugins[i].name, last->name))
-                        return &config->plugins[i];
-        return NULL;
+static void forget_name(void *entry) {
+        (void)entry;
 }
 
 /* A name belongs to the first plugin that has it and is not disabled, as in CPEX. */
 static void drop_namesake(struct loading *loading, size_t index, const struct node *node) {
         struct plugins_config *config = loading->config;
-        struct plugin_entry *last = &config->plugins[config->n_plugins - 1];
-        const struct plugin_entry *first = last->name ? find_namesake(config) : NULL;
+        struct plugin_entry *last = &config->plugins[config->n_plugins - 1], **found;
         struct at at = {.key = "plugins", .index = index, .name = entry_shown_name(&loading->reader, node)};
+        bool disabled = last->mode == PLUGIN_DISABLED;
 
-        if (!first)
+        if (!last->name)
                 return;
-        if (last->mode != PLUGIN_DISABLED)
+        found = disabled ? tfind(last, &loading->names, compare_names) : tsearch(last, &loading->names, compare_names);
+        if (!found && !disabled)
+                loading->reader.report.error = -ENOMEM;
+        if (!found || *found == last)
+                return;
+        if (!disabled)
                 report_add(&loading->reader.report, config->fail_on_plugin_error ? DIAG_ERROR : DIAG_WARNING, &at,
                            (struct place){last->line, last->column},
-                           "a plugin of this name stands in line %u already; this one is left out", first->line);
+                           "a plugin of this name stands in line %u already; this one is left out", (*found)->line);
         plugin_entry_done(last);
         config->n_plugins--;
 }
@@ -131,9 +137,17 @@ static void read_plugins(struct loading *loading, const struct node *list, const
         config->plugins = calloc(MAX(list->n_items, (size_t)1), sizeof(*config->plugins));
         if (!report_check(&loading->reader.report, config->plugins != NULL))
                 return;
-        for (size_t i = 0; i < list->n_items && !loading->reader.report.error && !report_full(&loading->reader.report); i++) {
-                entry_read(&loading->reader, &context, i + 1, list->items[i], &config->plugins[config->n_plugins]);
-                config->n_plugins++;
+        for (size_t i = 0, n_hooks = 0;
+             i < list->n_items && !loading->reader.report.error && !report_full(&loading->reader.report); i++) {
+                struct plugin_entry *entry = &config->plugins[config->n_plugins++];
+
+                entry_read(&loading->reader, &context, i + 1, list->items[i], entry);
+                n_hooks += entry->hooks.n;
+                if (n_hooks > HOOKS_MAX) { /* they are sorted in one go */
+                        report_add(&loading->reader.report, DIAG_ERROR, &at, list->items[i]->place,
+                                   "the plugins down to this one listen to more than %d hooks, all taken together", HOOKS_MAX);
+                        return;
+                }
                 drop_namesake(loading, i + 1, list->items[i]);
         }
 }
@@ -200,6 +214,7 @@ static int parse(struct plugins_config **ret, const struct daemon_config *daemon
                 r = tree_parse(&tree, template, &loading.reader.report);
         if (r == 0)
                 r = read_root(&loading, tree_root(tree));
+        tdestroy(loading.names, forget_name);
         hook_policies_done(&loading.settings.policies);
         strlist_done(&loading.plugin_dirs);
         diags_sort(diags, first);

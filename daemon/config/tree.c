@@ -504,16 +504,32 @@ static int refuse_syntax(struct builder *builder, const yaml_parser_t *parser) {
                       parser->context ? parser->context : "", parser->context ? ": " : "", problem);
 }
 
+/* libyaml compares each with all before it, which would take ten seconds for 1 MiB of them. */
+static int check_tag_directives(struct builder *builder, const char *text, size_t len) {
+        const char *at = text, *end = text + len;
+        unsigned n = 0;
+
+        for (; (at = memmem(at, (size_t)(end - at), "%TAG", 4)); at += 4)
+                if ((at == text || at[-1] == '\n' || at[-1] == '\r') && ++n > TREE_TAG_DIRECTIVES_MAX)
+                        return refuse(builder,
+                                      template_origin(builder->template, template_place(builder->template, (size_t)(at - text))),
+                                      "more than %u %%TAG directives", TREE_TAG_DIRECTIVES_MAX);
+        return 0;
+}
+
 static int build(struct builder *builder) {
         yaml_parser_t parser;
         const char *text;
         size_t len;
         bool end = false;
-        int r = 0;
+        int r;
 
+        text = template_text(builder->template, &len);
+        r = check_tag_directives(builder, text, len);
+        if (r < 0)
+                return r;
         if (!yaml_parser_initialize(&parser))
                 return -ENOMEM;
-        text = template_text(builder->template, &len);
         yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
         yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
         while (r == 0 && !end) {

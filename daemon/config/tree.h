@@ -13,6 +13,7 @@
 #define TREE_ALIAS_NODES_MAX 10000u     /* nodes that aliases stand for, in all */
 #define TREE_ALIAS_BYTES_MAX (1u << 20) /* text that aliases stand for, in all */
 #define TREE_ANCHORS_MAX 1000u
+#define TREE_TAG_DIRECTIVES_MAX 100u
 
 enum node_type { NODE_NULL, NODE_BOOL, NODE_INT, NODE_BIGINT, NODE_FLOAT, NODE_DATE, NODE_STR, NODE_BIN, NODE_LIST, NODE_MAP };
 

@@ -145,6 +145,32 @@ static void test_conditions(void **state) {
         assert_string_equal(condition->content_types.items[0], "text/html");
 }
 
+/* 20 plugins with as many hooks as one may have, and one with one more. */
+static void test_hooks_are_counted(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        CLEANUP_FREE char *text = NULL, *longer = NULL;
+
+        (void)state;
+        buf_append_str(&buf, "plugins:\n");
+        for (int i = 0; i < 20; i++) {
+                buf_printf(&buf, "- {name: p%d, kind: x.Y, mode: disabled, hooks: [", i);
+                for (int j = 0; j < 1000; j++)
+                        buf_printf(&buf, "h%d,", j);
+                buf_append_str(&buf, "]}\n");
+        }
+        text = buf_take_str(&buf);
+        PARSE(f, text);
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.config->n_plugins, 20);
+        buf_append_str(&buf, text);
+        buf_append_str(&buf, "- {name: x, kind: x.Y, mode: disabled, hooks: [h]}\n");
+        longer = buf_take_str(&buf);
+        PARSE(g, longer);
+        assert_int_equal(g.result, -EINVAL);
+        ASSERT_DIAGS(&g,
+                     "p.yaml:22:3: plugins: the plugins down to this one listen to more than 20000 hooks, all taken together");
+}
+
 static void test_names_that_stand_twice(void **state) {
         static const char text[] = "plugins:\n"
                                    "  - {name: a, kind: isolated_venv, mode: disabled}\n"
@@ -329,6 +355,7 @@ int main(void) {
                 cmocka_unit_test(test_legacy_modes),
                 cmocka_unit_test(test_conditions),
                 cmocka_unit_test(test_names_that_stand_twice),
+                cmocka_unit_test(test_hooks_are_counted),
                 cmocka_unit_test(test_settings_by_weight),
                 cmocka_unit_test(test_blocks_for_others),
                 cmocka_unit_test(test_values_of_variables_are_not_told),

@@ -354,6 +354,24 @@ static void test_aliases_are_counted(void **state) {
         assert_refused("- &a x\n- &a y\n", "f:2:3: the anchor &a stands in the file twice");
 }
 
+static void test_tag_directives_are_counted(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        CLEANUP_FREE char *text = NULL, *longer = NULL;
+
+        (void)state;
+        for (unsigned i = 0; i < TREE_TAG_DIRECTIVES_MAX; i++)
+                buf_printf(&buf, "%%TAG !%u! x\n", i);
+        buf_append_str(&buf, "--- |\n ");
+        for (unsigned i = 0; i <= TREE_TAG_DIRECTIVES_MAX; i++)
+                buf_append_str(&buf, "%TAG");
+        text = buf_take_str(&buf);
+        assert_type(text, NODE_STR);
+        buf_append_str(&buf, "%TAG !x! x\n");
+        buf_append_str(&buf, text);
+        longer = buf_take_str(&buf);
+        assert_refused(longer, "f:101:1: more than 100 %TAG directives");
+}
+
 static void test_files_that_are_none(void **state) {
         (void)state;
         assert_refused("a: [", "f:2:1: not YAML: while parsing a flow node: did not find expected node content");
@@ -425,7 +443,7 @@ int main(void) {
                 cmocka_unit_test(test_merge_keys),          cmocka_unit_test(test_duplicate_keys),
                 cmocka_unit_test(test_depth_is_exact),      cmocka_unit_test(test_aliases_are_counted),
                 cmocka_unit_test(test_files_that_are_none), cmocka_unit_test(test_secrets),
-                cmocka_unit_test(test_size_is_exact),
+                cmocka_unit_test(test_size_is_exact),       cmocka_unit_test(test_tag_directives_are_counted),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
