@@ -16,8 +16,11 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "base/loop.h"
 #include "config/merged.h"
 #include "config/paths.h"
+
+#define PREPARING_MAX 32 /* plugins whose venvs are looked for, or built, at a time: each takes a process, or several */
 
 enum phase phase_of(enum plugin_mode mode) {
         static const enum phase phases[PLUGIN_MODE_MAX_] = {
@@ -45,42 +48,29 @@ static void make_uuid(char uuid[37]) {
 
 struct outdated {
         struct outdated *next;
-        struct plugin *plugins;
+        struct plugin *plugins, **listeners;
         struct hook *hooks;
-        size_t n_hooks;
 };
 
 /* ---- The table of hooks ---- */
 
-static struct hook *find_hook(const struct generation *generation, const char *name, size_t len) {
-        for (size_t i = 0; i < generation->n_hooks; i++)
-                if (strlen(generation->hooks[i].name) == len && memcmp(generation->hooks[i].name, name, len) == 0)
-                        return &generation->hooks[i];
-        return NULL;
-}
+/* A plugin that listens to a hook. */
+struct listener {
+        const char *hook;
+        struct plugin *plugin;
+};
 
-/* The plugins of `hook` in one phase, by priority; insertion keeps file order between equals. A hook listed twice counts twice. */
-static size_t collect_phase(const struct generation *generation, const char *hook, enum phase phase, struct plugin **ret) {
-        size_t n = 0;
+/* By hook, then as they are called: phase by phase in order of priority, ties in file order. */
+static int compare_listeners(const void *a, const void *b) {
+        const struct listener *x = a, *y = b;
+        const struct plugin_entry *x_entry = x->plugin->entry, *y_entry = y->plugin->entry;
+        int order = strcmp(x->hook, y->hook);
 
-        for (size_t i = 0; i < generation->n_plugins; i++) {
-                struct plugin *plugin = &generation->plugins[i];
-
-                if (phase_of(plugin->entry->mode) != phase)
-                        continue;
-                for (size_t j = 0; j < plugin->entry->hooks.n; j++) {
-                        size_t at = n++;
-
-                        if (!str_eq(plugin->entry->hooks.items[j], hook)) {
-                                n--;
-                                continue;
-                        }
-                        for (; at > 0 && ret[at - 1]->entry->priority > plugin->entry->priority; at--)
-                                ret[at] = ret[at - 1];
-                        ret[at] = plugin;
-                }
-        }
-        return n;
+        if (order == 0)
+                order = (int)phase_of(x_entry->mode) - (int)phase_of(y_entry->mode);
+        if (order == 0)
+                order = (x_entry->priority > y_entry->priority) - (x_entry->priority < y_entry->priority);
+        return order ? order : (x->plugin > y->plugin) - (x->plugin < y->plugin);
 }
 
 static const struct hook_policy *find_policy(const struct plugins_config *config, const char *hook) {
@@ -90,84 +80,116 @@ static const struct hook_policy *find_policy(const struct plugins_config *config
         return NULL;
 }
 
-static int add_hook(struct generation *generation, const char *name, size_t n_names) {
-        struct hook *hook = &generation->hooks[generation->n_hooks];
+/* The hook of the first of `listeners`. `plugins`: theirs, in the same order. Return: how many of them are its. */
+static size_t fill_hook(struct hook *hook, const struct plugins_config *config, const struct listener *listeners, size_t n,
+                        struct plugin **plugins) {
+        size_t i = 0;
+
+        hook->name = listeners->hook;
+        hook->policy = find_policy(config, hook->name);
+        hook->plugins = plugins;
+        for (enum phase phase = 0; phase <= PHASE_MAX_; phase++) {
+                hook->phase_start[phase] = i;
+                for (; i < n && str_eq(listeners[i].hook, hook->name) && phase_of(listeners[i].plugin->entry->mode) == phase; i++)
+                        plugins[i] = listeners[i].plugin;
+        }
+        return i;
+}
+
+/* A hook listed twice counts twice. */
+static size_t collect_listeners(const struct generation *generation, struct listener *ret) {
         size_t n = 0;
 
-        hook->name = name;
-        hook->policy = find_policy(generation->config, name);
-        hook->plugins = calloc(n_names, sizeof(*hook->plugins));
-        if (!hook->plugins)
-                return -ENOMEM;
-        for (enum phase phase = 0; phase < PHASE_MAX_; phase++) {
-                hook->phase_start[phase] = n;
-                n += collect_phase(generation, name, phase, hook->plugins + n);
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                struct plugin *plugin = &generation->plugins[i];
+                const struct strlist *hooks = &plugin->entry->hooks;
+
+                for (size_t j = 0; j < hooks->n; j++, n++)
+                        if (ret)
+                                ret[n] = (struct listener){hooks->items[j], plugin};
         }
-        hook->phase_start[PHASE_MAX_] = n;
-        generation->n_hooks++;
-        return 0;
+        return n;
 }
 
 static int build_hooks(struct generation *generation) {
-        size_t n_names = 0;
+        size_t n = collect_listeners(generation, NULL), n_hooks = 0;
+        CLEANUP_FREE struct listener *listeners = calloc(n, sizeof(*listeners));
 
-        for (size_t i = 0; i < generation->n_plugins; i++)
-                n_names += generation->plugins[i].entry->hooks.n;
-        if (n_names == 0)
+        if (n == 0)
                 return 0;
-        generation->hooks = calloc(n_names, sizeof(*generation->hooks));
+        generation->listeners = calloc(n, sizeof(struct plugin *));
+        if (!listeners || !generation->listeners)
+                return -ENOMEM;
+        (void)collect_listeners(generation, listeners);
+        qsort(listeners, n, sizeof(*listeners), compare_listeners);
+        for (size_t i = 0; i < n; i++)
+                n_hooks += i == 0 || !str_eq(listeners[i - 1].hook, listeners[i].hook);
+        generation->hooks = calloc(n_hooks, sizeof(*generation->hooks));
         if (!generation->hooks)
                 return -ENOMEM;
-        for (size_t i = 0; i < generation->n_plugins; i++) {
-                const struct strlist *names = &generation->plugins[i].entry->hooks;
-
-                for (size_t j = 0; j < names->n; j++)
-                        if (!find_hook(generation, names->items[j], strlen(names->items[j])) &&
-                            add_hook(generation, names->items[j], n_names) < 0)
-                                return -ENOMEM;
-        }
+        for (size_t i = 0; i < n; generation->n_hooks++)
+                i += fill_hook(&generation->hooks[generation->n_hooks], generation->config, &listeners[i], n - i,
+                               &generation->listeners[i]);
         return 0;
 }
 
-static void free_hooks(struct hook *hooks, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                free(hooks[i].plugins);
-        free(hooks);
+static int compare_seats(const void *a, const void *b) {
+        return strcmp(((const struct plugin_seat *)a)->name, ((const struct plugin_seat *)b)->name);
+}
+
+static int build_names(struct generation *generation) {
+        generation->by_name = calloc(MAX(generation->n_plugins, (size_t)1), sizeof(*generation->by_name));
+        if (!generation->by_name)
+                return -ENOMEM;
+        for (size_t i = 0; i < generation->n_plugins; i++)
+                generation->by_name[i] = (struct plugin_seat){generation->plugins[i].entry->name, i};
+        qsort(generation->by_name, generation->n_plugins, sizeof(*generation->by_name), compare_seats);
+        return 0;
 }
 
 /* Puts `plugins` in place of those there are, with their hooks. Takes them over, unless it fails. Return: 0 or -ENOMEM. */
 static int replace_plugins(struct generation *generation, struct plugin *plugins) {
         struct outdated *old = calloc(1, sizeof(*old));
+        size_t n_hooks = generation->n_hooks;
 
         if (!old)
                 return -ENOMEM;
-        *old = (struct outdated){generation->outdated, generation->plugins, generation->hooks, generation->n_hooks};
+        *old = (struct outdated){generation->outdated, generation->plugins, generation->listeners, generation->hooks};
         generation->plugins = plugins;
+        generation->listeners = NULL;
         generation->hooks = NULL;
         generation->n_hooks = 0;
         if (build_hooks(generation) == 0) {
                 generation->outdated = old;
                 return 0;
         }
-        free_hooks(generation->hooks, generation->n_hooks);
+        free(generation->listeners);
         generation->plugins = old->plugins;
+        generation->listeners = old->listeners;
         generation->hooks = old->hooks;
-        generation->n_hooks = old->n_hooks;
+        generation->n_hooks = n_hooks;
         free(old);
         return -ENOMEM;
+}
+
+static struct plugin *plugin_of(const struct generation *generation, const struct pool *pool) {
+        struct plugin *plugin = generation->plugins;
+
+        while (plugin->pool != pool)
+                plugin++;
+        return plugin;
 }
 
 static int on_reported(void *data, struct pool *pool, struct mp config) {
         struct generation *generation = data;
         CLEANUP_FREE struct plugin *plugins = calloc(generation->n_plugins, sizeof(*plugins));
-        struct plugin *plugin = plugins;
+        struct plugin *plugin;
         int r;
 
         if (!plugins)
                 return -ENOMEM;
         memcpy(plugins, generation->plugins, generation->n_plugins * sizeof(*plugins));
-        while (plugin->pool != pool)
-                plugin++;
+        plugin = plugins + (plugin_of(generation, pool) - generation->plugins);
         r = plugin_entry_merged(&plugin->merged, plugin->entry, config);
         if (r < 0)
                 return r;
@@ -187,8 +209,11 @@ static int on_reported(void *data, struct pool *pool, struct mp config) {
 /* ---- Life ---- */
 
 static void free_superseded(struct generation *generation) {
-        for (size_t i = 0; i < generation->n_plugins; i++)
-                generation->plugins[i].superseded = pool_free(generation->plugins[i].superseded);
+        for (size_t i = 0; i < generation->n_plugins && generation->n_superseded > 0; i++)
+                if (generation->plugins[i].superseded) {
+                        generation->plugins[i].superseded = pool_free(generation->plugins[i].superseded);
+                        generation->n_superseded--;
+                }
 }
 
 /* Each in its turn. A plugin may have failed before: its venv could not be built, or its class not be loaded. Return: whether all are
@@ -204,18 +229,45 @@ static bool initialize_next(struct generation *generation) {
         return true;
 }
 
+/* Begins one of those that have not been begun, unless very many are looking for their venvs. Return: whether it did. */
+static bool begin_next(struct generation *generation) {
+        struct plugin *plugin = &generation->plugins[generation->n_begun];
+
+        if (generation->n_begun == generation->n_plugins || generation->n_preparing >= PREPARING_MAX)
+                return false;
+        generation->n_begun++;
+        generation->n_preparing++;
+        plugin->preparing = true;
+        pool_start(plugin->pool);
+        return true;
+}
+
+static void note_prepared(struct generation *generation, struct plugin *plugin) {
+        generation->n_preparing -= plugin->preparing;
+        plugin->preparing = false;
+        loop_next_turn(generation->later);
+}
+
+static void close_last(struct generation *generation);
+
 static void on_later(evutil_socket_t fd, short what, void *data) {
         struct generation *generation = data;
 
         (void)fd;
         (void)what;
+        if (generation->closed_one && generation->n_open > 0)
+                close_last(generation);
         if (generation->retired && generation->n_open == 0) {
                 generation->gone(generation->data, generation);
                 (void)generation_destroy(generation);
                 return;
         }
         free_superseded(generation);
-        if (!generation->retired && initialize_next(generation) && generation->settled) {
+        if (generation->retired)
+                return;
+        if (begin_next(generation))
+                loop_next_turn(generation->later);
+        if (initialize_next(generation) && generation->settled) {
                 void (*settled)(void *, struct generation *) = generation->settled;
 
                 generation->settled = NULL;
@@ -226,41 +278,37 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
 
 static bool on_prepared(void *data, struct pool *pool) {
         struct generation *generation = data;
+        struct plugin *plugin = plugin_of(generation, pool);
         const struct plugin *before;
-        struct plugin *plugin = generation->plugins;
 
-        while (plugin->pool != pool)
-                plugin++;
+        note_prepared(generation, plugin);
         before = generation->previous ? generation_plugin(generation->previous, plugin->entry->name) : NULL;
         if (!before || !pool_serves_same(before->pool, pool))
                 return false;
         plugin->superseded = pool;
+        generation->n_superseded++;
         plugin->pool = pool_ref(before->pool);
         plugin->kept = true;
-        event_active(generation->later, EV_TIMEOUT, 0);
         return true;
 }
 
 static void on_settled(void *data, struct pool *pool) {
-        struct generation *generation = data;
-
-        (void)pool;
-        event_active(generation->later, EV_TIMEOUT, 0);
+        note_prepared(data, plugin_of(data, pool));
 }
-
-static void close_last(struct generation *generation);
 
 static void on_closed(void *data, struct pool *pool) {
         struct generation *generation = data;
 
         (void)pool;
         generation->n_open--;
-        close_last(generation);
+        generation->closed_one = true;
+        loop_next_turn(generation->later);
 }
 
 static void close_last(struct generation *generation) {
         struct pool **pool;
 
+        generation->closed_one = false;
         for (; generation->n_open > 0; generation->n_open--) {
                 pool = &generation->plugins[generation->n_open - 1].pool;
                 if (pool_close(*pool, on_closed, generation))
@@ -286,7 +334,7 @@ static int settle_requirements(struct plugin_entry *entry, const char *shim_dir)
         return 0;
 }
 
-static int start_plugins(struct generation *generation) {
+static int make_plugins(struct generation *generation) {
         struct plugins_config *config = generation->config;
 
         generation->plugins = calloc(MAX(config->n_plugins, 1), sizeof(*generation->plugins));
@@ -335,7 +383,7 @@ int generation_new(struct generation **ret, struct event_base *base, const struc
         generation->data = data;
         generation->refs = 1;
         generation->later = event_new(base, -1, 0, on_later, generation);
-        if (!generation->later || start_plugins(generation) < 0 || build_hooks(generation) < 0) {
+        if (!generation->later || make_plugins(generation) < 0 || build_names(generation) < 0 || build_hooks(generation) < 0) {
                 (void)generation_destroy(generation);
                 return -ENOMEM;
         }
@@ -371,11 +419,14 @@ struct generation *generation_destroy(struct generation *generation) {
                 (void)pool_free(generation->plugins[i].pool);
         for (size_t i = 0; i < generation->n_plugins; i++)
                 (void)plugin_entry_free(generation->plugins[i].merged);
-        free_hooks(generation->hooks, generation->n_hooks);
+        free(generation->by_name);
+        free(generation->hooks);
+        free(generation->listeners);
         free(generation->plugins);
         while ((old = generation->outdated)) {
                 generation->outdated = old->next;
-                free_hooks(old->hooks, old->n_hooks);
+                free(old->hooks);
+                free(old->listeners);
                 free(old->plugins);
                 free(old);
         }
@@ -388,12 +439,27 @@ struct generation *generation_destroy(struct generation *generation) {
 }
 
 const struct hook *generation_hook(const struct generation *generation, struct mp name) {
-        return find_hook(generation, (const char *)name.data, name.len);
+        size_t low = 0, high = generation->n_hooks;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                const struct hook *hook = &generation->hooks[middle];
+                size_t len = strlen(hook->name);
+                int order = memcmp(hook->name, name.data, MIN(len, name.len));
+
+                if (order == 0 && len == name.len)
+                        return hook;
+                if (order < 0 || (order == 0 && len < name.len))
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return NULL;
 }
 
 const struct plugin *generation_plugin(const struct generation *generation, const char *name) {
-        for (size_t i = 0; i < generation->n_plugins; i++)
-                if (str_eq(generation->plugins[i].entry->name, name))
-                        return &generation->plugins[i];
-        return NULL;
+        const struct plugin_seat key = {.name = name}, *found;
+
+        found = bsearch(&key, generation->by_name, generation->n_plugins, sizeof(key), compare_seats);
+        return found ? &generation->plugins[found->index] : NULL;
 }

@@ -6,7 +6,8 @@
  * it: each of them once, when it is first reached.
  *
  * As in CPEX its plugins are initialized one after the other in file order, and shut down in reverse; that their venvs are built and
- * their classes loaded side by side nobody can tell. It is counted: each call in flight holds a reference, so that a call ends in the generation it began in. Who has made it retires it when
+ * their classes loaded side by side nobody can tell. However many they are, nobody waits for that: one of them is begun in a turn of the loop,
+ * and one is closed in a turn. A generation is counted: each call in flight holds a reference, so that a call ends in the generation it began in. Who has made it retires it when
  * another takes over; it then lets its calls end, closes its pools and, from the loop, says that it is gone.
  */
 
@@ -24,6 +25,7 @@ struct plugin {
         struct pool *pool;
         struct pool *superseded; /* by one of the generation before, which serves on; to be freed */
         bool kept;               /* that is so */
+        bool preparing;          /* it has no venv yet, and has not failed */
         char id[37];             /* a UUID, fresh in each generation, as CPEX's PluginRef has */
 };
 
@@ -31,8 +33,14 @@ struct plugin {
 struct hook {
         const char *name;
         const struct hook_policy *policy; /* NULL: none */
-        struct plugin **plugins;          /* all, phase by phase */
+        struct plugin *const *plugins;    /* all, phase by phase */
         size_t phase_start[PHASE_MAX_ + 1];
+};
+
+/* Where in `plugins` the one of that name is. */
+struct plugin_seat {
+        const char *name;
+        size_t index;
 };
 
 struct generation {
@@ -41,9 +49,11 @@ struct generation {
         struct plugins_config *config;
         const struct generation *previous; /* until this one is settled */
         struct plugin *plugins;
-        size_t n_plugins; /* without the disabled ones, which are not even loaded */
-        struct hook *hooks;
+        size_t n_plugins;            /* without the disabled ones, which are not even loaded */
+        struct plugin_seat *by_name; /* n_plugins, sorted */
+        struct hook *hooks;          /* by name, too */
         size_t n_hooks;
+        struct plugin **listeners; /* what the hooks point into */
         struct outdated *outdated; /* plugins and hooks as they were: calls in flight may go by them */
 
         TAILQ_ENTRY(generation) link; /* the maker's */
@@ -52,9 +62,12 @@ struct generation {
         struct event_base *base;
         struct event *later;
         struct pool_layout layout;
-        size_t n_settled, n_open; /* the plugins before the one that initializes; those that are not closed */
+        size_t n_begun, n_settled,
+                n_open; /* plugins that were told to start; before the one that initializes; that are not closed */
+        size_t n_superseded;
+        size_t n_preparing; /* of those begun: that have no venv yet */
         unsigned refs;
-        bool retired, destroying;
+        bool retired, closed_one, destroying;
         void (*settled)(void *data, struct generation *generation);
         void (*changed)(void *data, struct generation *generation);
         void (*gone)(void *data, struct generation *generation);

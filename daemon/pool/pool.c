@@ -222,19 +222,6 @@ static void start_venv(struct pool *pool) {
         }
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *data) {
-        struct pool *pool = data;
-
-        (void)fd;
-        (void)what;
-        if (!pool_needs_venv(pool))
-                become_prepared(pool);
-        else if (!pool->job)
-                start_venv(pool);
-}
-
-/* ---- Life ---- */
-
 /* The parameters of `load`, or of `hello` to a plugin server (docs/protocol.md). */
 static int put_load(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout) {
         if (entry->isolation.socket) {
@@ -279,6 +266,59 @@ static int put_init(struct buf *buf, const struct plugin_entry *entry, const str
         return buf_error(buf);
 }
 
+/* What each worker is started with. Return: 0 or -ENOMEM. */
+static int make_spec(struct pool *pool) {
+        const struct plugin_entry *entry = pool->entry;
+        const struct pool_layout *layout = &pool->layout;
+        char **env = environment_for_worker(&entry->isolation.env);
+
+        strlist_done(&pool->box);
+        buf_done(&pool->load);
+        buf_done(&pool->init);
+        if (!env || box_options(&pool->box, entry) < 0 || put_load(&pool->load, entry, layout) < 0 ||
+            put_init(&pool->init, entry, layout, pool->generation) < 0) {
+                free(env);
+                return -ENOMEM;
+        }
+        pool->env = env;
+        pool->spec = (struct worker_spec){
+                .process =
+                        {
+                                .plugin = entry->name,
+                                .launcher = layout->launcher,
+                                .shim_dir = layout->shim_dir,
+                                .ext_dir = layout->ext_dir,
+                                .sdk_dir = layout->sdk_dir,
+                                .env = env,
+                                .box = &pool->box,
+                                .scratch = entry->isolation.sandbox.profile != SANDBOX_OFF,
+                                .memory_bytes = entry->isolation.memory_bytes,
+                                .files = entry->isolation.files,
+                        },
+                .server = entry->isolation.socket,
+                .load = {pool->load.data, pool->load.len},
+                .init = {pool->init.data, pool->init.len},
+                .startup_timeout_usec = entry->isolation.startup_timeout_usec,
+                .frame_bytes = layout->frame_bytes,
+        };
+        return 0;
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *data) {
+        struct pool *pool = data;
+
+        (void)fd;
+        (void)what;
+        if (!pool->env && make_spec(pool) < 0)
+                pool_fail(pool, "out of memory");
+        else if (!pool_needs_venv(pool))
+                become_prepared(pool);
+        else if (!pool->job)
+                start_venv(pool);
+}
+
+/* ---- Life ---- */
+
 int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
              const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data) {
         struct pool *pool = calloc(1, sizeof(*pool));
@@ -298,41 +338,22 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         TAILQ_INIT(&pool->waiting);
         pool->n_slots = entry->isolation.workers_max + 1;
         pool->workers = calloc(pool->n_slots, sizeof(*pool->workers));
-        pool->env = environment_for_worker(&entry->isolation.env);
+        pool->generation = generation;
         pool->work = event_new(base, -1, 0, on_work, pool);
         pool->retry = evtimer_new(base, on_retry, pool);
         pool->look_again = evtimer_new(base, on_work, pool);
         pool->watch = evtimer_new(base, on_watch, pool);
-        if (!pool->cache_dir || !pool->workers || !pool->env || !pool->work || !pool->retry || !pool->look_again ||
-            !pool->watch || box_options(&pool->box, entry) < 0 || put_load(&pool->load, entry, layout) < 0 ||
-            put_init(&pool->init, entry, layout, generation) < 0) {
+        pool->spec.server = entry->isolation.socket;
+        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->look_again || !pool->watch) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
-        pool->spec = (struct worker_spec){
-                .process =
-                        {
-                                .plugin = entry->name,
-                                .launcher = layout->launcher,
-                                .shim_dir = layout->shim_dir,
-                                .ext_dir = layout->ext_dir,
-                                .sdk_dir = layout->sdk_dir,
-                                .env = pool->env,
-                                .box = &pool->box,
-                                .scratch = entry->isolation.sandbox.profile != SANDBOX_OFF,
-                                .memory_bytes = entry->isolation.memory_bytes,
-                                .files = entry->isolation.files,
-                        },
-                .server = entry->isolation.socket,
-                .load = {pool->load.data, pool->load.len},
-                .init = {pool->init.data, pool->init.len},
-                .startup_timeout_usec = entry->isolation.startup_timeout_usec,
-                .frame_bytes = layout->frame_bytes,
-        };
-        /* From the loop, so that `settled` is not called before pool_new() has returned. */
-        event_active(pool->retry, EV_TIMEOUT, 0);
         *ret = pool;
         return 0;
+}
+
+void pool_start(struct pool *pool) {
+        event_active(pool->retry, EV_TIMEOUT, 0);
 }
 
 void pool_take_entry(struct pool *pool, const struct plugin_entry *entry) {

@@ -41,10 +41,13 @@ struct pool_handler {
         int (*reported)(void *data, struct pool *pool, struct mp config);
 };
 
-/* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir.
- * Return: 0 or -ENOMEM; a plugin that cannot start is a pool in POOL_FAILED. */
+/* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir. It does nothing before
+ * it is started. Return: 0 or -ENOMEM. */
 int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
              const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data);
+
+/* Has it look for its venv, and then start its workers, from the loop. A plugin that cannot start is a pool in POOL_FAILED. */
+void pool_start(struct pool *pool);
 
 /* Another owner. Each gives its reference up by pool_close() or pool_free(). */
 struct pool *pool_ref(struct pool *pool);

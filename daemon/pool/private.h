@@ -18,6 +18,7 @@ struct pool {
         char *cache_dir; /* of the layout */
         const struct pool_handler *handler;
         void *data;
+        uint64_t generation; /* that it was made in */
         unsigned refs;
         void (*closed)(void *data, struct pool *pool);
         void *closed_data;
@@ -31,7 +32,7 @@ struct pool {
         char *python, *fingerprint; /* NULL: the venv is not there yet */
         char *code;                 /* of the code when the venv was asked for; NULL: not known */
         struct buf load, init;
-        char **env;
+        char **env;         /* NULL: not told to start yet, or there was no memory for the spec */
         struct strlist box; /* options of the launcher */
         struct worker_spec spec;
 

@@ -33,6 +33,10 @@ void pool_take_entry(struct pool *pool, const struct plugin_entry *entry) {
         pool->entry = entry;
 }
 
+void pool_start(struct pool *pool) {
+        (void)pool;
+}
+
 void pool_initialize(struct pool *pool) {
         (void)pool;
 }

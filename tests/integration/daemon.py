@@ -20,6 +20,7 @@ BUILD = pathlib.Path(os.environ.get("CPEXD_BUILD", ROOT / "build")).resolve()
 SANITIZED = "asan" in BUILD.name
 
 LOG_LINE = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warning|notice|info|debug): \S')
+STALL = "notice: the loop was busy for"
 SANITIZER = re.compile(r"Sanitizer|runtime error:|Direct leak|SUMMARY:")
 
 PREAMBLE = """\
@@ -378,6 +379,7 @@ class Daemon:
         yield from self.log_faults()
 
     def log_faults(self):
+        slow = SANITIZED or has_faults(self.build)
         for line in self.log().splitlines():
             if SANITIZER.search(line):
                 yield f"sanitizer: {line}"
@@ -385,7 +387,7 @@ class Daemon:
             match = LOG_LINE.match(line)
             if not match:
                 yield f"not a log line: {line!r}"
-            elif match[1] in ("warning", "error") and not any(re.search(pattern, line) for pattern in self.expected):
+            elif (match[1] in ("warning", "error") or (STALL in line and not slow)) and not any(re.search(pattern, line) for pattern in self.expected):
                 yield f"unexpected: {line}"
 
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing that stands in a file holds up calls. The daemon counts the processor time of each turn of its loop, so that a busy machine makes
+no difference; calls go on beside it, that there is somebody to be held up."""
+
+import contextlib
+import signal
+import threading
+import time
+
+import pytest
+from daemon import SANITIZED, CallError, eventually
+from test_metrics import Connection, get, parse
+
+STALL_SECONDS = 0.050
+MAX_BYTES = 1 << 20
+
+pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer makes everything slower")
+
+
+def fill(head, unit, tail=""):
+    """As much of unit(0), unit(1), … as makes 1 MiB."""
+    parts, left, i = [head], MAX_BYTES - len(head) - len(tail), 0
+    while len(part := unit(i)) <= left:
+        parts.append(part)
+        left -= len(part)
+        i += 1
+    return "".join(parts) + tail
+
+
+def names(prefix, first, n):
+    return ",".join(f"{prefix}{i:x}" for i in range(first, first + n))
+
+
+NO_PLUGINS = "plugins: []\n"
+NOBODY = "kind: external, isolation: {socket: none.sock}"
+# Whose host socket is as good as that of any other plugin server.
+ITSELF = "kind: external, isolation: {socket: cpexd.sock}"
+REFUSED = {
+    "tiny scalars": fill(f"{NO_PLUGINS}x: [", lambda i: "1,", "]x"),
+    "keys": fill(NO_PLUGINS, lambda i: f"k{i}:\n", "]"),
+    "one key": fill(NO_PLUGINS, lambda i: "k:\n", "]"),
+    "brackets": "plugins: " + "[" * (MAX_BYTES - 9),
+    "aliases": f"{NO_PLUGINS}x:\n" + "".join(f"- &a{i} 1\n" for i in range(1000)) + "".join(f"- *a{i % 1000}\n" for i in range(20000)),
+    "merge keys": f"{NO_PLUGINS}b: &b {{{','.join(f'k{i}: 1' for i in range(500))}}}\nx:\n" + "- {<<: [*b, *b]}\n" * 20,
+    "a text": f"{NO_PLUGINS}x: '" + "a" * (MAX_BYTES - 20),
+    "%TAG": fill("", lambda i: f"%TAG !{i:x}! b\n", f"---\n{NO_PLUGINS}"),
+    "mistakes": fill("plugins:\n", lambda i: f"- {{nam: p{i}, kid: x.Y, mod: disabled}}\n"),
+    "hooks": fill("plugins:\n", lambda i: f"- {{name: p{i}, {NOBODY}, hooks: [{names('h', i * 1000, 1000)}]}}\n"),
+    "no modules": fill("plugins:\n", lambda i: f"- {{name: p{i}, kind: x.y.Z, mode: wrong}}\n"),
+    "no servers": fill("plugins:\n", lambda i: f"- {{name: p{i}, {NOBODY}}}\n"),
+}
+TAKEN = {
+    "disabled plugins": fill("plugins:\n", lambda i: f"- {{name: p{i}, kind: x.Y, mode: disabled}}\n"),
+    "namesakes": fill("plugins:\n", lambda i: "- {name: p, kind: x.Y, mode: disabled}\n"),
+    "conditions": fill(f"plugins:\n- name: p\n  kind: x.Y\n  mode: disabled\n  conditions:\n", lambda i: "  - {tools: [a]}\n"),
+    "a large config": fill(f"plugins:\n- name: p\n  kind: x.Y\n  mode: disabled\n  config:\n", lambda i: f"    k{i}: 1\n"),
+    "policies": f"{NO_PLUGINS}plugin_settings: {{hook_policies: {{{','.join(f'h{i}: [{names(chr(97), 0, 200)}]' for i in range(900))}}}}}",
+    "plugins": "plugins:\n" + "".join(f"- {{name: p{i}, {ITSELF}, hooks: [{names('h', i, 15)}]}}\n" for i in range(1000)),
+    "other plugins": "plugins:\n" + "".join(f"- {{name: p{i}, {ITSELF}, priority: 7}}\n" for i in range(1000)),
+    "nothing": NO_PLUGINS,
+}
+
+
+@contextlib.contextmanager
+def calls(daemon):
+    """Without pause while the block runs; all must be answered."""
+    over, faults = threading.Event(), []
+
+    def call():
+        with daemon.host() as host:
+            while not over.wait(0.001):
+                try:
+                    host.invoke("nobody_listens", {})
+                except Exception as error:
+                    faults.append(repr(error))
+                    return
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert not faults
+
+
+def longest_stall(daemon):
+    connection = Connection(daemon.folder / "metrics.sock")
+    try:
+        return parse(get(connection)[1])["cpexd_loop_longest_stall_seconds", None]
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def daemon(cpexd):
+    daemon = cpexd([], settings={"metrics": {"path": "metrics.sock"}, "log": {"level": "notice"}, "limits": {"connections": 5000}})
+    daemon.expect("plugins.yaml|refused|cannot start")
+    return daemon
+
+
+def test_no_file_holds_up_calls(daemon):
+    path = daemon.folder / "plugins.yaml"
+    with calls(daemon):
+        for name, text in (REFUSED | TAKEN).items():
+            path.write_text(text)
+            if name in REFUSED:
+                with pytest.raises(CallError):
+                    daemon.admin("reload")
+            else:
+                daemon.admin("reload")
+            for method in ("status", "plugins", "hooks"):
+                daemon.admin(method)
+            assert longest_stall(daemon) < STALL_SECONDS, name
+        generation = daemon.admin("status")["generation"]
+        daemon.wait_log(f"generation {generation} serves")
+        eventually(lambda: len(daemon.descriptors()) <= len(daemon.at_start[0]) + 1)  # the caller's
+    assert longest_stall(daemon) < STALL_SECONDS
+
+
+def test_a_stop_does_not_wait_for_a_file(daemon):
+    (daemon.folder / "plugins.yaml").write_text(REFUSED["one key"])
+    with daemon.host() as host:
+        host.call("ping")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("reloading")
+        begun = time.monotonic()
+        assert daemon.stop() == 0
+    assert time.monotonic() - begun < 5
