@@ -94,7 +94,7 @@ static bool prepare_turn(struct turn *turn) {
         if (turn->step.params.len > 0 || turn_put_params(turn, &turn->step.params) == 0)
                 return true;
         turn->state = TURN_OVER;
-        turn_conclude(turn, &(struct step_outcome){.cause = STEP_OVERSIZE, .message = "out of memory"});
+        turn_conclude(turn, &(struct step_outcome){.cause = STEP_NO_MEMORY, .message = "out of memory"});
         return false;
 }
 

@@ -36,9 +36,10 @@ static const struct {
         [STEP_MALFORMED] = {RECORD_ERROR, true, "plugin_malformed"},
         [STEP_OVERSIZE] = {RECORD_ERROR, true, "plugin_oversize"},
         [STEP_START_FAILED] = {RECORD_ERROR, true, "plugin_start_failed"},
-        /* Overload and stopping are ours, not the plugin's. */
+        /* Overload, want of memory and stopping are ours, not the plugin's. */
         [STEP_QUEUE_FULL] = {RECORD_ERROR, false, "plugin_queue_full"},
         [STEP_QUEUE_TIMEOUT] = {RECORD_ERROR, false, "plugin_queue_timeout"},
+        [STEP_NO_MEMORY] = {RECORD_ERROR, false, "plugin_no_memory"},
         [STEP_STOPPED] = {RECORD_ERROR, false, "plugin_stopped"},
 };
 

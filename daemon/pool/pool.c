@@ -103,15 +103,16 @@ static void give(struct pool *pool, struct worker *worker, struct step *step) {
 
         dequeue(pool, step);
         r = worker_give(worker, step);
-        if (r == 0)
-                return;
-        step_finish(step, &(struct step_outcome){
-                                  .cause = STEP_OVERSIZE,
-                                  .message = r == -EMSGSIZE ? "the call is longer than a message may be" : "out of memory",
-                                  .value = step->params.len,
-                                  .maximum = pool->layout.frame_bytes,
-                                  .setting = "limits.frame_bytes",
-                          });
+        if (r == -EMSGSIZE)
+                step_finish(step, &(struct step_outcome){
+                                          .cause = STEP_OVERSIZE,
+                                          .message = "the call is longer than a message may be",
+                                          .value = step->params.len,
+                                          .maximum = pool->layout.frame_bytes,
+                                          .setting = "limits.frame_bytes",
+                                  });
+        else if (r < 0)
+                step_finish(step, &(struct step_outcome){.cause = STEP_NO_MEMORY, .message = "out of memory"});
 }
 
 static void refuse_waiting(struct pool *pool, enum step_cause cause, const char *message) {

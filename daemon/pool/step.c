@@ -17,6 +17,7 @@ const char *step_cause_name(enum step_cause cause) {
                 [STEP_MALFORMED] = "malformed",       [STEP_OVERSIZE] = "oversize",
                 [STEP_QUEUE_FULL] = "queue_full",     [STEP_QUEUE_TIMEOUT] = "queue_timeout",
                 [STEP_START_FAILED] = "start_failed", [STEP_STOPPED] = "stopped",
+                [STEP_NO_MEMORY] = "no_memory",
         };
 
         return names[cause];

@@ -24,6 +24,7 @@ enum step_cause {
         STEP_QUEUE_FULL,    /* too many calls wait for a worker */
         STEP_QUEUE_TIMEOUT, /* no worker became free in the plugin's time */
         STEP_START_FAILED,  /* the plugin has no worker because it cannot start */
+        STEP_NO_MEMORY,     /* there was no memory to hand the call over */
         STEP_STOPPED,       /* the pool was closed before the call was handed over */
         STEP_CAUSE_MAX_,
 };

@@ -147,6 +147,42 @@ def test_no_memory_for_the_last_steps_of_a_start(cpexd):
         eventually(lambda: is_well(daemon), 5)
 
 
+def test_a_call_and_no_memory(cpexd):
+    """Whichever allocation fails: its error says that it was memory."""
+    daemon = cpexd([plugin("p", ECHO)])
+    daemon.expect("")
+    seen = set()
+    with daemon.host() as host:
+        daemon.faults("")
+        host.invoke(HOOK, call(1))
+        for n in range(1, daemon.faults("")["alloc"] + 1):
+            daemon.faults(f"alloc={n}")
+            try:
+                host.invoke(HOOK, call(1))
+            except CallError as error:
+                assert "memory" in error.message
+                seen.add(error.cause or error.code)
+            except (OSError, EOFError):
+                host.__init__(daemon.socket)
+    assert "no_memory" in seen and "oversize" not in seen
+    daemon.faults("")
+    assert is_well(daemon)
+
+
+def test_a_host_and_no_memory(cpexd):
+    """One that is refused for want of memory stands in the log."""
+    daemon = cpexd([plugin("p", ECHO)])
+    daemon.expect("refused: out of memory")
+    for n in (1, 2, 3, 1):
+        daemon.faults(f"alloc={n}")
+        with contextlib.suppress(OSError, EOFError), daemon.host() as host:
+            host.call("ping")
+        if n == 3:
+            time.sleep(1)  # one line a second
+    refused = re.findall(r"host pid .* refused: out of memory .*; (\d+) refused since", daemon.log())
+    assert len(refused) >= 2 and sum(map(int, refused)) == 4
+
+
 @pytest.mark.parametrize("method", ["status", "venv.list", "venv.build", "reload"])
 def test_an_administrator_and_no_memory(cpexd, method):
     """Whichever allocation fails there is one answer, or the connection is closed; never half of an answer."""
