@@ -310,16 +310,23 @@ static const struct conn_handler handler = {.on_message = on_message, .on_close 
 
 void control_accept(struct control *control, int fd) {
         const struct conn_limits limits = {.frame_bytes = FRAME_BYTES, .output_bytes = OUTPUT_BYTES};
-        struct admin *admin = control->n_admins < CONNECTIONS_MAX ? calloc(1, sizeof(*admin)) : NULL;
+        struct admin *admin;
 
-        if (!admin) {
+        if (control->n_admins == CONNECTIONS_MAX) {
                 log_warning("control socket: a connection was refused: %u are open", control->n_admins);
+                (void)fd_close(fd);
+                return;
+        }
+        admin = calloc(1, sizeof(*admin));
+        if (!admin) {
+                log_warning("control socket: a connection was refused: out of memory");
                 (void)fd_close(fd);
                 return;
         }
         admin->control = control;
         TAILQ_INIT(&admin->pending);
         if (conn_new(&admin->conn, control->base, fd, &limits, &handler, admin) < 0) {
+                log_warning("control socket: a connection was refused: out of memory");
                 free(admin);
                 return;
         }

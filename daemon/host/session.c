@@ -18,7 +18,8 @@
 #include "host/quota.h"
 #include "wire/conn.h"
 
-#define FRAMES_IN_FLIGHT 4      /* the most that one host may have in memory, in longest messages */
+#define FRAMES_IN_FLIGHT 4 /* the most that one host may have in memory, in longest messages */
+#define OF_THE_MACHINE "of the machine, or of the service"
 #define DESCRIPTORS_RESERVED 64 /* for workers, and for the control socket */
 
 struct call {
@@ -54,6 +55,16 @@ struct hosts {
         void (*idle)(void *data);
         void *data;
 };
+
+/* The limits of the serving generation. */
+static void update_totals(struct hosts *hosts) {
+        const struct daemon_config *config = (*hosts->current)->daemon;
+
+        hosts->accounts.total[QUOTA_CONNECTIONS] = config->connections;
+        hosts->accounts.total[QUOTA_CALLS] = config->calls_total;
+        hosts->accounts.total[QUOTA_BYTES] = config->bytes_total;
+        hosts->accounts.rate = config->connect_rate;
+}
 
 /* ---- Calls ---- */
 
@@ -207,6 +218,7 @@ static void on_request(struct session *session, const struct rpc_msg *msg) {
         struct generation *generation = *session->hosts->current;
         struct buf *out = conn_output(session->conn);
 
+        update_totals(session->hosts);
         if (session->hosts->stopping)
                 rpc_put_protocol_error(out, msg->id, "stopping", "the daemon is stopping");
         else if (rpc_method_is(msg, "invoke"))
@@ -276,8 +288,10 @@ static bool is_scarce(int fd) {
 static struct account *admit(struct hosts *hosts, int fd, const struct ucred *peer) {
         struct account *account = account_open(&hosts->accounts, peer->uid);
 
-        if (!account)
+        if (!account) {
+                log_refusal(hosts, peer, "out of memory", OF_THE_MACHINE);
                 return NULL;
+        }
         if (!account_connects(account, clock_now_usec()))
                 log_refusal(hosts, peer, "it connects too often", "limits.connection_rate");
         else if (is_scarce(fd))
@@ -288,16 +302,6 @@ static struct account *admit(struct hosts *hosts, int fd, const struct ucred *pe
                 return account;
         account_close(account);
         return NULL;
-}
-
-/* The limits of the serving generation. */
-static void update_totals(struct hosts *hosts) {
-        const struct daemon_config *config = (*hosts->current)->daemon;
-
-        hosts->accounts.total[QUOTA_CONNECTIONS] = config->connections;
-        hosts->accounts.total[QUOTA_CALLS] = config->calls_total;
-        hosts->accounts.total[QUOTA_BYTES] = config->bytes_total;
-        hosts->accounts.rate = config->connect_rate;
 }
 
 void hosts_accept(struct hosts *hosts, int fd) {
@@ -317,6 +321,7 @@ void hosts_accept(struct hosts *hosts, int fd) {
         session = account ? calloc(1, sizeof(*session)) : NULL;
         if (!session) {
                 if (account) {
+                        log_refusal(hosts, &peer, "out of memory", OF_THE_MACHINE);
                         account_give(account, QUOTA_CONNECTIONS, 1);
                         account_close(account);
                 }
@@ -330,8 +335,10 @@ void hosts_accept(struct hosts *hosts, int fd) {
         TAILQ_INIT(&session->calls);
         TAILQ_INSERT_TAIL(&hosts->sessions, session, link);
         hosts->counts.connected++;
-        if (conn_new(&session->conn, hosts->base, fd, &limits, &handler, session) < 0)
+        if (conn_new(&session->conn, hosts->base, fd, &limits, &handler, session) < 0) {
+                log_refusal(hosts, &peer, "out of memory", OF_THE_MACHINE);
                 session_free(session);
+        }
 }
 
 /* ---- All of them ---- */

@@ -166,6 +166,23 @@ def test_many_reloads_under_load(cpexd):
     assert daemon.workers("a") and daemon.status("a")["restarts"] == 0
 
 
+def test_limits_count_at_once(cpexd):
+    """Also for hosts that are connected already."""
+    daemon = cpexd([counting("p")])
+    with daemon.host() as host:
+        sleeping = [host.begin(HOOK, {"name": "sleep", "args": {"seconds": 1}}) for _ in range(2)]
+        eventually(lambda: daemon.admin("status")["calls"]["active"] == 2)
+        daemon.settings["limits"] = {"calls": 2}
+        (daemon.folder / "cpexd.yaml").write_text(json.dumps(daemon.settings))
+        assert reload(daemon)["kept"] == ["p"]
+        with pytest.raises(CallError) as caught:
+            host.invoke(HOOK, TOOL)
+        assert (caught.value.code, caught.value.details["setting"]) == ("limit", "limits.calls")
+        for msgid in sleeping:
+            host.end(msgid)
+        host.invoke(HOOK, TOOL)
+
+
 def test_bursts_of_signals_coalesce(cpexd):
     daemon = cpexd([counting("p")])
     for _ in range(100):
