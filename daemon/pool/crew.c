@@ -15,6 +15,8 @@
 #define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that dies sooner after it was ready is replaced after a pause */
 #define BACKOFF_MAX_USEC (30 * USEC_PER_SEC)
 #define SERVER_BACKOFF_MAX_USEC USEC_PER_SEC /* trying to connect costs nothing */
+#define CLIENT_BACKOFF_MAX_USEC \
+        (5 * USEC_PER_SEC) /* a process each time; but what failed is its server mostly, which comes back */
 
 unsigned crew_count(const struct pool *pool, enum worker_state state) {
         unsigned n = 0;
@@ -71,13 +73,26 @@ static bool is_watched(const struct pool *pool) {
                                   crew_count(pool, WORKER_READY) > settings->workers_min);
 }
 
+static void watch(struct pool *pool) {
+        if (is_watched(pool) && !event_pending(pool->watch, EV_TIMEOUT, NULL))
+                (void)event_add(pool->watch, &(struct timeval){.tv_sec = 1});
+}
+
 /* ---- Workers ---- */
 
-/* The next worker is started after `pause`. */
-static void pause_starting(struct pool *pool, usec_t pause) {
+/* The next worker is started after `pause`. Without memory for that timer nobody may try again at once, which would hold the loop: the next
+ * that happens to the pool, a call for instance, sets it again. Return: whether it is set. */
+static bool pause_starting(struct pool *pool, usec_t pause) {
         struct timeval after = usec_to_timeval(pause);
 
-        (void)event_add(pool->retry, &after);
+        pool->retry_lost = event_add(pool->retry, &after) < 0;
+        return !pool->retry_lost;
+}
+
+static usec_t backoff_max_usec(const struct pool *pool) {
+        if (pool->spec.server)
+                return SERVER_BACKOFF_MAX_USEC;
+        return pool_may_report(pool) ? CLIENT_BACKOFF_MAX_USEC : BACKOFF_MAX_USEC;
 }
 
 /* An attempt to start a worker failed. Of several that fail together the first counts. */
@@ -87,13 +102,13 @@ void pool_fail(struct pool *pool, const char *reason) {
 
         if (pool->closing)
                 return;
-        if (!event_pending(pool->retry, EV_TIMEOUT, NULL)) {
+        if (!event_pending(pool->retry, EV_TIMEOUT, NULL) && !pool->retry_lost) {
                 free(pool->error);
                 pool->error = strdup(reason);
                 log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
                           (double)pool->backoff_usec / (double)USEC_PER_SEC);
-                pause_starting(pool, pool->backoff_usec);
-                pool->backoff_usec = MIN(pool->backoff_usec * 2, pool->spec.server ? SERVER_BACKOFF_MAX_USEC : BACKOFF_MAX_USEC);
+                (void)pause_starting(pool, pool->backoff_usec);
+                pool->backoff_usec = MIN(pool->backoff_usec * 2, backoff_max_usec(pool));
         }
         pool_settle(pool, serves ? POOL_READY : POOL_FAILED);
         pool_schedule(pool);
@@ -156,14 +171,14 @@ static void on_worker_ready(void *data, struct worker *worker, struct mp answer)
         pool->backoff_usec = BACKOFF_MIN_USEC;
         free(TAKE(pool->error));
         (void)event_del(pool->retry);
+        pool->retry_lost = false;
         if (pool->closing) {
                 worker_stop(worker);
                 return;
         }
         if (pool->leaving && pool->leaving != worker)
                 retire(TAKE(pool->leaving));
-        if (is_watched(pool) && !event_pending(pool->watch, EV_TIMEOUT, NULL))
-                (void)event_add(pool->watch, &(struct timeval){.tv_sec = 1});
+        watch(pool);
         if (pool->settled_told)
                 pool->state = POOL_READY;
         else if (crew_count(pool, WORKER_READY) >= pool->entry->isolation.workers_min)
@@ -174,6 +189,7 @@ static void on_worker_ready(void *data, struct worker *worker, struct mp answer)
 static void on_worker_idle(void *data, struct worker *worker) {
         struct pool *pool = data;
 
+        watch(pool); /* in case there was no memory for it before */
         if ((pool->closing || worker_is_spent(worker)) && worker_calls_open(worker) == 0)
                 worker_stop(worker);
         else if (pool->n_waiting > 0)
@@ -208,7 +224,7 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
                 log_write(LOG_LEVEL_WARNING, &scope, "%s; it will be replaced", reason);
                 pool->n_restarts++;
                 if (clock_now_usec() - ready < QUICK_DEATH_USEC)
-                        pause_starting(pool, BACKOFF_MIN_USEC);
+                        (void)pause_starting(pool, BACKOFF_MIN_USEC);
         } else {
                 forget_lost_venv(pool);
                 pool_fail(pool, reason);
@@ -261,15 +277,16 @@ static bool wait_is_long(struct pool *pool) {
         if (waited >= LONG_WAIT_USEC || crew_count(pool, WORKER_READY) == 0)
                 return true;
         left = usec_to_timeval(LONG_WAIT_USEC - waited);
-        (void)event_add(pool->look_again, &left);
-        return false;
+        return event_add(pool->look_again, &left) < 0; /* too early rather than never */
 }
 
 void crew_fill(struct pool *pool) {
         const struct isolation *settings = &pool->entry->isolation;
         unsigned coming = count_coming(pool), ready = crew_count(pool, WORKER_READY);
 
-        if (pool->closing || pool->superseded || pool_needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
+        if (pool->closing || pool->superseded || (pool->retry_lost && !pause_starting(pool, BACKOFF_MIN_USEC)))
+                return;
+        if (pool_needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
                 return;
         for (; coming + ready < settings->workers_min; coming++)
                 if (!start_worker(pool))
@@ -301,6 +318,5 @@ void crew_look(struct pool *pool) {
                         replace_if_due(pool, pool->workers[i], true);
         if (!pool->leaving && crew_count(pool, WORKER_READY) > pool->entry->isolation.workers_min)
                 stop_idlest(pool, clock_now_usec());
-        if (is_watched(pool))
-                (void)event_add(pool->watch, &(struct timeval){.tv_sec = 1});
+        watch(pool);
 }

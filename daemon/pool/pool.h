@@ -7,7 +7,7 @@
  * A pool gets its venv, starts `workers.min` workers, starts more while calls wait, up to `workers.max`, stops those beyond the
  * minimum that have had nothing to do for 10 s, and replaces those that die. A step is given to the ready worker with the fewest calls; when all are full it waits in a queue of bounded length. While
  * the plugin cannot start, steps are refused at once with the reason, and a new attempt is made after a pause that doubles
- * from 0.1 s to 30 s.
+ * from 0.1 s to 30 s; less where it is a server that has to come back.
  *
  * Each submitted step gets exactly one outcome, unless it is withdrawn.
  */

@@ -25,6 +25,7 @@ struct pool {
 
         enum pool_state state;
         bool may_initialize, superseded, prepared_told, reported, settled_told, closing, closed_told, disabled;
+        bool retry_lost; /* there was no memory for the timer `retry` */
         char *error, *missing_hook;
         size_t n_registered; /* hooks of the entry before the first missing one */
 
