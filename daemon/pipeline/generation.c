@@ -180,30 +180,53 @@ static struct plugin *plugin_of(const struct generation *generation, const struc
         return plugin;
 }
 
+/* `pool`, one of the generation before, serves on, and the plugin's own goes. */
+static void keep_pool(struct generation *generation, struct plugin *plugin, struct pool *pool) {
+        plugin->superseded = plugin->pool;
+        generation->n_superseded++;
+        plugin->pool = pool_ref(pool);
+        plugin->kept = true;
+        loop_next_turn(generation->later);
+}
+
+/* Return: the plugin in the generation before whose pool would do as well, NULL: there is none. */
+static const struct plugin *find_before(const struct generation *generation, const struct plugin *plugin, struct mp report) {
+        const struct plugin *before = generation->previous ? generation_plugin(generation->previous, plugin->entry->name) : NULL;
+
+        return before && pool_serves_same(before->pool, plugin->pool, report) ? before : NULL;
+}
+
 static int on_reported(void *data, struct pool *pool, struct mp config) {
         struct generation *generation = data;
         CLEANUP_FREE struct plugin *plugins = calloc(generation->n_plugins, sizeof(*plugins));
+        struct plugin_entry *merged = NULL;
+        const struct plugin *before;
         struct plugin *plugin;
-        int r;
+        int r = 0;
 
         if (!plugins)
                 return -ENOMEM;
         memcpy(plugins, generation->plugins, generation->n_plugins * sizeof(*plugins));
         plugin = plugins + (plugin_of(generation, pool) - generation->plugins);
-        r = plugin_entry_merged(&plugin->merged, plugin->entry, config);
+        before = find_before(generation, plugin, config);
+        if (!before)
+                r = plugin_entry_merged(&merged, plugin->entry, config);
         if (r < 0)
                 return r;
-        plugin->entry = plugin->merged;
+        plugin->entry = before ? before->entry : merged;
         r = replace_plugins(generation, plugins);
         if (r < 0) {
-                (void)plugin_entry_free(plugin->merged);
+                (void)plugin_entry_free(merged);
                 return r;
         }
         plugins = NULL;
-        pool_take_entry(pool, plugin->entry);
+        if (before)
+                keep_pool(generation, plugin, before->pool);
+        else
+                pool_take_entry(pool, merged);
         if (!generation->settled && !generation->retired)
                 generation->changed(generation->data, generation);
-        return 0;
+        return before != NULL;
 }
 
 /* ---- Life ---- */
@@ -279,17 +302,12 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
 static bool on_prepared(void *data, struct pool *pool) {
         struct generation *generation = data;
         struct plugin *plugin = plugin_of(generation, pool);
-        const struct plugin *before;
+        const struct plugin *before = find_before(generation, plugin, (struct mp){0});
 
         note_prepared(generation, plugin);
-        before = generation->previous ? generation_plugin(generation->previous, plugin->entry->name) : NULL;
-        if (!before || !pool_serves_same(before->pool, pool))
-                return false;
-        plugin->superseded = pool;
-        generation->n_superseded++;
-        plugin->pool = pool_ref(before->pool);
-        plugin->kept = true;
-        return true;
+        if (before)
+                keep_pool(generation, plugin, before->pool);
+        return before != NULL;
 }
 
 static void on_settled(void *data, struct pool *pool) {
@@ -417,8 +435,6 @@ struct generation *generation_destroy(struct generation *generation) {
         free_superseded(generation);
         for (size_t i = 0; i < generation->n_plugins; i++)
                 (void)pool_free(generation->plugins[i].pool);
-        for (size_t i = 0; i < generation->n_plugins; i++)
-                (void)plugin_entry_free(generation->plugins[i].merged);
         free(generation->by_name);
         free(generation->hooks);
         free(generation->listeners);

@@ -20,8 +20,7 @@ enum phase { PHASE_SEQUENTIAL, PHASE_TRANSFORM, PHASE_AUDIT, PHASE_CONCURRENT, P
 enum phase phase_of(enum plugin_mode mode); /* PHASE_MAX_ for a disabled plugin */
 
 struct plugin {
-        const struct plugin_entry *entry;
-        struct plugin_entry *merged; /* the same, where it was completed by the plugin's server; NULL: it was not */
+        const struct plugin_entry *entry; /* that of the configuration; completed by the plugin's server it is the pool's */
         struct pool *pool;
         struct pool *superseded; /* by one of the generation before, which serves on; to be freed */
         bool kept;               /* that is so */

@@ -152,6 +152,9 @@ static int take_report(struct pool *pool, struct mp answer) {
                 return 0;
         r = pool->handler->reported(pool->data, pool, config);
         pool->reported = r == 0;
+        pool->superseded = r > 0;
+        if (pool->reported)
+                buf_append(&pool->report, config.data, config.len);
         return r;
 }
 
@@ -163,6 +166,10 @@ static void on_worker_ready(void *data, struct worker *worker, struct mp answer)
         if (r < 0) {
                 worker_stop(worker);
                 pool_fail(pool, r == -EINVAL ? "what its server says is no configuration of a plugin" : strerror(-r));
+                return;
+        }
+        if (pool->superseded) {
+                worker_stop(worker);
                 return;
         }
         note_missing_hooks(pool, answer);

@@ -329,7 +329,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->refs = 1;
         pool->config = plugins_config_ref(config);
         pool->base = base;
-        pool->entry = entry;
+        pool->entry = pool->configured = entry;
         pool->layout = *layout;
         pool->layout.cache_dir = pool->cache_dir = strdup(layout->cache_dir);
         pool->handler = handler;
@@ -357,8 +357,8 @@ void pool_start(struct pool *pool) {
         event_active(pool->retry, EV_TIMEOUT, 0);
 }
 
-void pool_take_entry(struct pool *pool, const struct plugin_entry *entry) {
-        pool->entry = entry;
+void pool_take_entry(struct pool *pool, struct plugin_entry *entry) {
+        pool->entry = pool->completed = entry;
         pool->n_registered = entry->hooks.n;
 }
 
@@ -374,13 +374,15 @@ struct pool *pool_ref(struct pool *pool) {
         return pool;
 }
 
-bool pool_serves_same(const struct pool *pool, const struct pool *other) {
+bool pool_serves_same(const struct pool *pool, const struct pool *other, struct mp report) {
         bool same_code = !pool->entry->code || (pool->code && str_eq(pool->code, other->code));
+        bool same_report = !pool_may_report(pool) || (report.len > 0 && report.len == pool->report.len &&
+                                                      memcmp(report.data, pool->report.data, report.len) == 0);
 
-        return pool->state == POOL_READY && !pool->closing && !pool_may_report(pool) && same_code &&
+        return pool->state == POOL_READY && !pool->closing && same_report && same_code &&
                str_eq(pool->fingerprint, other->fingerprint) && str_eq(pool->cache_dir, other->cache_dir) &&
                str_eq(pool->layout.project_root, other->layout.project_root) &&
-               pool->layout.frame_bytes == other->layout.frame_bytes && plugin_entry_same(pool->entry, other->entry);
+               pool->layout.frame_bytes == other->layout.frame_bytes && plugin_entry_same(pool->configured, other->configured);
 }
 
 bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
@@ -417,6 +419,8 @@ struct pool *pool_free(struct pool *pool) {
                 event_free(pool->watch);
         buf_done(&pool->load);
         buf_done(&pool->init);
+        buf_done(&pool->report);
+        (void)plugin_entry_free(pool->completed);
         free(pool->env);
         strlist_done(&pool->box);
         free(pool->python);

@@ -37,7 +37,8 @@ struct pool_handler {
         /* Called when the pool leaves POOL_STARTING, once. */
         void (*settled)(void *data, struct pool *pool);
         /* What a worker of an external plugin says its entry is, before the pool gives it calls. Called until it succeeds. Return: 0, after
-         * pool_take_entry(), or -EINVAL or -ENOMEM: the worker is not used, and another is started after a pause. */
+         * pool_take_entry(); 1: another pool of the same plugin serves, and this one is only waiting to be freed; or -EINVAL or -ENOMEM: the
+         * worker is not used, and another is started after a pause. */
         int (*reported)(void *data, struct pool *pool, struct mp config);
 };
 
@@ -52,12 +53,12 @@ void pool_start(struct pool *pool);
 /* Another owner. Each gives its reference up by pool_close() or pool_free(). */
 struct pool *pool_ref(struct pool *pool);
 
-/* From now on this is the plugin's entry; it must outlive the pool. Name, kind and isolation are as before. */
-void pool_take_entry(struct pool *pool, const struct plugin_entry *entry);
+/* From now on this is the plugin's entry, which the pool frees. Name, kind and isolation are as before. */
+void pool_take_entry(struct pool *pool, struct plugin_entry *entry);
 
-/* Return: whether `pool` serves, and its plugin, code, venv and settings are those of `other`, which has its venv. Never for one whose entry
- * its server completed: it may say something else by now. */
-bool pool_serves_same(const struct pool *pool, const struct pool *other);
+/* Return: whether `pool` serves, and its plugin, code, venv and settings are those of `other`, which has its venv. `report`: what the server of
+ * an external plugin told a worker of `other`, as it must have told one of `pool`; empty: nothing yet, and then such pools are not the same. */
+bool pool_serves_same(const struct pool *pool, const struct pool *other, struct mp report);
 
 /* It is the plugin's turn: its workers, which have loaded its class by then or not, may construct and initialize it. */
 void pool_initialize(struct pool *pool);

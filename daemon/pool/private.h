@@ -14,6 +14,9 @@ struct pool {
         struct event_base *base;
         struct plugins_config *config;
         const struct plugin_entry *entry;
+        const struct plugin_entry *configured; /* the same as `config` has it */
+        struct plugin_entry *completed;        /* the same as its server has completed it; NULL: none did */
+        struct buf report;                     /* what that said */
         struct pool_layout layout;
         char *cache_dir; /* of the layout */
         const struct pool_handler *handler;
@@ -61,7 +64,7 @@ void pool_settle(struct pool *pool, enum pool_state state);
 unsigned crew_count(const struct pool *pool, enum worker_state state);
 void crew_fill(struct pool *pool); /* starts what workers are needed */
 void crew_look(struct pool *pool); /* lets those go that are due to */
-/* Return: whether its workers say what its entry is, which the generation that made it hears: it is nobody else's. */
+/* Return: whether its workers say what its entry is, which the generation that made it hears. */
 bool pool_may_report(const struct pool *pool);
 bool pool_needs_venv(const struct pool *pool);
 void pool_fail(struct pool *pool, const char *reason); /* an attempt to start failed: another after a pause */

@@ -15,6 +15,7 @@
 
 struct pool {
         const struct plugin_entry *entry;
+        struct plugin_entry *completed;
         bool disabled;
 };
 
@@ -29,8 +30,8 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         return 0;
 }
 
-void pool_take_entry(struct pool *pool, const struct plugin_entry *entry) {
-        pool->entry = entry;
+void pool_take_entry(struct pool *pool, struct plugin_entry *entry) {
+        pool->entry = pool->completed = entry;
 }
 
 void pool_start(struct pool *pool) {
@@ -42,6 +43,8 @@ void pool_initialize(struct pool *pool) {
 }
 
 struct pool *pool_free(struct pool *pool) {
+        if (pool)
+                (void)plugin_entry_free(pool->completed);
         free(pool);
         return NULL;
 }
@@ -68,8 +71,8 @@ struct pool *pool_ref(struct pool *pool) {
         return pool;
 }
 
-bool pool_serves_same(const struct pool *pool, const struct pool *other) {
-        (void)pool, (void)other;
+bool pool_serves_same(const struct pool *pool, const struct pool *other, struct mp report) {
+        (void)pool, (void)other, (void)report;
         return false;
 }
 

@@ -351,6 +351,37 @@ def test_servers_come_and_go(cpexd, servers):
         check_servers_that_die(daemon, host, servers)
 
 
+def test_a_reload_keeps_them(cpexd, servers):
+    """Where neither the entry nor what its server says of the plugin has changed; the generation that first heard it may be gone by then."""
+    servers.start("grpc")
+    daemon = cpexd(servers.plugins("grpc"), cache=servers.cache)
+
+    def changed():
+        changed = daemon.admin("reload")["changed"]
+        answer = daemon.invoke(HOOK, call("t"))
+        assert answer["modified_payload"]["args"] == {"by": ["grpc"]}
+        daemon.wait_log(f"generation {answer['generation'] - 1} has ended")
+        eventually(lambda: len(daemon.worker_pids()) == 1)
+        return changed
+
+    workers = daemon.workers("grpc")
+    for _ in range(2):
+        assert changed()["kept"] == ["grpc"]
+        assert daemon.workers("grpc") == workers
+        assert daemon.admin("hooks")["hooks"] == {HOOK: ["grpc"], "tool_post_invoke": ["grpc"]}
+    config = servers.folder / "config.yaml"
+    text = config.read_text()
+    try:
+        config.write_text(text.replace('"priority": 20', '"priority": 20, "version": "7"'))
+        servers.stop()
+        servers.start("grpc")
+        assert changed()["restarted"] == ["grpc"]
+        assert daemon.admin("plugins")["plugins"][0]["version"] == "7"
+    finally:
+        config.write_text(text)
+        servers.stop()
+
+
 def test_answers_do_not_shift(cpexd, servers):
     """After a call that was given up, each gets its own answer. Upstream's plain client beside it shows that this is no matter of course."""
     servers.start("unix")
