@@ -23,9 +23,9 @@ plugins:
       class_name: "kept_plugin.plugin.P"
   - kind: isolated_venv # a comment
     hooks: [tool_pre_invoke]
-    config: {version: 4711, script_path: plugins/changed_plugin, requirements_file: requirements.txt, class_name: changed_plugin.plugin.P}
+    config: {version: 4711, script_path: plugins/one_plugin, requirements_file: requirements.txt, class_name: one_plugin.plugin.P}
     isolation: {workers: {min: 1, max: 2}, timeout: '5s'}
-    name: 'changed'
+    name: 'one'
 """
 
 
@@ -45,8 +45,9 @@ class Generations:
 
     def mixed(self):
         for generation, answers in self.answered.items():
-            names = {name for versions in answers for name, _ in versions}
-            if len(answers) > 1 or names != self.listed.get(generation, names):
+            names = {name for each in answers for name, _ in each}
+            versions = {version for each in answers for _, version in each if version is not None}
+            if len(answers) > 1 or len(versions) > 1 or names != self.listed.get(generation, names):
                 yield f"generation {generation} has {self.listed.get(generation)}, and answered with {answers}"
 
 
@@ -67,8 +68,8 @@ class ServiceManager:
 
 
 def plugins(version):
-    third = [echo("third")] if version % 2 else []
-    return [echo("kept"), echo("changed", config={"version": version}), *third]
+    chain = ["one", "two", "three"] if version % 2 else ["one", "three"]
+    return [echo("kept"), *(echo(name, config={"version": version}) for name in chain)]
 
 
 def reload(storm):

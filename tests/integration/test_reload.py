@@ -21,6 +21,10 @@ COUNTING = """
             await asyncio.sleep(payload.args["seconds"])
         return Result(metadata={self.name: {"pid": os.getpid(), "n": self.n}})
 """
+STAMPING = """
+    async def tool_pre_invoke(self, payload, context):
+        return Result(metadata={self.name: self.config.config["version"]})
+"""
 TOOL = {"name": "t", "args": {}}
 
 
@@ -126,44 +130,51 @@ def test_a_disabled_plugin_is_enabled_again(cpexd):
 
 
 def test_many_reloads_under_load(cpexd):
-    """Good ones, bad ones, and every kind of change: no call fails, and none mixes two generations."""
-    daemon = cpexd([counting("a"), counting("b")])
+    """Under 500 calls a second: good ones, each with another configuration for a chain of three, and every truncated file in between. No call
+    fails, and all three run with the configuration of the generation that the answer names."""
+    def chain(version):
+        return [counting(name, body=STAMPING, config={"version": version}) for name in "abc"]
+
+    daemon = cpexd(chain(0), settings={"log": {"level": "warning"}}, ready=False)
+    eventually(lambda: daemon.control.exists() and daemon.admin("status")["state"] == "running")
     daemon.expect("plugins.yaml|refused")
-    stop = threading.Event()
-    faults, calls = [], [0]
+    stop, faults, answered, versions, calls, reloads = threading.Event(), [], set(), {1: 0}, 0, 0
 
     def caller():
+        nonlocal calls
         with daemon.host() as host:
-            while not stop.is_set():
+            due = time.monotonic()
+            while not stop.wait(max(due - time.monotonic(), 0)):
+                due += 5 / 500
                 try:
                     answer = host.invoke(HOOK, TOOL)
-                except CallError as exc:
-                    faults.append(str(exc))
+                except (CallError, OSError, EOFError) as exc:
+                    faults.append(repr(exc))
                     return
-                calls[0] += 1
-                expected = {"a", "b"} | ({"c"} if answer["generation"] % 2 == 0 else set())
-                if set(answer["metadata"]) != expected:
-                    faults.append((answer["generation"], answer["metadata"]))
-                    return
+                calls += 1
+                answered.add((answer["generation"], *(answer["metadata"].get(name) for name in "abc")))
 
-    threads = [threading.Thread(target=caller) for _ in range(3)]
+    threads = [threading.Thread(target=caller) for _ in range(5)]
     for thread in threads:
         thread.start()
     path = daemon.folder / "plugins.yaml"
-    for n in range(24):
-        daemon.write([counting("a"), counting("b", config={"n": n // 2})] + ([counting("c")] if n % 2 == 0 else []))
-        if n % 3 == 0:
-            text = path.read_text()
-            path.write_text(text[: len(text) * n // 24 + 5])
+    for version in range(1, 8):
+        daemon.write(chain(version))
+        text = path.read_text()
+        for length in range(version - 1, len(text), 7):
+            path.write_text(text[:length])
             with pytest.raises(CallError):
                 daemon.admin("reload")
-            path.write_text(text)
-        assert daemon.admin("reload")["generation"] == n + 2
+            reloads += 1
+        path.write_text(text)
+        versions[daemon.admin("reload")["generation"]] = version
+    eventually(lambda: faults or max(answered)[0] == max(versions))
     stop.set()
     for thread in threads:
         thread.join()
-    assert not faults and calls[0] > 100
-    assert daemon.workers("a") and daemon.status("a")["restarts"] == 0
+    assert not faults and reloads > 200 and calls > 500
+    assert answered == {(generation, *[version] * 3) for generation, version in versions.items()}
+    assert all(daemon.status(name)["restarts"] == 0 for name in "abc")
 
 
 def test_limits_count_at_once(cpexd):
