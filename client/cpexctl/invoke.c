@@ -273,7 +273,7 @@ static int print_for_people(const struct options *options, struct mp answer, int
         put_section(&out, "details", map_get(violation, "details"));
         text_put_coloured(&out, TEXT_BOLD, "ran");
         buf_append_str(&out, "\n");
-        if (put_executions(&out, answer) < 0)
+        if (put_executions(&out, answer) < 0 || report_put_timing(&out, map_get(answer, "timing")) < 0)
                 return report_error(options, "memory", "out of memory");
         put_section(&out, "payload", document(answer, "modified_payload"));
         put_section(&out, "metadata", map_get(answer, "metadata"));
@@ -325,6 +325,7 @@ int command_invoke(const struct options *options) {
                 .plugin = options->plugin,
                 .timeout_ms = options->timeout_ms,
                 .violations_as_exceptions = options->violations_as_exceptions,
+                .timing = options->timing,
         };
         r = cpexd_invoke(client, &call, options->timeout_usec, &reply);
         if (r < 0)

@@ -22,7 +22,7 @@ static const struct command commands[] = {
         {"hooks", NULL, false, false, "", "the hooks and who runs on each, in order", command_hooks},
         {"ping", NULL, false, false, "", "whether the daemon answers, and how fast", command_ping},
         {"check", "[FILE]", false, true, "P", "look for mistakes in a cpexd.yaml and its plugins.yaml", command_check},
-        {"invoke", "HOOK", true, false, "ptxenioTv", "call a hook and show what the plugins did", command_invoke},
+        {"invoke", "HOOK", true, false, "ptxenioTvW", "call a hook and show what the plugins did", command_invoke},
         {"reload", NULL, false, true, "", "read the configuration again and say what changed", command_reload},
         {"explain", "PLUGIN", true, true, "", "what a plugin's sandbox lets it do", command_explain},
         {"venv", "list|build", true, true, "n", "list the venvs, or build those that are missing", command_venv},
@@ -51,6 +51,7 @@ static const struct {
         {"contexts-out", "FILE", 'o', TEXT(contexts_out), "where to write the plugins' contexts, for the request's next call"},
         {"timeout-ms", "N", 'T', 0, "the daemon's budget for the whole call, in milliseconds"},
         {"violations-as-exceptions", NULL, 'v', 0, "a denial is an error"},
+        {"timing", NULL, 'W', 0, "say where the time went"},
         {"plugins", "FILE", 'P', TEXT(plugins), "check this plugins.yaml instead of the configured one"},
 #undef TEXT
 };
@@ -113,6 +114,9 @@ static const char *store(struct options *options, size_t which, const char *valu
         switch (options_table[which].letter) {
         case 'v':
                 options->violations_as_exceptions = true;
+                return NULL;
+        case 'W':
+                options->timing = true;
                 return NULL;
         case 'T':
                 return parse_milliseconds(value, &options->timeout_ms) ? NULL : "a whole number from 1 to 4294967295";

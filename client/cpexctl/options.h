@@ -23,7 +23,7 @@ struct options {
         const char *payload, *payload_type, *context, *extensions, *plugin;
         const char *contexts_in, *contexts_out;
         uint32_t timeout_ms;
-        bool violations_as_exceptions;
+        bool violations_as_exceptions, timing;
         const char *plugins; /* check: a plugins.yaml */
 };
 

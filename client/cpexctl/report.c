@@ -80,11 +80,29 @@ void report_put_texts(struct buf *out, struct mp array) {
         }
 }
 
+int report_put_timing(struct buf *out, struct mp timing) {
+        CLEANUP_TABLE struct text_table table = {.columns = 3};
+        uint64_t total = map_uint(timing, "total_usec");
+        struct mp plugin;
+        uint32_t n;
+
+        if (timing.len == 0)
+                return 0;
+        text_put_coloured(out, TEXT_BOLD, "time");
+        buf_printf(out, "\n  %.2f ms in all\n", (double)total / 1000);
+        for (struct mp_cur cur = array_begin(map_get(timing, "plugins"), &n); n > 0 && mp_read_any(&cur, &plugin); n--) {
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(plugin, "name"));
+                text_table_add(&table, TEXT_PLAIN, "waited %.2f ms", (double)map_uint(plugin, "wait_usec") / 1000);
+                text_table_add(&table, TEXT_PLAIN, "ran %.2f ms", (double)map_uint(plugin, "run_usec") / 1000);
+        }
+        return text_table_put(&table, out, 2);
+}
+
 int report_daemon_error(const struct options *options, struct mp error) {
         CLEANUP_BUF struct buf out = {0};
         struct mp type = mp_map_text(error, "type"), plugin = mp_map_text(error, "plugin_name"),
                   message = mp_map_text(error, "message");
-        struct mp cause = mp_map_text(error, "cause");
+        struct mp cause = mp_map_text(error, "cause"), timing;
 
         if (options->json) {
                 buf_append_str(&out, "{\"error\": ");
@@ -112,6 +130,8 @@ int report_daemon_error(const struct options *options, struct mp error) {
         else
                 buf_append_str(&out, "it says nothing more\n");
         report_put_texts(&out, map_get(map_get(error, "details"), "diagnostics"));
+        timing = map_get(error, "timing").len > 0 ? map_get(error, "timing") : map_get(map_get(error, "details"), "timing");
+        (void)report_put_timing(&out, timing);
         (void)fwrite(out.data, 1, out.len, stderr);
         return EXIT_ERROR;
 }

@@ -47,5 +47,8 @@ bool map_bool(struct mp map, const char *key, bool otherwise);
 /* Begins a walk through the items of an array; what is no array has none. */
 struct mp_cur array_begin(struct mp array, uint32_t *ret_n);
 
+/* Appends where the time of a call went; nothing where the map is empty. Return: 0 or -ENOMEM. */
+int report_put_timing(struct buf *out, struct mp timing);
+
 /* Appends the texts of an array, each on a line of its own and indented: mistakes and warnings. */
 void report_put_texts(struct buf *out, struct mp array);

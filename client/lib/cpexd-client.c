@@ -295,6 +295,14 @@ static size_t put_bin(struct buf *buf, const char *key, const void *data, size_t
         return 1;
 }
 
+static size_t put_flag(struct buf *buf, const char *key, bool flag) {
+        if (!flag)
+                return 0;
+        mp_put_str(buf, key);
+        mp_put_bool(buf, true);
+        return 1;
+}
+
 static void put_invocation(struct buf *buf, const struct cpexd_invocation *call) {
         size_t map = mp_map_begin(buf), n = 0;
 
@@ -317,11 +325,8 @@ static void put_invocation(struct buf *buf, const struct cpexd_invocation *call)
                 mp_put_uint(buf, call->timeout_ms);
                 n++;
         }
-        if (call->violations_as_exceptions) {
-                mp_put_str(buf, "violations_as_exceptions");
-                mp_put_bool(buf, true);
-                n++;
-        }
+        n += put_flag(buf, "violations_as_exceptions", call->violations_as_exceptions);
+        n += put_flag(buf, "timing", call->timing);
         mp_map_end(buf, map, n);
 }
 

@@ -61,6 +61,7 @@ struct cpexd_invocation {
         const char *plugin;  /* run only this plugin */
         uint32_t timeout_ms; /* the daemon's budget for the whole call, in milliseconds */
         bool violations_as_exceptions;
+        bool timing; /* the answer says where the time went */
 };
 
 /*

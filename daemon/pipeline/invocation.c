@@ -217,8 +217,10 @@ static struct invocation *invocation_new(struct generation *generation, const st
         invocation->generation = generation_ref(generation);
         invocation->hook = hook;
         invocation->later = event_new(generation->base, -1, 0, on_later, invocation);
-        invocation->deadline_usec =
-                in->timeout_ms ? clock_now_usec() + MIN(in->timeout_ms, UINT32_MAX) * USEC_PER_MSEC : USEC_INFINITY;
+        invocation->started_usec = clock_now_usec();
+        invocation->deadline_usec = USEC_INFINITY;
+        if (in->timeout_ms)
+                invocation->deadline_usec = invocation->started_usec + MIN(in->timeout_ms, UINT32_MAX) * USEC_PER_MSEC;
         buf_append(&invocation->params, params.data, params.len);
         if (!invocation->later || buf_error(&invocation->params))
                 return invocation_free(invocation);

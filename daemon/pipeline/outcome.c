@@ -130,7 +130,23 @@ static void put_raised(struct turn *turn, struct mp error) {
                 mp_put_str(error_key(invocation, "plugin_name"), turn->plugin->entry->name);
 }
 
-static void put_failed(struct turn *turn, const struct step_outcome *outcome, struct mp message) {
+/* The details, and when the caller's time is over where it went. */
+static void put_details(struct invocation *invocation, struct mp details, bool budget) {
+        CLEANUP_BUF struct buf timing = {0};
+
+        if (budget) {
+                mp_put_map(&timing, 1);
+                mp_put_str(&timing, "timing");
+                invocation_put_timing(invocation, &timing);
+        }
+        if (buf_error(&timing)) {
+                invocation->error.error = buf_error(&timing);
+                return;
+        }
+        mp_put_merged(error_key(invocation, "details"), details, buf_mp(&timing), NULL);
+}
+
+static void put_failed(struct turn *turn, const struct step_outcome *outcome, bool budget, struct mp message) {
         struct invocation *invocation = turn->invocation;
 
         mp_put_strn(error_key(invocation, "message"), message.data, message.len);
@@ -139,10 +155,8 @@ static void put_failed(struct turn *turn, const struct step_outcome *outcome, st
         if (outcome->setting)
                 rpc_put_limit(error_key(invocation, "details"), step_cause_name(outcome->cause), outcome->value, outcome->maximum,
                               outcome->setting);
-        else if (outcome->details.len > 0)
-                mp_put_raw(error_key(invocation, "details"), outcome->details);
         else
-                mp_put_map(error_key(invocation, "details"), 0);
+                put_details(invocation, outcome->details, budget);
 }
 
 static void failure_message(const struct turn *turn, const struct step_outcome *outcome, bool budget, struct buf *buf) {
@@ -218,7 +232,7 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
         if (outcome->cause == STEP_RAISED)
                 put_raised(turn, outcome->error);
         else
-                put_failed(turn, outcome, message);
+                put_failed(turn, outcome, budget, message);
         invocation->ending = ENDING_ERROR;
 }
 

@@ -99,6 +99,7 @@ static const struct field request_fields[] = {
         REQUEST("plugin", WANT_STR, plugin, "plugin: must be a string"),
         REQUEST("violations_as_exceptions", WANT_BOOL, violations_as_exceptions, "violations_as_exceptions: must be a boolean"),
         REQUEST("direct", WANT_BOOL, direct, "direct: must be a boolean"),
+        REQUEST("timing", WANT_BOOL, timing, "timing: must be a boolean"),
         REQUEST("hook", WANT_STR, hook, "hook: must be a string"),
 };
 

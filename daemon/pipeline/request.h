@@ -26,6 +26,7 @@ struct request {
         struct mp plugin;    /* str */
         uint64_t timeout_ms; /* 0: none */
         bool violations_as_exceptions;
+        bool timing; /* the answer is to say where the time went */
         bool direct; /* `plugin` alone, without the pipeline's rules */
 };
 

@@ -106,8 +106,18 @@ static void put_payload(const struct invocation *invocation, struct buf *buf) {
         mp_put_raw(buf, buf_mp(&invocation->payload_type));
 }
 
+/* What each answer and each error ends with. */
+static void put_end(const struct invocation *invocation, struct buf *buf) {
+        if (invocation->in.timing) {
+                mp_put_str(buf, "timing");
+                invocation_put_timing(invocation, buf);
+        }
+        mp_put_str(buf, "generation");
+        mp_put_uint(buf, invocation->generation->number);
+}
+
 static void put_answer(const struct invocation *invocation, struct buf *buf) {
-        mp_put_map(buf, 14);
+        mp_put_map(buf, 14 + invocation->in.timing);
         mp_put_str(buf, "continue_processing");
         mp_put_bool(buf, invocation->ending == ENDING_ALLOWED);
         put_payload(invocation, buf);
@@ -125,8 +135,7 @@ static void put_answer(const struct invocation *invocation, struct buf *buf) {
         put_contexts(invocation, buf);
         put_shared(invocation, buf);
         put_records(invocation, buf);
-        mp_put_str(buf, "generation");
-        mp_put_uint(buf, invocation->generation->number);
+        put_end(invocation, buf);
 }
 
 /* What the plugin answered; nothing else that its worker may have written. */
@@ -135,7 +144,7 @@ static void put_direct_answer(const struct invocation *invocation, struct buf *b
                 "continue_processing", "modified_payload", "payload_type", "violation",       "metadata",        "retry_delay_ms",
                 "modified_extensions", "http_headers",     "state",        "global_metadata", "denial_metadata",
         };
-        size_t map = mp_map_begin(buf), n = 2;
+        size_t map = mp_map_begin(buf), n = 2 + invocation->in.timing;
         struct mp value;
 
         for (size_t i = 0; i < ELEMENTS(keys); i++)
@@ -145,15 +154,14 @@ static void put_direct_answer(const struct invocation *invocation, struct buf *b
                         n++;
                 }
         put_contexts(invocation, buf);
-        mp_put_str(buf, "generation");
-        mp_put_uint(buf, invocation->generation->number);
+        put_end(invocation, buf);
         mp_map_end(buf, map, n);
 }
 
 static void put_error(const struct invocation *invocation, struct buf *buf) {
         bool violation = invocation->ending == ENDING_VIOLATION, direct = invocation->in.direct;
 
-        mp_put_map(buf, invocation->n_error + 4 + (violation ? 2 : 0) + (direct ? 1 : 0));
+        mp_put_map(buf, invocation->n_error + 4 + (violation ? 2 : 0) + (direct ? 1 : 0) + invocation->in.timing);
         if (violation) {
                 mp_put_str(buf, "type");
                 mp_put_str(buf, "PluginViolationError");
@@ -165,8 +173,7 @@ static void put_error(const struct invocation *invocation, struct buf *buf) {
                 put_contexts(invocation, buf);
         put_shared(invocation, buf);
         put_records(invocation, buf);
-        mp_put_str(buf, "generation");
-        mp_put_uint(buf, invocation->generation->number);
+        put_end(invocation, buf);
 }
 
 bool invocation_failed(const struct invocation *invocation) {

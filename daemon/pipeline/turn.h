@@ -5,7 +5,8 @@
  * Inside the pipeline: an invocation's data and its turns. A turn is one plugin's place in one invocation.
  *
  * invocation.c moves an invocation from turn to turn, params.c writes what a worker is told, outcome.c says what the outcome of a
- * turn does to the invocation, policy.c and tiers.c what to its payload and its extensions, background.c runs the turns that outlive it, response.c writes its end.
+ * turn does to the invocation, policy.c and tiers.c what to its payload and its extensions, background.c runs the turns that
+ * outlive it, response.c writes its end, and timing.c where its time went.
  */
 
 #include "pipeline/invocation.h"
@@ -45,7 +46,8 @@ struct invocation {
 
         struct buf params; /* the caller's, which `in` has slices of */
         struct request in;
-        struct buf stripped;  /* its extensions without sensitive headers, if plugins are not to see them */
+        struct buf stripped; /* its extensions without sensitive headers, if plugins are not to see them */
+        usec_t started_usec;
         usec_t deadline_usec; /* of the whole call; USEC_INFINITY: none */
 
         /* The pipeline's state as merged so far. Empty buffers: nothing yet. */
@@ -98,6 +100,9 @@ bool is_junk_result(struct mp error);
 
 /* outcome.c: whether a failure of this cause takes a plugin with `on_error: disable` out of rotation. */
 bool cause_disables(enum step_cause cause);
+
+/* timing.c: appends the map `timing` (docs/protocol.md), as of now. */
+void invocation_put_timing(const struct invocation *invocation, struct buf *buf);
 
 /* background.c: starts the turn's plugin on a copy of what it needs, and forgets it. */
 void background_start(struct turn *turn);

@@ -34,5 +34,6 @@ void step_finish(struct step *step, const struct step_outcome *outcome) {
         stats->by_cause[outcome->cause]++;
         stats->total_usec += took;
         stats->waited_usec += (step->given_usec ? step->given_usec : now) - step->submitted_usec;
+        step->done_usec = now;
         step->on_done(step, outcome);
 }

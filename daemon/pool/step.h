@@ -62,7 +62,7 @@ struct step {
         void (*on_done)(struct step *step, const struct step_outcome *outcome);
         struct pool *pool; /* where it was submitted */
         struct step_stats *stats;
-        usec_t submitted_usec, given_usec; /* given: 0: never */
+        usec_t submitted_usec, given_usec, done_usec; /* given, done: 0: never */
 
         /* The pool's own: a step is nowhere, waits in the pool's queue, or is in a worker's hands. */
         enum { STEP_NOWHERE, STEP_WAITING, STEP_GIVEN } place;

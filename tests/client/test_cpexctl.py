@@ -73,7 +73,7 @@ def test_invoke_with_everything(daemon, tmp_path):
     path = daemon(answers({"contexts": msgpack.packb([1, "r1", {}])}, seen=seen)).path
     (tmp_path / "payload").write_text('"plain"')
     args = ["--context", '{"request_id": "r1"}', "--extensions", '{"x": 1}', "--plugin", "p", "--payload-type", ""]
-    args += ["--timeout-ms", "7", "--violations-as-exceptions", "--contexts-out", tmp_path / "contexts"]
+    args += ["--timeout-ms", "7", "--violations-as-exceptions", "--timing", "--contexts-out", tmp_path / "contexts"]
     assert run("--socket", path, "invoke", "h", "--payload", f"@{tmp_path / 'payload'}", *args)[0] == 0
     assert run("--socket", path, "invoke", "h", "--payload", "-", "--contexts-in", tmp_path / "contexts", stdin="1\n")[0] == 0
     assert seen[0][1] == {
@@ -85,6 +85,7 @@ def test_invoke_with_everything(daemon, tmp_path):
         "payload_type": "",
         "timeout_ms": 7,
         "violations_as_exceptions": True,
+        "timing": True,
     }
     assert seen[1][1]["payload"] == b"\x01"
     assert seen[1][1]["contexts"] == msgpack.packb([1, "r1", {}])

@@ -52,7 +52,8 @@ def test_an_answer_and_its_neutral_values(daemon):
         _, msgid, _, _ = peer.receive()
         peer.answer(msgid, {})
         _, msgid, _, _ = peer.receive()
-        peer.answer(msgid, {"continue_processing": False, "modified_payload": payload, "contexts": b"c", "generation": 7})
+        peer.answer(msgid, {"continue_processing": False, "modified_payload": payload, "contexts": b"c", "generation": 7,
+                             "timing": {"total_usec": 5}})
         _, msgid, _, _ = peer.receive()
         peer.answer(msgid, {"modified_payload": b"\xc1"})
 
@@ -62,11 +63,12 @@ def test_an_answer_and_its_neutral_values(daemon):
         assert answer.modified_payload is None and answer.violation is None and answer.contexts is None
         assert answer.metadata == answer.state == answer.global_metadata == {}
         assert answer.executions == [] and answer.retry_delay_ms == answer.generation == 0
+        assert answer.timing is None
         answer = client.invoke("h", {})
         assert not answer.continue_processing
         assert answer.modified_payload == {"args": {"big": 2**64}}
         assert answer.modified_payload is answer.modified_payload
-        assert answer.contexts == b"c" and answer.generation == 7
+        assert answer.contexts == b"c" and answer.generation == 7 and answer.timing == {"total_usec": 5}
         answer = client.invoke("h", {})
         with pytest.raises(ProtocolError):
             answer.modified_payload
@@ -102,7 +104,8 @@ def test_what_errors_carry(daemon):
     def serve(peer):
         peer.fail(
             peer.receive()[1],
-            {"type": "PluginError", "message": "m", "cause": "crash", "executions": [{"a": 1}], "state": {"s": 1}},
+            {"type": "PluginError", "message": "m", "cause": "crash", "executions": [{"a": 1}], "state": {"s": 1},
+             "details": {"timing": {"total_usec": 7}}},
         )
         peer.fail(peer.receive()[1], {"type": "ValidationError", "message": "m", "errors": [{"loc": ["x"]}]})
         peer.fail(peer.receive()[1], {"type": "PluginViolationError", "message": "m", "violation": {"code": "v"}})
@@ -113,6 +116,7 @@ def test_what_errors_carry(daemon):
             client.invoke("h", {})
         assert caught.value.cause == "crash" and caught.value.mcp_error_code == -32603
         assert caught.value.executions == [{"a": 1}] and caught.value.state == {"s": 1}
+        assert caught.value.timing == {"total_usec": 7}
         with pytest.raises(ValidationError) as caught:
             client.invoke("h", {})
         assert caught.value.errors == [{"loc": ["x"]}]

@@ -43,6 +43,7 @@ class Options(TypedDict, total=False):
     direct: bool
     payload_type: str | None
     violations_as_exceptions: bool
+    timing: bool
 
 
 def invoke_params(hook: str, payload: Any, timeout: float | None, options: Options) -> dict[str, Any]:

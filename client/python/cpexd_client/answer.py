@@ -88,6 +88,11 @@ class Answer:
         return self.raw.get("executions") or []
 
     @property
+    def timing(self) -> dict[str, Any] | None:
+        """Where the time went, for a call with ``timing``: {total_usec, wait_usec, run_usec, plugins}."""
+        return self.raw.get("timing")
+
+    @property
     def generation(self) -> int:
         """The daemon's configuration that gave this answer."""
         return self.raw.get("generation") or 0

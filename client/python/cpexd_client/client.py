@@ -330,6 +330,7 @@ class Client:
             direct: with `plugin`: run it without the pipeline's rules (docs/protocol.md).
             payload_type: the payload's class where it is not the hook's own.
             violations_as_exceptions: a denial raises ``PluginViolationError``.
+            timing: ``Answer.timing`` says where the time went.
 
         Raises:
             PluginError, PluginViolationError, PayloadSizeError, ValidationError: as CPEX would.

@@ -32,6 +32,11 @@ class CpexdError(Exception):
         return self.data.get("executions") or []
 
     @property
+    def timing(self) -> dict[str, Any] | None:
+        """Where the time went, for a call with ``timing`` and for one whose time was over."""
+        return self.data.get("timing") or self.details.get("timing")
+
+    @property
     def state(self) -> dict[str, Any] | None:
         """The shared state as merged before the error, or None."""
         return self.data.get("state")
