@@ -2,7 +2,7 @@
 
 /*
  * Two tables hold the commands and the options, and the help is printed from them, so that neither is ahead of the other. Each
- * option has a letter, with which a command says that it takes it; the letters are no short options.
+ * option has a letter, with which a command says that it takes it; those of SHORT_OPTIONS are short options, too.
  */
 
 #include "options.h"
@@ -22,10 +22,12 @@ static const struct command commands[] = {
         {"hooks", NULL, false, false, "", "the hooks and who runs on each, in order", command_hooks},
         {"ping", NULL, false, false, "", "whether the daemon answers, and how fast", command_ping},
         {"check", "[FILE]", false, true, "P", "look for mistakes in a cpexd.yaml and its plugins.yaml", command_check},
-        {"invoke", "HOOK", true, false, "ptxenioTvW", "call a hook and show what the plugins did", command_invoke},
+        {"invoke", "HOOK", true, false, "ptxegioTvW", "call a hook and show what the plugins did", command_invoke},
+        {"top", NULL, false, false, "nI", "what the plugins do at the moment, again and again", command_top},
+        {"logs", "[PLUGIN]", false, false, "fn", "the last lines that plugins and the daemon have logged", command_logs},
         {"reload", NULL, false, true, "", "read the configuration again and say what changed", command_reload},
         {"explain", "PLUGIN", true, true, "", "what a plugin's sandbox lets it do", command_explain},
-        {"venv", "list|build", true, true, "n", "list the venvs, or build those that are missing", command_venv},
+        {"venv", "list|build", true, true, "g", "list the venvs, or build those that are missing", command_venv},
 };
 
 /* `text`: where in struct options the value goes, if it is taken as it is. */
@@ -46,17 +48,21 @@ static const struct {
         {"payload-type", "CLASS", 't', TEXT(payload_type), "the payload's class where it is not the hook's own"},
         {"context", "JSON", 'x', TEXT(context), "the global context; a request_id is made up where it has none"},
         {"extensions", "JSON", 'e', TEXT(extensions), "the extensions by slot"},
-        {"plugin", "NAME", 'n', TEXT(plugin), "only this plugin"},
+        {"plugin", "NAME", 'g', TEXT(plugin), "only this plugin"},
         {"contexts-in", "FILE", 'i', TEXT(contexts_in), "the plugins' contexts, from the request's last call"},
         {"contexts-out", "FILE", 'o', TEXT(contexts_out), "where to write the plugins' contexts, for the request's next call"},
         {"timeout-ms", "N", 'T', 0, "the daemon's budget for the whole call, in milliseconds"},
         {"violations-as-exceptions", NULL, 'v', 0, "a denial is an error"},
         {"timing", NULL, 'W', 0, "say where the time went"},
         {"plugins", "FILE", 'P', TEXT(plugins), "check this plugins.yaml instead of the configured one"},
+        {"follow", NULL, 'f', 0, "go on with what is logged from now on"},
+        {"count", "N", 'n', 0, "how many lines (50), or how often to look (until q or Ctrl-C)"},
+        {"interval", "SECONDS", 'I', 0, "how long to wait before the next look (2)"},
 #undef TEXT
 };
 
 #define GLOBAL_LETTERS "SCjshV"
+#define SHORT_OPTIONS ":fn:" /* as getopt(3) wants it */
 #define OR_EMPTY(text) ((text) ? (text) : "")
 
 static bool takes_option(const struct command *command, int letter) {
@@ -71,7 +77,11 @@ static void print_help(void) {
         for (size_t i = 0; i < ELEMENTS(options_table); i++) {
                 char left[48];
 
-                (void)snprintf(left, sizeof(left), "--%s %s", options_table[i].name, OR_EMPTY(options_table[i].argument));
+                if (strchr(SHORT_OPTIONS, options_table[i].letter))
+                        (void)snprintf(left, sizeof(left), "-%c, --%s %s", options_table[i].letter, options_table[i].name,
+                                       OR_EMPTY(options_table[i].argument));
+                else
+                        (void)snprintf(left, sizeof(left), "--%s %s", options_table[i].name, OR_EMPTY(options_table[i].argument));
                 printf("  %-27s %s", left, options_table[i].help);
                 for (size_t j = 0, n = 0; j < ELEMENTS(commands); j++)
                         if (strchr(commands[j].options, options_table[i].letter))
@@ -93,7 +103,7 @@ static bool parse_seconds(const char *text, uint64_t *ret_usec) {
         return true;
 }
 
-static bool parse_milliseconds(const char *text, uint32_t *ret) {
+static bool parse_number(const char *text, uint32_t *ret) {
         char *end;
         unsigned long long n;
 
@@ -115,16 +125,34 @@ static const char *store(struct options *options, size_t which, const char *valu
         case 'v':
                 options->violations_as_exceptions = true;
                 return NULL;
+        case 'f':
+                options->follow = true;
+                return NULL;
+        case 'n':
+                options->count_given = true;
+                return parse_number(value, &options->count) ? NULL : "a whole number from 1 to 4294967295";
+        case 'I':
+                return parse_seconds(value, &options->interval_usec) && options->interval_usec >= 100000
+                               ? NULL
+                               : "a number of seconds from 0.1, like 2.5";
         case 'W':
                 options->timing = true;
                 return NULL;
         case 'T':
-                return parse_milliseconds(value, &options->timeout_ms) ? NULL : "a whole number from 1 to 4294967295";
+                return parse_number(value, &options->timeout_ms) ? NULL : "a whole number from 1 to 4294967295";
         case 's':
                 return parse_seconds(value, &options->timeout_usec) ? NULL : "a number of seconds, like 2.5";
         default: /* --json was seen before */
                 return NULL;
         }
+}
+
+static size_t find_option(int letter) {
+        size_t i = 0;
+
+        while (options_table[i].letter != letter)
+                i++;
+        return i;
 }
 
 static const struct command *find_command(const char *name) {
@@ -165,10 +193,11 @@ static int check_command(struct options *options, int n, char **words, const boo
 }
 
 int options_parse(struct options *ret, int argc, char **argv) {
-        struct options options = {.timeout_usec = CPEXD_NO_TIMEOUT};
+        struct options options = {.timeout_usec = CPEXD_NO_TIMEOUT, .interval_usec = 2 * 1000000};
         struct option table[ELEMENTS(options_table) + 1] = {0};
         bool given[ELEMENTS(options_table)] = {0}, timeout = false;
-        int r, which;
+        size_t which;
+        int r;
 
         for (size_t i = 0; i < ELEMENTS(options_table); i++)
                 table[i] = (struct option){options_table[i].name, options_table[i].argument ? required_argument : no_argument,
@@ -177,7 +206,7 @@ int options_parse(struct options *ret, int argc, char **argv) {
                 options.json = options.json || str_eq(argv[i], "--json");
 
         opterr = 0;
-        while ((r = getopt_long(argc, argv, ":", table, &which)) >= 0) {
+        while ((r = getopt_long(argc, argv, SHORT_OPTIONS, table, NULL)) >= 0) {
                 const char *right;
 
                 if (r == ':')
@@ -188,7 +217,8 @@ int options_parse(struct options *ret, int argc, char **argv) {
                         r == 'h' ? print_help() : (void)puts("cpexctl " CPEXD_VERSION);
                         return EXIT_OK;
                 }
-                right = store(&options, (size_t)which, optarg);
+                which = find_option(r);
+                right = store(&options, which, optarg);
                 if (right)
                         return usage_error(&options, "--%s: \"%s\" was given; it takes %s", table[which].name, optarg, right);
                 given[which] = true;

@@ -15,7 +15,7 @@ enum exit_code {
 
 struct options {
         const struct command *command;
-        const char *argument; /* the one after the command: HOOK, FILE, list or build */
+        const char *argument; /* the one after the command: HOOK, FILE, PLUGIN, list or build */
         bool json;
         const char *socket, *control; /* as given; NULL: not */
         uint64_t timeout_usec;        /* CPEXD_NO_TIMEOUT: none */
@@ -25,6 +25,9 @@ struct options {
         uint32_t timeout_ms;
         bool violations_as_exceptions, timing;
         const char *plugins; /* check: a plugins.yaml */
+        bool follow, count_given;
+        uint32_t count;         /* logs: lines; top: looks */
+        uint64_t interval_usec; /* top */
 };
 
 struct command {
@@ -54,4 +57,6 @@ int command_check(const struct options *options);
 int command_invoke(const struct options *options);
 int command_reload(const struct options *options);
 int command_explain(const struct options *options);
+int command_logs(const struct options *options);
+int command_top(const struct options *options);
 int command_venv(const struct options *options);

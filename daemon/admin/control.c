@@ -7,6 +7,7 @@
 
 #include "admin/control.h"
 
+#include "admin/logs.h"
 #include "admin/venvs.h"
 #include "config.h"
 #include "wire/conn.h"
@@ -25,6 +26,7 @@ struct pending {
         uint32_t msgid;
         struct reload_waiter waiter;
         struct venv_build *build;
+        struct logs_query query; /* with `follow`: it waits for lines of the log */
 };
 
 struct admin {
@@ -41,6 +43,7 @@ struct control {
         const struct hosts *hosts;
         TAILQ_HEAD(, admin) admins;
         unsigned n_admins;
+        struct logs *logs;
         bool building; /* one venv.build at a time: each may use all cores */
 };
 
@@ -67,6 +70,7 @@ static void pending_free(struct pending *pending) {
         pending->build = venv_build_free(pending->build);
         TAILQ_REMOVE(&pending->admin->pending, pending, link);
         pending->admin->n_pending--;
+        logs_query_done(&pending->query);
         free(pending);
 }
 
@@ -190,6 +194,50 @@ static void method_venv_list(struct admin *admin, const struct rpc_msg *msg) {
         venvs_put_list(service_newest(admin->control->service), conn_output(admin->conn));
 }
 
+/* ---- logs ---- */
+
+static void put_logs(struct admin *admin, uint32_t msgid, const struct logs_query *query) {
+        rpc_put_result(conn_output(admin->conn), msgid);
+        logs_put(admin->control->logs, query, conn_output(admin->conn));
+}
+
+/* Those who wait for lines have them, as far as there are any for them. */
+static void on_lines(void *data) {
+        struct control *control = data;
+        struct pending *pending, *next;
+        struct admin *admin;
+
+        TAILQ_FOREACH(admin, &control->admins, link)
+                for (pending = TAILQ_FIRST(&admin->pending); pending; pending = next) {
+                        next = TAILQ_NEXT(pending, link);
+                        if (!pending->query.follow || !logs_has_news(control->logs, &pending->query))
+                                continue;
+                        put_logs(admin, pending->msgid, &pending->query);
+                        pending_free(pending);
+                        conn_flush(admin->conn);
+                }
+}
+
+static void method_logs(struct admin *admin, const struct rpc_msg *msg) {
+        CLEANUP(logs_query_done) struct logs_query query = {0};
+        const struct control *control = admin->control;
+        struct buf *out = conn_output(admin->conn);
+        const char *wrong = logs_query_read(msg->params, &query);
+        struct pending *pending;
+
+        if (wrong) {
+                rpc_put_protocol_error(out, msg->id, "bad_request", "%s", wrong);
+        } else if (query.plugin && !logs_know(control->logs, query.plugin) &&
+                   !generation_plugin(service_newest(control->service), query.plugin)) {
+                rpc_put_protocol_error(out, msg->id, "unknown_plugin", "no plugin is called \"%.128s\"", query.plugin);
+        } else if (!query.follow || logs_has_news(control->logs, &query)) {
+                put_logs(admin, msg->id, &query);
+        } else if ((pending = pending_new(admin, msg->id))) {
+                pending->query = query;
+                query.plugin = NULL;
+        }
+}
+
 /* ---- explain ---- */
 
 static void method_explain(struct admin *admin, const struct rpc_msg *msg) {
@@ -224,6 +272,15 @@ static void put_calls(const struct control *control, struct buf *out) {
         mp_put_uint(out, counts.calls_failed);
 }
 
+/* The last bucket has none. */
+static void put_bucket_ends(struct buf *out) {
+        mp_put_str(out, "histogram_usec");
+        mp_put_array(out, STEP_BUCKETS);
+        for (size_t i = 0; i + 1 < STEP_BUCKETS; i++)
+                mp_put_uint(out, step_bucket_usec[i]);
+        mp_put_nil(out);
+}
+
 static void method_status(struct admin *admin, const struct rpc_msg *msg) {
         static const char *const states[] = {
                 [SERVICE_STARTING] = "starting",
@@ -236,7 +293,7 @@ static void method_status(struct admin *admin, const struct rpc_msg *msg) {
         struct buf *out = conn_output(admin->conn);
 
         rpc_put_result(out, msg->id);
-        mp_put_map(out, 10);
+        mp_put_map(out, 11);
         mp_put_str(out, "version");
         mp_put_str(out, CPEXD_VERSION);
         mp_put_str(out, "pid");
@@ -252,6 +309,7 @@ static void method_status(struct admin *admin, const struct rpc_msg *msg) {
         mp_put_str(out, "socket");
         mp_put_str(out, generation->daemon->socket.path);
         put_calls(admin->control, out);
+        put_bucket_ends(out);
         mp_put_str(out, "plugins");
         mp_put_array(out, generation->n_plugins);
         for (size_t i = 0; i < generation->n_plugins; i++)
@@ -265,7 +323,7 @@ static const struct {
         void (*run)(struct admin *admin, const struct rpc_msg *msg);
 } methods[] = {
         {"status", method_status},       {"reload", method_reload},         {"explain", method_explain},
-        {"venv.list", method_venv_list}, {"venv.build", method_venv_build},
+        {"venv.list", method_venv_list}, {"venv.build", method_venv_build}, {"logs", method_logs},
 };
 
 static void admin_free(struct admin *admin) {
@@ -343,6 +401,10 @@ int control_new(struct control **ret, struct event_base *base, struct service *s
         control->service = service;
         control->hosts = hosts;
         TAILQ_INIT(&control->admins);
+        if (logs_new(&control->logs, base, service, on_lines, control) < 0) {
+                free(control);
+                return -ENOMEM;
+        }
         *ret = control;
         return 0;
 }
@@ -367,6 +429,7 @@ struct control *control_free(struct control *control) {
                 return NULL;
         while ((admin = TAILQ_FIRST(&control->admins)))
                 admin_free(admin);
+        (void)logs_free(control->logs);
         free(control);
         return NULL;
 }

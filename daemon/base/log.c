@@ -33,6 +33,8 @@ static const struct {
 static enum log_level log_level = LOG_LEVEL_NOTICE;
 static uint64_t log_generation; /* 0: none yet */
 static bool log_to_journal;
+static log_tap log_tapped;
+static void *log_tap_data;
 static struct journal journal = {.fd = -1};
 
 /* systemd.exec(5): JOURNAL_STREAM is DEVICE:INODE of the stream that is connected to the journal. */
@@ -58,6 +60,11 @@ void log_set_level(enum log_level level) {
 
 void log_set_generation(uint64_t generation) {
         log_generation = generation;
+}
+
+void log_set_tap(log_tap tap, void *data) {
+        log_tapped = tap;
+        log_tap_data = data;
 }
 
 int log_attach(struct event_base *base) {
@@ -180,20 +187,37 @@ static void write_line(enum log_level level, const char *text, size_t len) {
         (void)!write(STDERR_FILENO, line, at + len + 1);
 }
 
+static void write_message(enum log_level level, const struct log_scope *scope, const char *message) {
+        char text[LINE_MAX_BYTES];
+        size_t len = add_escaped(text, add_scope(text, 0, scope), message);
+
+        if (!send_entry(level, scope, text, len))
+                write_line(level, text, len);
+}
+
+static void tap_message(enum log_level level, const struct log_scope *scope, const char *message) {
+        struct log_scope full = scope ? *scope : (struct log_scope){0};
+
+        if (!full.generation)
+                full.generation = log_generation;
+        log_tapped(log_tap_data, level, &full, message);
+}
+
 void log_write(enum log_level level, const struct log_scope *scope, const char *format, ...) {
-        char text[LINE_MAX_BYTES], message[LINE_MAX_BYTES];
+        bool tapped = log_tapped && level <= MAX(log_level, LOG_LEVEL_INFO);
+        char message[LINE_MAX_BYTES];
         int saved = errno;
         va_list args;
-        size_t len;
 
-        if (level > log_level)
+        if (level > log_level && !tapped)
                 return;
         va_start(args, format);
         (void)vsnprintf(message, sizeof(message), format, args);
         va_end(args);
-        len = add_escaped(text, add_scope(text, 0, scope), message);
-        if (!send_entry(level, scope, text, len))
-                write_line(level, text, len);
+        if (level <= log_level)
+                write_message(level, scope, message);
+        if (tapped)
+                tap_message(level, scope, message);
         errno = saved;
 }
 

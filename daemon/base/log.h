@@ -49,6 +49,11 @@ const char *log_level_name(enum log_level level);
 
 void log_write(enum log_level level, const struct log_scope *scope, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* Whoever keeps lines (NULL: nobody) gets each of level info and above, and what log_set_level() lets through beyond: the text as it was
+ * given, and its scope with the generation. It may not log anything. */
+typedef void (*log_tap)(void *data, enum log_level level, const struct log_scope *scope, const char *text);
+void log_set_tap(log_tap tap, void *data);
+
 /* Writes each line of a text of several lines, which need not end in NUL. */
 void log_text(enum log_level level, const struct log_scope *scope, const void *text, size_t len);
 

@@ -149,6 +149,7 @@ struct daemon_config {
         struct socket_config socket, control, metrics; /* metrics.path: NULL: none */
         unsigned metrics_port;                         /* on 127.0.0.1; 0: none */
         enum log_level log_level;
+        size_t log_keep_bytes;      /* of each plugin's lines, in memory */
         struct isolation isolation; /* defaults */
         struct plugin_settings settings;
 

@@ -43,6 +43,8 @@ const struct config_key config_keys[] = {
 
         {"log.level", KEY_LEVEL, AT(log_level), NO_LIMITS, "info", true,
          "The least that is logged: error, warning, notice, info or debug."},
+        {"log.keep", KEY_BYTES, AT(log_keep_bytes), 0, 64u << 20, "64K", true,
+         "Memory for the last lines of each plugin, which cpexctl logs shows."},
 
         {"isolation.python", KEY_PROGRAM, AT(isolation.python), NO_LIMITS, "python3", true,
          "The Python, 3.11 or newer, that a plugin runs on: a path, or a name to look up in PATH."},

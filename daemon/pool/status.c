@@ -62,7 +62,7 @@ struct pool_figures pool_figures(const struct pool *pool) {
 void pool_put_status(const struct pool *pool, struct buf *buf) {
         size_t workers, n = 0;
 
-        mp_put_map(buf, 16);
+        mp_put_map(buf, 17);
         mp_put_str(buf, "name");
         mp_put_str(buf, pool->entry->name);
         mp_put_str(buf, "status");
@@ -96,6 +96,10 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_uint(buf, pool->n_restarts);
         mp_put_str(buf, "recycled");
         mp_put_uint(buf, pool->n_recycled);
+        mp_put_str(buf, "histogram");
+        mp_put_array(buf, STEP_BUCKETS);
+        for (size_t i = 0; i < STEP_BUCKETS; i++)
+                mp_put_uint(buf, pool->stats.in_bucket[i]);
         mp_put_str(buf, "workers");
         workers = mp_array_begin(buf);
         for (unsigned i = 0; i < pool->n_slots; i++)

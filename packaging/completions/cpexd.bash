@@ -45,6 +45,7 @@ _cpexd() {
                 case ${commands[$command]-} in
                 *FILE*) words=files ;;
                 HOOK) words=$(_cpexd_ask "$program" hooks) ;;
+                *PLUGIN*) words=$(_cpexd_ask "$program" plugins) ;;
                 *'|'*) words=${commands[$command]//|/ } ;;
                 esac
         fi

@@ -53,6 +53,8 @@ for program in cpexd cpexctl
                     complete -c $program -n $given -F
                 case HOOK
                     complete -c $program -n $given -a '(__cpexd_ask hooks)'
+                case '*PLUGIN*'
+                    complete -c $program -n $given -a '(__cpexd_ask plugins)'
                 case '*|*'
                     complete -c $program -n $given -a (string replace -a '|' ' ' -- $value)
             end

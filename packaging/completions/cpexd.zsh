@@ -13,7 +13,7 @@ _cpexd_value() {
         case $1 in
         *FILE* | PATH) _files ;;
         JSON) compset -P @ && _files ;;
-        NAME) _cpexd_ask plugins ;;
+        NAME | *PLUGIN*) _cpexd_ask plugins ;;
         HOOK) _cpexd_ask hooks ;;
         *'|'*) compadd ${(s:|:)1} ;;
         esac

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 
 /* What log_write() writes for a text, without the time, the level and the newline. The caller frees it. */
@@ -41,6 +42,32 @@ static void test_what_is_printable_stays(void **state) {
         check("plain \t text ~", "plain \t text ~");
         check("\xc2\xa0 \xc3\xa9 \xdf\xbf \xe0\xa0\x80 \xed\x9f\xbf \xee\x80\x80 \xf0\x9f\x98\x80 \xf4\x8f\xbf\xbf",
               "\xc2\xa0 \xc3\xa9 \xdf\xbf \xe0\xa0\x80 \xed\x9f\xbf \xee\x80\x80 \xf0\x9f\x98\x80 \xf4\x8f\xbf\xbf");
+}
+
+static void on_tapped(void *data, enum log_level level, const struct log_scope *scope, const char *text) {
+        struct buf *buf = data;
+
+        buf_printf(buf, "%s %s %d %llu %s;", log_level_name(level), scope->plugin ? scope->plugin : "-", (int)scope->worker,
+                   (unsigned long long)scope->generation, text);
+}
+
+static void test_whoever_keeps_lines_gets_them_raw_and_from_info_on(void **state) {
+        const struct log_scope scope = {.plugin = "p", .worker = 7};
+        CLEANUP_BUF struct buf tapped = {0};
+
+        (void)state;
+        log_set_tap(on_tapped, &tapped);
+        log_set_generation(3);
+        log_write(LOG_LEVEL_DEBUG, &scope, "not this");
+        log_write(LOG_LEVEL_INFO, &scope, "in\x1b"); /* nothing is written: the level is notice */
+        errno = ERANGE;
+        log_write(LOG_LEVEL_INFO, NULL, "of nobody");
+        assert_int_equal(errno, ERANGE);
+        log_set_tap(NULL, NULL);
+        log_write(LOG_LEVEL_INFO, &scope, "nor this");
+        log_set_generation(0);
+        buf_append(&tapped, "", 1);
+        assert_string_equal((const char *)tapped.data, "info p 7 3 in\x1b;info - 0 3 of nobody;");
 }
 
 static void test_what_controls_is_made_visible(void **state) {
@@ -94,6 +121,7 @@ static void test_scopes(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_what_is_printable_stays),
+                cmocka_unit_test(test_whoever_keeps_lines_gets_them_raw_and_from_info_on),
                 cmocka_unit_test(test_what_controls_is_made_visible),
                 cmocka_unit_test(test_what_is_no_utf8_is_made_visible),
                 cmocka_unit_test(test_long_lines_are_cut),
