@@ -152,6 +152,8 @@ static void put_daemon(struct evbuffer *out, const struct metrics *metrics, cons
         (void)evbuffer_add_printf(out, "cpexd_loop_longest_stall_seconds %.6f\n", seconds(figures.longest_usec));
         put_one(out, "loop_stalls", "counter", "How often it was busy for more than 50 ms at a stretch.", "_total",
                 figures.n_long);
+        put_one(out, "decisions_dropped", "counter", "Decisions that could not be written (decisions.path).", "_total",
+                counts.decisions_dropped);
 }
 
 /* ---- HTTP ---- */

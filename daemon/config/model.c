@@ -227,6 +227,7 @@ void daemon_config_free(struct daemon_config *config) {
         free(config->socket.path);
         free(config->control.path);
         free(config->metrics.path);
+        free(config->decisions_path);
         isolation_done(&config->isolation);
         free(config);
 }

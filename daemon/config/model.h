@@ -133,6 +133,13 @@ struct plugin_settings {
         struct hook_policies policies;
 };
 
+/* Of which calls a decision is written. */
+enum decisions_which {
+        DECISIONS_ALL,
+        DECISIONS_CHANGED, /* those that came out other than if there were no plugins: denied, failed, changed, objected to */
+        DECISIONS_DENIED,  /* those that were denied or ended in an error */
+};
+
 struct socket_config {
         char *path; /* absolute */
         unsigned mode;
@@ -149,6 +156,8 @@ struct daemon_config {
         struct socket_config socket, control, metrics; /* metrics.path: NULL: none */
         unsigned metrics_port;                         /* on 127.0.0.1; 0: none */
         enum log_level log_level;
+        char *decisions_path;       /* absolute; NULL: none are written */
+        int decisions_which;        /* enum decisions_which */
         size_t log_keep_bytes;      /* of each plugin's lines, in memory */
         struct isolation isolation; /* defaults */
         struct plugin_settings settings;

@@ -46,6 +46,11 @@ const struct config_key config_keys[] = {
         {"log.keep", KEY_BYTES, AT(log_keep_bytes), 0, 64u << 20, "64K", true,
          "Memory for the last lines of each plugin, which cpexctl logs shows."},
 
+        {"decisions.path", KEY_PATH, AT(decisions_path), NO_LIMITS, "null", true,
+         "A file, or a FIFO, that gets a line of JSON for each call that was decided; null: none."},
+        {"decisions.which", KEY_DECISIONS, AT(decisions_which), NO_LIMITS, "all", true,
+         "all; changed: those that a plugin denied, changed, objected to or failed; denied: those that were denied or failed."},
+
         {"isolation.python", KEY_PROGRAM, AT(isolation.python), NO_LIMITS, "python3", true,
          "The Python, 3.11 or newer, that a plugin runs on: a path, or a name to look up in PATH."},
         {"isolation.requirements", KEY_PATH, AT(isolation.requirements), NO_LIMITS, "null", true,
@@ -178,6 +183,11 @@ static void read_level(struct reader *reader, const struct at *at, const struct 
                 *target = (enum log_level)level;
 }
 
+static const char *const decisions_names[] = {
+        [DECISIONS_ALL] = "all",
+        [DECISIONS_CHANGED] = "changed",
+        [DECISIONS_DENIED] = "denied",
+};
 static const char *const startup_names[] = {"closed", "skip"};
 
 /* Without quotes, off is a boolean of YAML. */
@@ -217,6 +227,9 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
         case KEY_BOOL:
                 if (value_bool(reader, at, node, &flag))
                         *(int *)target = flag;
+                break;
+        case KEY_DECISIONS:
+                (void)value_choice(reader, at, node, decisions_names, ELEMENTS(decisions_names), target);
                 break;
         case KEY_STARTUP:
                 (void)value_choice(reader, at, node, startup_names, ELEMENTS(startup_names), target);

@@ -20,6 +20,7 @@ enum key_type {
         KEY_BYTES,
         KEY_DURATION,
         KEY_BOOL,
+        KEY_DECISIONS,
         KEY_STARTUP,
         KEY_TIERS,
         KEY_NAMES,

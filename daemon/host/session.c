@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include "base/timer.h"
+#include "host/decisions.h"
 #include "host/quota.h"
 #include "wire/conn.h"
 
@@ -50,6 +51,7 @@ struct hosts {
         usec_t complained_usec; /* when a connection was last refused by the log */
         unsigned n_refused;     /* since then */
         struct hosts_counts counts;
+        struct decisions *decisions;
         bool stopping, drained;
         struct event *idle_check, *drain_timer;
         void (*idle)(void *data);
@@ -105,6 +107,7 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         size_t before = out->len;
 
         session->hosts->counts.calls_failed += invocation_failed(invocation);
+        decisions_add(session->hosts->decisions, invocation, &(struct decision_host){session->account->uid, session->pid});
         invocation_put_response(invocation, out, call->msgid);
         /* An answer that does not fit beside those that wait is an error of its call, as long as the error fits. */
         if (buf_error(out) == -EMSGSIZE) {
@@ -393,7 +396,7 @@ int hosts_new(struct hosts **ret, struct event_base *base, struct generation *co
         TAILQ_INIT(&hosts->sessions);
         hosts->idle_check = evtimer_new(base, on_idle_check, hosts);
         hosts->drain_timer = evtimer_new(base, on_drain_timer, hosts);
-        if (!hosts->idle_check || !hosts->drain_timer) {
+        if (!hosts->idle_check || !hosts->drain_timer || decisions_new(&hosts->decisions, base, current) < 0) {
                 (void)hosts_free(hosts);
                 return -ENOMEM;
         }
@@ -418,6 +421,7 @@ struct hosts *hosts_free(struct hosts *hosts) {
         while ((session = TAILQ_FIRST(&hosts->sessions)))
                 session_free(session);
         accounts_done(&hosts->accounts);
+        (void)decisions_free(hosts->decisions);
         if (hosts->idle_check)
                 event_free(hosts->idle_check);
         if (hosts->drain_timer)
@@ -427,5 +431,8 @@ struct hosts *hosts_free(struct hosts *hosts) {
 }
 
 struct hosts_counts hosts_counts(const struct hosts *hosts) {
-        return hosts->counts;
+        struct hosts_counts counts = hosts->counts;
+
+        counts.decisions_dropped = decisions_dropped(hosts->decisions);
+        return counts;
 }

@@ -28,7 +28,7 @@ struct hosts *hosts_free(struct hosts *hosts);
 
 struct hosts_counts {
         unsigned connected, calls_active;
-        uint64_t calls_total, calls_failed;
+        uint64_t calls_total, calls_failed, decisions_dropped;
 };
 struct hosts_counts hosts_counts(const struct hosts *hosts);
 

@@ -82,5 +82,6 @@ void background_start(struct turn *turn) {
         background->step.deadline_usec = USEC_INFINITY;
         record_put(&record, &invocation->records);
         invocation->n_records++;
+        turn->decision = TURN_STARTED;
         pool_submit(turn->plugin->pool, &background->step);
 }

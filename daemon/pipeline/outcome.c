@@ -190,6 +190,8 @@ static void conclude_failure(struct turn *turn, const struct step_outcome *outco
         };
         CLEANUP_BUF struct buf text = {0};
 
+        turn->decision = TURN_FAILED;
+        turn->cause = outcome->cause;
         failure_message(turn, outcome, budget, &text);
         message = outcome->cause == STEP_RAISED ? mp_map_text(outcome->error, "message") : buf_mp(&text);
         log_write(LOG_LEVEL_WARNING, &scope, "%.*s: %s: %.*s (on_error: %s)", (int)invocation->in.hook.len,
@@ -291,6 +293,7 @@ static void conclude_raised_violation(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
         struct mp violation = mp_map_value(error, "violation");
 
+        turn->decision = TURN_DENIED;
         if (mp_is_nil(violation))
                 violation = (struct mp){0};
         add_denial_record(turn, violation, c_str("plugin_violation"), mp_map_text(error, "message"));
@@ -391,6 +394,7 @@ static void conclude_denial(struct turn *turn, const struct answer *answer) {
         bool raises = invocation->in.violations_as_exceptions;
         CLEANUP_BUF struct buf message = {0};
 
+        turn->decision = TURN_DENIED;
         if (raises)
                 denial_message(turn, answer->violation, &message);
         add_denial_record(turn, answer->violation, c_str(raises ? "plugin_violation" : NULL), buf_mp(&message));
@@ -451,6 +455,10 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
                 if (chained && extensions_modified)
                         extensions_modified = take_extensions(turn, answer->modified_extensions);
         }
+        if (chained && (payload_modified || extensions_modified))
+                turn->decision = TURN_MODIFIED;
+        else
+                turn->decision = answer->continue_processing ? TURN_CONTINUED : TURN_OBJECTED;
         /* CPEX shows what a concurrent plugin objected to even if it did not deny. */
         if (mode == PLUGIN_CONCURRENT && answer->violation.len > 0) {
                 reason = mp_map_text(answer->violation, "reason");
@@ -516,6 +524,13 @@ static void conclude_raised(struct turn *turn, const struct step_outcome *outcom
                 conclude_failure(turn, outcome);
 }
 
+static void conclude_direct(struct turn *turn, const struct answer *answer, struct mp whole) {
+        bool modified = answer->modified_payload.len > 0 || answer->modified_extensions.len > 0;
+
+        turn->decision = !answer->continue_processing ? TURN_DENIED : modified ? TURN_MODIFIED : TURN_CONTINUED;
+        buf_set(&turn->invocation->direct, whole);
+}
+
 void turn_conclude(struct turn *turn, const struct step_outcome *outcome) {
         struct answer answer;
         const char *wrong;
@@ -535,7 +550,7 @@ void turn_conclude(struct turn *turn, const struct step_outcome *outcome) {
         }
         keep_context(turn, answer.contexts);
         if (turn->invocation->in.direct)
-                buf_set(&turn->invocation->direct, outcome->answer);
+                conclude_direct(turn, &answer, outcome->answer);
         else
                 conclude_answer(turn, &answer);
 }

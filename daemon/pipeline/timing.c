@@ -7,18 +7,13 @@
 
 #include "pipeline/turn.h"
 
-struct times {
-        usec_t wait_usec, run_usec;
-};
-
-/* Return: whether the turn's plugin was asked in the call's time: one in the background was not. */
-static bool turn_times(const struct turn *turn, usec_t now, struct times *ret) {
+bool turn_times(const struct turn *turn, usec_t now, struct turn_times *ret) {
         const struct step *step = &turn->step;
         usec_t done = step->done_usec ? step->done_usec : now, given = step->given_usec ? step->given_usec : done;
 
         if (step->submitted_usec == 0)
                 return false;
-        *ret = (struct times){given - step->submitted_usec, done - given};
+        *ret = (struct turn_times){given - step->submitted_usec, done - given};
         return true;
 }
 
@@ -28,7 +23,7 @@ static void put_usec(struct buf *buf, const char *key, usec_t usec) {
 }
 
 void invocation_put_timing(const struct invocation *invocation, struct buf *buf) {
-        struct times times, sum = {0};
+        struct turn_times times, sum = {0};
         usec_t now = clock_now_usec();
         size_t plugins, n = 0;
 

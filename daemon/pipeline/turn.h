@@ -18,11 +18,24 @@
 
 enum turn_state { TURN_PENDING, TURN_RUNNING, TURN_OVER };
 
+/* What the plugin had to do with the decision. */
+enum turn_decision {
+        TURN_UNDECIDED, /* not asked, or withdrawn, or what the host sent was at fault */
+        TURN_CONTINUED,
+        TURN_MODIFIED,
+        TURN_OBJECTED, /* from a mode that cannot deny */
+        TURN_DENIED,
+        TURN_FAILED,
+        TURN_STARTED, /* in the background */
+};
+
 struct turn {
         struct step step;
         struct invocation *invocation;
         const struct plugin *plugin;
         enum turn_state state;
+        enum turn_decision decision;
+        enum step_cause cause; /* of TURN_FAILED */
         uint64_t started_nsec;
         struct buf context; /* the plugin's own {"state", "metadata"}: as it came, then as it is afterwards; empty: both are */
 };
@@ -100,6 +113,13 @@ bool is_junk_result(struct mp error);
 
 /* outcome.c: whether a failure of this cause takes a plugin with `on_error: disable` out of rotation. */
 bool cause_disables(enum step_cause cause);
+
+/* timing.c: how long a turn's plugin waited for a worker and ran, as of now. Return: whether it was asked in the call's time: one in the
+ * background was not. */
+struct turn_times {
+        usec_t wait_usec, run_usec;
+};
+bool turn_times(const struct turn *turn, usec_t now, struct turn_times *ret);
 
 /* timing.c: appends the map `timing` (docs/protocol.md), as of now. */
 void invocation_put_timing(const struct invocation *invocation, struct buf *buf);

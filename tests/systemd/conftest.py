@@ -19,7 +19,7 @@ from daemon import eventually, write_plugins  # noqa: E402
 from rpc import Host  # noqa: E402
 
 INSTALLED = pathlib.Path(os.environ.get("CPEXD_INSTALLED", "/nonexistent"))
-FOLDERS = ("/etc/cpexd", "/run/cpexd", "/var/lib/cpexd", "/var/cache/cpexd")
+FOLDERS = ("/etc/cpexd", "/run/cpexd", "/var/lib/cpexd", "/var/cache/cpexd", "/var/log/cpexd")
 
 
 def run(*command, check=True, **options):
