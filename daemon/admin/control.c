@@ -33,6 +33,7 @@ struct admin {
         TAILQ_ENTRY(admin) link;
         struct control *control;
         struct conn *conn;
+        struct peer peer;
         TAILQ_HEAD(, pending) pending;
         unsigned n_pending;
 };
@@ -40,7 +41,7 @@ struct admin {
 struct control {
         struct event_base *base;
         struct service *service;
-        const struct hosts *hosts;
+        struct hosts *hosts;
         TAILQ_HEAD(, admin) admins;
         unsigned n_admins;
         struct logs *logs;
@@ -318,13 +319,22 @@ static void method_status(struct admin *admin, const struct rpc_msg *msg) {
 
 /* ---- Administrators ---- */
 
-static const struct {
+static const struct method {
         const char *name;
+        bool changes; /* more than looking: access.admin */
         void (*run)(struct admin *admin, const struct rpc_msg *msg);
 } methods[] = {
-        {"status", method_status},       {"reload", method_reload},         {"explain", method_explain},
-        {"venv.list", method_venv_list}, {"venv.build", method_venv_build}, {"logs", method_logs},
+        {"status", false, method_status},       {"reload", true, method_reload},         {"explain", false, method_explain},
+        {"venv.list", false, method_venv_list}, {"venv.build", true, method_venv_build}, {"logs", false, method_logs},
 };
+
+/* Who may change may look. What is not in the table (NULL) is looking, too. */
+static bool may(const struct admin *admin, const struct method *method) {
+        const struct access *access = &service_newest(admin->control->service)->daemon->access;
+
+        return access_allows(&access->admin, &admin->peer, NULL) ||
+               (!(method && method->changes) && access_allows(&access->status, &admin->peer, NULL));
+}
 
 static void admin_free(struct admin *admin) {
         struct pending *pending;
@@ -334,16 +344,22 @@ static void admin_free(struct admin *admin) {
         (void)conn_free(admin->conn);
         TAILQ_REMOVE(&admin->control->admins, admin, link);
         admin->control->n_admins--;
+        peer_done(&admin->peer);
         free(admin);
 }
 
 static void on_request(struct admin *admin, const struct rpc_msg *msg) {
-        for (size_t i = 0; i < ELEMENTS(methods); i++)
-                if (rpc_method_is(msg, methods[i].name)) {
-                        methods[i].run(admin, msg);
-                        return;
-                }
-        if (!host_method(service_newest(admin->control->service), msg, conn_output(admin->conn)))
+        const struct method *method = NULL;
+
+        for (size_t i = 0; i < ELEMENTS(methods) && !method; i++)
+                if (rpc_method_is(msg, methods[i].name))
+                        method = &methods[i];
+        if (!access_is_free(msg) && !may(admin, method))
+                refusals_forbid(hosts_forbidden(admin->control->hosts), "control socket", &admin->peer, msg->id, msg->method,
+                                method && method->changes ? "access.admin" : "access.status", conn_output(admin->conn));
+        else if (method)
+                method->run(admin, msg);
+        else if (!host_method(service_newest(admin->control->service), msg, conn_output(admin->conn)))
                 rpc_put_protocol_error(conn_output(admin->conn), msg->id, "unknown_method",
                                        "no such method on the control socket; invoke is on the host socket");
 }
@@ -368,9 +384,10 @@ static const struct conn_handler handler = {.on_message = on_message, .on_close 
 
 void control_accept(struct control *control, int fd) {
         const struct conn_limits limits = {.frame_bytes = FRAME_BYTES, .output_bytes = OUTPUT_BYTES};
+        CLEANUP(peer_done) struct peer peer = {0};
         struct admin *admin;
 
-        if (control->n_admins == CONNECTIONS_MAX) {
+        if (peer_read(&peer, fd) < 0 || control->n_admins >= (peer.trusted ? CONNECTIONS_MAX : CONNECTIONS_MAX / 2)) {
                 log_warning("control socket: a connection was refused: %u are open", control->n_admins);
                 (void)fd_close(fd);
                 return;
@@ -381,10 +398,13 @@ void control_accept(struct control *control, int fd) {
                 (void)fd_close(fd);
                 return;
         }
+        admin->peer = peer;
+        peer = (struct peer){0};
         admin->control = control;
         TAILQ_INIT(&admin->pending);
         if (conn_new(&admin->conn, control->base, fd, &limits, &handler, admin) < 0) {
                 log_warning("control socket: a connection was refused: out of memory");
+                peer_done(&admin->peer);
                 free(admin);
                 return;
         }
@@ -392,7 +412,7 @@ void control_accept(struct control *control, int fd) {
         control->n_admins++;
 }
 
-int control_new(struct control **ret, struct event_base *base, struct service *service, const struct hosts *hosts) {
+int control_new(struct control **ret, struct event_base *base, struct service *service, struct hosts *hosts) {
         struct control *control = calloc(1, sizeof(*control));
 
         if (!control)

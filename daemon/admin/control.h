@@ -11,7 +11,7 @@
 
 struct control;
 
-int control_new(struct control **ret, struct event_base *base, struct service *service, const struct hosts *hosts);
+int control_new(struct control **ret, struct event_base *base, struct service *service, struct hosts *hosts);
 
 /* A connection of the listener. Takes over `fd`. */
 void control_accept(struct control *control, int fd);

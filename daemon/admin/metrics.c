@@ -22,7 +22,7 @@
 
 struct metrics {
         const struct service *service;
-        const struct hosts *hosts;
+        struct hosts *hosts;
         struct evhttp *http;
         struct listener *listener; /* of the Unix socket */
 };
@@ -146,6 +146,8 @@ static void put_daemon(struct evbuffer *out, const struct metrics *metrics, cons
         put_one(out, "hosts", "gauge", "Connected hosts.", "", counts.connected);
         put_one(out, "calls_active", "gauge", "Calls of hosts in flight.", "", counts.calls_active);
         put_one(out, "calls", "counter", "Calls of hosts.", "_total", counts.calls_total);
+        put_one(out, "forbidden_requests", "counter", "Requests that their callers may not make.", "_total",
+                hosts_forbidden(metrics->hosts)->total);
         put_one(out, "calls_failed", "counter", "Calls of hosts that were answered with an error.", "_total",
                 counts.calls_failed);
         put_family(out, "loop_longest_stall_seconds", "gauge", "The longest that the event loop was busy at a stretch.");
@@ -230,7 +232,7 @@ static int serve_port(struct metrics *metrics, unsigned port) {
         return 0;
 }
 
-int metrics_new(struct metrics **ret, struct event_base *base, const struct service *service, const struct hosts *hosts,
+int metrics_new(struct metrics **ret, struct event_base *base, const struct service *service, struct hosts *hosts,
                 const struct daemon_config *config) {
         struct metrics *metrics;
         int r = 0;

@@ -14,6 +14,6 @@
 struct metrics;
 
 /* Return: 0, also where neither socket is configured (*ret is then NULL), or a negative errno with the reason logged. */
-int metrics_new(struct metrics **ret, struct event_base *base, const struct service *service, const struct hosts *hosts,
+int metrics_new(struct metrics **ret, struct event_base *base, const struct service *service, struct hosts *hosts,
                 const struct daemon_config *config);
 struct metrics *metrics_free(struct metrics *metrics);

@@ -104,6 +104,13 @@ void isolation_done(struct isolation *isolation) {
         strlist_done(&isolation->sandbox.write);
 }
 
+void callers_done(struct callers *callers) {
+        for (size_t i = 0; i < callers->n; i++)
+                strlist_done(&callers->items[i].hooks);
+        free(callers->items);
+        *callers = (struct callers){0};
+}
+
 void plugin_entry_done(struct plugin_entry *entry) {
         free(entry->name);
         free(entry->kind);
@@ -228,6 +235,9 @@ void daemon_config_free(struct daemon_config *config) {
         free(config->control.path);
         free(config->metrics.path);
         free(config->decisions_path);
+        callers_done(&config->access.invoke);
+        callers_done(&config->access.status);
+        callers_done(&config->access.admin);
         isolation_done(&config->isolation);
         free(config);
 }

@@ -145,6 +145,25 @@ struct socket_config {
         unsigned mode;
 };
 
+enum caller_kind { CALLER_ANY, CALLER_USER, CALLER_GROUP };
+
+struct caller {
+        enum caller_kind kind;
+        uint32_t id;          /* of the user or group */
+        struct strlist hooks; /* patterns of those that it may call; none: all */
+};
+
+struct callers {
+        struct caller *items;
+        size_t n;
+};
+void callers_done(struct callers *callers);
+
+/* Who may do what, beside root and the daemon's own user, who may do all. */
+struct access {
+        struct callers invoke, status, admin;
+};
+
 struct daemon_config {
         char *path;            /* of cpexd.yaml, absolute; NULL: none, all defaults */
         char *plugins;         /* absolute path of plugins.yaml */
@@ -155,6 +174,7 @@ struct daemon_config {
         char *cache_dir;       /* absolute: venvs live in cache_dir/venvs */
         struct socket_config socket, control, metrics; /* metrics.path: NULL: none */
         unsigned metrics_port;                         /* on 127.0.0.1; 0: none */
+        struct access access;
         enum log_level log_level;
         char *decisions_path;       /* absolute; NULL: none are written */
         int decisions_which;        /* enum decisions_which */

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <limits.h>
 
+#include "config/access.h"
 #include "config/sandbox.h"
 #include "config/template.h"
 
@@ -40,6 +41,14 @@ const struct config_key config_keys[] = {
         {"metrics.mode", KEY_MODE, AT(metrics.mode), 0, 0777, "0660", false, "Its permissions, in octal."},
         {"metrics.port", KEY_COUNT, AT(metrics_port), 1, 65535, "null", false,
          "A port of 127.0.0.1 that answers the same, to anybody on this machine; null: none."},
+
+        {"access.invoke", KEY_HOOK_CALLERS, AT(access.invoke), NO_LIMITS, "[any]", true,
+         "Who may call hooks, beside root and cpexd's own user: users, {user: NAME}, {group: NAME}, these also with a list "
+         "{allow: [tool_*]}; any: whoever socket.mode lets connect."},
+        {"access.status", KEY_CALLERS, AT(access.status), NO_LIMITS, "[]", true,
+         "Who may look at the state of cpexd, likewise; control.mode must let them connect."},
+        {"access.admin", KEY_CALLERS, AT(access.admin), NO_LIMITS, "[]", true,
+         "Who may also reload the configuration and build venvs, likewise."},
 
         {"log.level", KEY_LEVEL, AT(log_level), NO_LIMITS, "info", true,
          "The least that is logged: error, warning, notice, info or debug."},
@@ -249,6 +258,10 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
         case KEY_PATHS:
                 sandbox_read_paths(reader, at, node, target);
                 break;
+        case KEY_CALLERS:
+        case KEY_HOOK_CALLERS:
+                access_read(reader, at, node, key->type == KEY_HOOK_CALLERS, target);
+                break;
         case KEY_HOOK_POLICY:
                 schema_read_hook_policy(reader, at, node, target);
                 break;
@@ -413,7 +426,8 @@ int schema_defaults(struct daemon_config *config) {
         struct reader reader = {.report = {.diags = &diags, .file = "defaults"}, .base = "/"};
 
         for (size_t i = 0; i < n_config_keys; i++)
-                schema_read_text(&reader, NULL, config_keys[i].name, config_keys[i].initial, config, 0);
+                schema_read_text(&reader, &(struct at){.key = config_keys[i].name}, config_keys[i].name, config_keys[i].initial,
+                                 config, 0);
         diags_done(&diags);
         return reader.report.error;
 }

@@ -27,6 +27,8 @@ enum key_type {
         KEY_PROFILE,
         KEY_NETWORK,
         KEY_PATHS,
+        KEY_CALLERS,
+        KEY_HOOK_CALLERS, /* each of whom may be limited to some hooks */
         KEY_HOOK_POLICY,
         KEY_HOOK_POLICIES,
 };

@@ -12,7 +12,6 @@
 #include "host/session.h"
 
 #include <sys/resource.h>
-#include <sys/socket.h>
 
 #include "base/timer.h"
 #include "host/decisions.h"
@@ -40,7 +39,7 @@ struct session {
         struct account *account;
         size_t bytes, bytes_max; /* of the calls in flight; at the maximum no more is read */
         size_t memory;           /* of the connection's buffers */
-        pid_t pid;               /* of the peer when it connected; for the log */
+        struct peer peer;
 };
 
 struct hosts {
@@ -48,8 +47,7 @@ struct hosts {
         struct generation *const *current;
         TAILQ_HEAD(, session) sessions;
         struct accounts accounts;
-        usec_t complained_usec; /* when a connection was last refused by the log */
-        unsigned n_refused;     /* since then */
+        struct refusals refused, forbidden; /* connections; requests */
         struct hosts_counts counts;
         struct decisions *decisions;
         bool stopping, drained;
@@ -107,7 +105,7 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         size_t before = out->len;
 
         session->hosts->counts.calls_failed += invocation_failed(invocation);
-        decisions_add(session->hosts->decisions, invocation, &(struct decision_host){session->account->uid, session->pid});
+        decisions_add(session->hosts->decisions, invocation, &(struct decision_host){session->peer.uid, session->peer.pid});
         invocation_put_response(invocation, out, call->msgid);
         /* An answer that does not fit beside those that wait is an error of its call, as long as the error fits. */
         if (buf_error(out) == -EMSGSIZE) {
@@ -208,13 +206,28 @@ static void session_free(struct session *session) {
         account_give(session->account, QUOTA_CONNECTIONS, 1);
         account_give(session->account, QUOTA_BYTES, session->memory);
         account_close(session->account);
+        peer_done(&session->peer);
         free(session);
 }
 
 static void end_session(struct session *session, const char *reason) {
         if (reason)
-                log_warning("host pid %d uid %u: disconnected: %s", (int)session->pid, (unsigned)session->account->uid, reason);
+                log_warning("host pid %d uid %u: disconnected: %s", (int)session->peer.pid, (unsigned)session->peer.uid, reason);
         session_free(session);
+}
+
+/* Answers what the host may not do. Return: whether it may. */
+static bool may(struct session *session, const struct generation *generation, const struct rpc_msg *msg) {
+        const bool invoke = rpc_method_is(msg, "invoke");
+        const struct mp hook = mp_map_text(msg->params, "hook"); /* of several the last; but then the request is refused */
+
+        if (access_is_free(msg) || access_allows(&generation->daemon->access.invoke, &session->peer, invoke ? &hook : NULL))
+                return true;
+        session->hosts->counts.calls_total += invoke;
+        session->hosts->counts.calls_failed += invoke;
+        refusals_forbid(&session->hosts->forbidden, "host", &session->peer, msg->id, invoke ? hook : msg->method, "access.invoke",
+                        conn_output(session->conn));
+        return false;
 }
 
 static void on_request(struct session *session, const struct rpc_msg *msg) {
@@ -224,6 +237,8 @@ static void on_request(struct session *session, const struct rpc_msg *msg) {
         update_totals(session->hosts);
         if (session->hosts->stopping)
                 rpc_put_protocol_error(out, msg->id, "stopping", "the daemon is stopping");
+        else if (!may(session, generation, msg))
+                return;
         else if (rpc_method_is(msg, "invoke"))
                 on_invoke(session, generation, msg);
         else if (!host_method(generation, msg, out))
@@ -267,19 +282,6 @@ static const char *on_memory(void *data, size_t bytes) {
 
 static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close, .on_memory = on_memory};
 
-/* One line a second; who is refused may come again at once. */
-static void log_refusal(struct hosts *hosts, const struct ucred *peer, const char *why, const char *setting) {
-        usec_t now = clock_now_usec();
-
-        hosts->n_refused++;
-        if (now - hosts->complained_usec < USEC_PER_SEC)
-                return;
-        log_warning("host pid %d uid %u: refused: %s (%s); %u refused since the last such line", (int)peer->pid,
-                    (unsigned)peer->uid, why, setting, hosts->n_refused);
-        hosts->complained_usec = now;
-        hosts->n_refused = 0;
-}
-
 /* Descriptors count up from the lowest that is free. Return: whether so few are left that they had better go to workers. */
 static bool is_scarce(int fd) {
         struct rlimit limit;
@@ -288,19 +290,20 @@ static bool is_scarce(int fd) {
 }
 
 /* Return: the account, charged with the connection; NULL when it is refused. */
-static struct account *admit(struct hosts *hosts, int fd, const struct ucred *peer) {
+static struct account *admit(struct hosts *hosts, int fd, const struct peer *peer) {
         struct account *account = account_open(&hosts->accounts, peer->uid);
 
         if (!account) {
-                log_refusal(hosts, peer, "out of memory", OF_THE_MACHINE);
+                refusals_add(&hosts->refused, "host", peer, "out of memory", OF_THE_MACHINE);
                 return NULL;
         }
         if (!account_connects(account, clock_now_usec()))
-                log_refusal(hosts, peer, "it connects too often", "limits.connection_rate");
+                refusals_add(&hosts->refused, "host", peer, "it connects too often", "limits.connection_rate");
         else if (is_scarce(fd))
-                log_refusal(hosts, peer, "too few descriptors are left", "the limit of open files, RLIMIT_NOFILE");
+                refusals_add(&hosts->refused, "host", peer, "too few descriptors are left",
+                             "the limit of open files, RLIMIT_NOFILE");
         else if (!account_take(account, QUOTA_CONNECTIONS, 1))
-                log_refusal(hosts, peer, "too many hosts are connected", "limits.connections");
+                refusals_add(&hosts->refused, "host", peer, "too many hosts are connected", "limits.connections");
         else
                 return account;
         account_close(account);
@@ -313,18 +316,16 @@ void hosts_accept(struct hosts *hosts, int fd) {
                 .frame_bytes = generation->daemon->frame_bytes,
                 .output_bytes = generation->daemon->output_bytes,
         };
-        struct ucred peer = {.pid = 0, .uid = (uid_t)-1};
-        socklen_t len = sizeof(peer);
+        CLEANUP(peer_done) struct peer peer = {0};
         struct session *session;
         struct account *account;
 
         update_totals(hosts);
-        (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-        account = admit(hosts, fd, &peer);
+        account = peer_read(&peer, fd) == 0 ? admit(hosts, fd, &peer) : NULL;
         session = account ? calloc(1, sizeof(*session)) : NULL;
         if (!session) {
                 if (account) {
-                        log_refusal(hosts, &peer, "out of memory", OF_THE_MACHINE);
+                        refusals_add(&hosts->refused, "host", &peer, "out of memory", OF_THE_MACHINE);
                         account_give(account, QUOTA_CONNECTIONS, 1);
                         account_close(account);
                 }
@@ -334,12 +335,13 @@ void hosts_accept(struct hosts *hosts, int fd) {
         session->hosts = hosts;
         session->account = account;
         session->bytes_max = FRAMES_IN_FLIGHT * limits.frame_bytes;
-        session->pid = peer.pid;
+        session->peer = peer;
+        peer = (struct peer){0};
         TAILQ_INIT(&session->calls);
         TAILQ_INSERT_TAIL(&hosts->sessions, session, link);
         hosts->counts.connected++;
         if (conn_new(&session->conn, hosts->base, fd, &limits, &handler, session) < 0) {
-                log_refusal(hosts, &peer, "out of memory", OF_THE_MACHINE);
+                refusals_add(&hosts->refused, "host", &session->peer, "out of memory", OF_THE_MACHINE);
                 session_free(session);
         }
 }
@@ -435,4 +437,8 @@ struct hosts_counts hosts_counts(const struct hosts *hosts) {
 
         counts.decisions_dropped = decisions_dropped(hosts->decisions);
         return counts;
+}
+
+struct refusals *hosts_forbidden(struct hosts *hosts) {
+        return &hosts->forbidden;
 }

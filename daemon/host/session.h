@@ -8,6 +8,7 @@
 
 #include <event2/event.h>
 
+#include "host/access.h"
 #include "pipeline/invocation.h"
 #include "wire/rpc.h"
 
@@ -31,6 +32,9 @@ struct hosts_counts {
         uint64_t calls_total, calls_failed, decisions_dropped;
 };
 struct hosts_counts hosts_counts(const struct hosts *hosts);
+
+/* Requests that their callers may not make, on either socket. */
+struct refusals *hosts_forbidden(struct hosts *hosts);
 
 /* The methods that any peer may call on either socket. Return: whether it was one of them; the answer is then appended. */
 bool host_method(struct generation *generation, const struct rpc_msg *msg, struct buf *out);

@@ -102,7 +102,7 @@ static void put_error_head(struct buf *buf, uint32_t id, const char *code, const
         mp_put_str(buf, "type");
         mp_put_str(buf, "ProtocolError");
         mp_put_str(buf, "message");
-        mp_put_str(buf, message);
+        mp_put_text(buf, message, strlen(message)); /* it may quote the peer, and be cut in the middle of a character */
         mp_put_str(buf, "plugin_name");
         mp_put_nil(buf);
         mp_put_str(buf, "details");

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What users may hold at once: a user who takes all that there is gets his share, and the others are served."""
 
-import json
-import os
 import struct
 import time
-import traceback
 
 import pytest
 from daemon import SANITIZED, CallError, eventually, plugin
+from strangers import as_nobody, let_in, root_only
 
 HOOK = "tool_pre_invoke"
 SLEEPER = plugin("p", """
@@ -16,29 +14,6 @@ SLEEPER = plugin("p", """
         await asyncio.sleep((payload.args or {}).get("sleep", 0))
         return Result(metadata={"ok": 1})
 """, isolation={"max_concurrent": 64, "queue": 10000, "workers": {"min": 1, "max": 1}})
-NOBODY = 65534
-
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
-
-
-def as_nobody(act):
-    """What `act` returns when another user runs it, in a process of its own."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            os.write(write, json.dumps(act()).encode())
-        except BaseException:
-            os.write(write, json.dumps(traceback.format_exc()).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as answer:
-        text = answer.read()
-    os.waitpid(pid, 0)
-    return json.loads(text)
 
 
 @pytest.fixture
@@ -46,10 +21,7 @@ def shared(cpexd, tmp_path):
     """Starts a daemon that anybody may connect to."""
     def start(**limits):
         daemon = cpexd([SLEEPER], settings={"limits": limits, "socket": {"path": str(tmp_path / "d0" / "cpexd.sock"), "mode": "0666"}})
-        folder = daemon.socket.parent
-        while folder != folder.parent:
-            folder.chmod(folder.stat().st_mode | 0o011)
-            folder = folder.parent
+        let_in(daemon.socket.parent)
         daemon.expect("refused")
         return daemon
     return start

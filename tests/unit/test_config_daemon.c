@@ -249,6 +249,51 @@ static void test_off_is_a_word(void **state) {
         assert_int_equal(wrong.result, -EINVAL);
 }
 
+static void test_access(void **state) {
+        PARSE(f, "access:\n"
+                 "  invoke: [any, root, 7, {user: daemon}, {group: tty, allow: [tool_*, prompt_pre_fetch]}]\n"
+                 "  admin: [{group: 4294967294}]\n");
+        PARSE(none, "");
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.config->access.invoke.n, 5);
+        assert_int_equal(f.config->access.invoke.items[0].kind, CALLER_ANY);
+        assert_int_equal(f.config->access.invoke.items[1].kind, CALLER_USER);
+        assert_int_equal(f.config->access.invoke.items[1].id, 0);
+        assert_int_equal(f.config->access.invoke.items[2].id, 7);
+        assert_int_equal(f.config->access.invoke.items[3].kind, CALLER_USER);
+        assert_int_equal(f.config->access.invoke.items[3].hooks.n, 0);
+        assert_int_equal(f.config->access.invoke.items[4].kind, CALLER_GROUP);
+        assert_string_equal(f.config->access.invoke.items[4].hooks.items[1], "prompt_pre_fetch");
+        assert_int_equal(f.config->access.admin.items[0].id, 4294967294);
+        assert_int_equal(f.config->access.status.n, 0);
+        assert_int_equal(none.config->access.invoke.n, 1);
+        assert_int_equal(none.config->access.invoke.items[0].kind, CALLER_ANY);
+        assert_int_equal(none.config->access.status.n + none.config->access.admin.n, 0);
+
+        assert_refused("access: {invoke: [ann-who-is-not-there]}",
+                       "/etc/x/c.yaml:1:19: access.invoke[0]: expected the name of a user in /etc/passwd, or a number, found "
+                       "\"ann-who-is-not-there\"");
+        assert_refused("access: {invoke: [{group: ann-who-is-not-there}]}",
+                       "/etc/x/c.yaml:1:27: access.invoke[0]: expected the name of a group in /etc/group, or a number, found "
+                       "\"ann-who-is-not-there\"");
+        assert_refused("access: {admin: [4294967295]}",
+                       "/etc/x/c.yaml:1:18: access.admin[0]: expected the name or the number of a user, found 4294967295");
+        assert_refused("access: {admin: [{user: 1, allow: [x]}]}",
+                       "/etc/x/c.yaml:1:18: access.admin[0]: expected a map of user or group, found a map");
+        assert_refused("access: {invoke: [{user: 1, group: 2}]}",
+                       "/etc/x/c.yaml:1:19: access.invoke[0]: expected a map of user or group, and perhaps allow, found a map");
+        assert_refused("access: {invoke: [{user: 1, alow: [x]}]}",
+                       "/etc/x/c.yaml:1:19: access.invoke[0]: expected a map of user or group, and perhaps allow, found a map");
+        assert_refused(
+                "access: {invoke: [{user: 1, allow: []}]}",
+                "/etc/x/c.yaml:1:36: access.invoke[0]: expected a list of hooks; leave the caller out if it may call none, "
+                "found a list");
+        assert_refused("access: {invoke: any}",
+                       "/etc/x/c.yaml:1:18: access.invoke: expected a list of at most 1000 users and groups, found \"any\"");
+}
+
 static void test_unknown_keys_are_warnings(void **state) {
         PARSE(f, "sokcet: {path: /x}\nisolation: {workers: {mim: 1}}\n7: x\n");
 
@@ -332,7 +377,7 @@ static void test_the_sample_holds_the_defaults(void **state) {
                 const struct config_key *key = &config_keys[i];
 
                 if (key->type != KEY_PATH && key->type != KEY_PROGRAM && key->type != KEY_HOOK_POLICIES &&
-                    strcmp(key->name, "plugin_settings.plugin_timeout") != 0)
+                    key->type != KEY_HOOK_CALLERS && strcmp(key->name, "plugin_settings.plugin_timeout") != 0)
                         assert_memory_equal((char *)f.config + key->offset, (char *)g.config + key->offset, key->size);
                 assert_true(key->sentence[strlen(key->sentence) - 1] == '.');
         }
@@ -349,6 +394,7 @@ int main(void) {
                 cmocka_unit_test(test_ranges_are_exact),
                 cmocka_unit_test(test_amounts),
                 cmocka_unit_test(test_off_is_a_word),
+                cmocka_unit_test(test_access),
                 cmocka_unit_test(test_unknown_keys_are_warnings),
                 cmocka_unit_test(test_files_that_are_not_there),
                 cmocka_unit_test(test_the_sample_is_the_table),
