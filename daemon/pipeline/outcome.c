@@ -175,12 +175,27 @@ static void failure_message(const struct turn *turn, const struct step_outcome *
                            (unsigned long long)outcome->maximum, outcome->setting);
 }
 
+/* Return: whether it was the caller's time that was over. A timer may be early, by as much as a turn of the loop takes; then it counts whose
+ * time it was set for. A TimeoutError of the plugin's own, which has no message here, was set for nobody's. */
+static bool is_used_up(const struct turn *turn, const struct step_outcome *outcome) {
+        const struct step *step = &turn->step;
+        usec_t deadline = turn->invocation->deadline_usec, limit = step->timeout_usec;
+        usec_t queue_usec = turn->plugin->entry->isolation.queue_timeout_usec;
+
+        if (outcome->cause == STEP_QUEUE_TIMEOUT && queue_usec)
+                limit = MIN(limit, queue_usec);
+        else if (outcome->cause != STEP_TIMEOUT && outcome->cause != STEP_QUEUE_TIMEOUT)
+                return false;
+        if (clock_now_usec() >= deadline)
+                return true;
+        return outcome->message && deadline < (step->given_usec ? step->given_usec : step->submitted_usec) + limit;
+}
+
 static void conclude_failure(struct turn *turn, const struct step_outcome *outcome) {
         struct invocation *invocation = turn->invocation;
         const struct plugin_entry *entry = turn->plugin->entry;
         enum on_error on_error = invocation->in.direct ? ON_ERROR_FAIL : entry->on_error;
-        bool timeout = outcome->cause == STEP_TIMEOUT || outcome->cause == STEP_QUEUE_TIMEOUT;
-        bool budget = timeout && clock_now_usec() >= invocation->deadline_usec;
+        bool budget = is_used_up(turn, outcome);
         struct mp message, id = mp_map_text(invocation->in.context, "request_id");
         struct log_scope scope = {
                 .plugin = entry->name,
