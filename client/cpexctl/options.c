@@ -26,7 +26,8 @@ static const struct command commands[] = {
         {"top", NULL, false, false, "nI", "what the plugins do at the moment, again and again", command_top},
         {"logs", "[PLUGIN]", false, false, "fn", "the last lines that plugins and the daemon have logged", command_logs},
         {"reload", NULL, false, true, "", "read the configuration again and say what changed", command_reload},
-        {"explain", "PLUGIN", true, true, "", "what a plugin's sandbox lets it do", command_explain},
+        {"explain", "PLUGIN", true, true, "", "what a plugin's sandbox lets it do, its settings and where they come from",
+         command_explain},
         {"venv", "list|build", true, true, "g", "list the venvs, or build those that are missing", command_venv},
 };
 

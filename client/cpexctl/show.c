@@ -173,6 +173,27 @@ static void put_box(struct buf *out, struct mp answer) {
         buf_append_str(out, "          a temporary folder of its own\n");
 }
 
+static int put_settings(struct buf *out, struct mp settings) {
+        static const char *const header[] = {"SETTING", "VALUE", "FROM"};
+        CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
+        struct mp setting;
+        uint32_t n;
+        struct mp_cur cur = array_begin(settings, &n);
+
+        if (n == 0) /* a cpexd that does not tell them */
+                return 0;
+        buf_append_str(out, "\n");
+        add_header(&table, header);
+        for (; n > 0 && mp_read_any(&cur, &setting); n--) {
+                struct mp from = map_get(setting, "from");
+
+                text_table_add_mp(&table, TEXT_PLAIN, map_get(setting, "name"));
+                text_table_add_mp(&table, mp_eq_str(from, "default") ? TEXT_PLAIN : TEXT_BOLD, map_get(setting, "value"));
+                text_table_add_mp(&table, TEXT_PLAIN, from);
+        }
+        return text_table_put(&table, out, 0);
+}
+
 int command_explain(const struct options *options) {
         CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, true);
         CLEANUP_BUF struct buf params = {0}, out = {0};
@@ -201,6 +222,8 @@ int command_explain(const struct options *options) {
         put_explained_limit(&out, answer, "tasks");
         put_explained_limit(&out, answer, "files");
         put_explained_limit(&out, answer, "memory");
+        if (put_settings(&out, map_get(answer, "settings")) < 0)
+                return report_error(options, "memory", "out of memory");
         return report_output(options, &out, EXIT_OK);
 }
 

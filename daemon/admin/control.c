@@ -10,6 +10,7 @@
 #include "admin/logs.h"
 #include "admin/venvs.h"
 #include "config.h"
+#include "config/explain.h"
 #include "wire/conn.h"
 
 #define CONNECTIONS_MAX 64
@@ -245,6 +246,8 @@ static void method_explain(struct admin *admin, const struct rpc_msg *msg) {
         const struct generation *generation = service_newest(admin->control->service);
         struct buf *out = conn_output(admin->conn);
         CLEANUP_FREE char *plugin = NULL;
+        const struct plugin *found;
+        size_t map, n;
 
         if (!get_plugin(admin, msg, &plugin))
                 return;
@@ -252,8 +255,13 @@ static void method_explain(struct admin *admin, const struct rpc_msg *msg) {
                 rpc_put_protocol_error(out, msg->id, "bad_request", "plugin: is missing");
                 return;
         }
+        found = generation_plugin(generation, plugin);
         rpc_put_result(out, msg->id);
-        pool_put_box(generation_plugin(generation, plugin)->pool, out);
+        map = mp_map_begin(out);
+        n = pool_put_box(found->pool, out);
+        mp_put_str(out, "settings");
+        explain_put(found->entry, generation->daemon, generation->config, out);
+        mp_map_end(out, map, n + 1);
 }
 
 /* ---- status ---- */

@@ -223,13 +223,14 @@ static int parse(struct daemon_config **ret, const char *path, const char *text,
         size_t first = diags->n;
         struct loading loading = {
                 .config = config,
-                .reader = {.report = {.diags = diags, .file = path ? path : "cpexd"}},
+                .reader = {.report = {.diags = diags, .file = path ? path : "cpexd"}, .in_daemon_file = true},
                 .overrides = overrides ? overrides : &none,
         };
         int r;
 
         if (!config)
                 return -ENOMEM;
+        loading.reader.origins = config->isolation.origins;
         r = path_working_folder(&working_folder);
         if (r < 0)
                 return r;

@@ -137,12 +137,31 @@ static void read_isolation(struct reader *reader, const struct at *at, const str
         if (!report_check(&reader->report, isolation_copy(&ret->isolation, defaults) == 0))
                 return;
         /* What runs there is upstream's client, and it is there to reach whatever the entry names: a host, a socket, a program. */
-        if (str_eq(ret->kind, "external"))
+        if (str_eq(ret->kind, "external")) {
                 ret->isolation.sandbox.profile = SANDBOX_OFF;
+                *schema_origin(ret->isolation.origins, schema_key("isolation.sandbox.profile")) =
+                        (struct origin){.from = ORIGIN_KIND};
+        }
         if (!node)
                 return;
+        reader->origins = ret->isolation.origins;
         schema_read(reader, &here, node, "isolation", &ret->isolation, offsetof(struct daemon_config, isolation));
+        reader->origins = NULL;
         schema_settle_workers(reader, &here, node, &ret->isolation);
+}
+
+static struct origin origin_of_key(const struct reader *reader, const struct node *entry, const char *key) {
+        const struct node *node = node_get(entry, key);
+
+        return node ? origin_of(reader, node) : (struct origin){0};
+}
+
+static void read_origins(const struct reader *reader, const struct node *entry, struct plugin_entry *ret) {
+        ret->mode_origin = origin_of_key(reader, entry, "mode");
+        ret->on_error_origin = origin_of_key(reader, entry, "on_error");
+        ret->priority_origin = origin_of_key(reader, entry, "priority");
+        if (ret->on_error_origin.from == ORIGIN_DEFAULT && ret->on_error != ON_ERROR_FAIL) /* mode: enforce_ignore_error */
+                ret->on_error_origin = ret->mode_origin;
 }
 
 /* A hook may be of the plugin's own making, but one that is nearly CPEX's is a slip, and its plugin would never be called. */
@@ -218,6 +237,7 @@ void entry_read(struct reader *reader, const struct entry_context *context, size
                 value_refuse(reader, &name_at, node_get(node, "name"), "a name");
         read_mode(reader, &at, node, ret);
         read_on_error(reader, &at, node, ret);
+        read_origins(reader, node, ret);
         read_conditions(reader, &at, node, ret);
         read_capabilities(reader, &at, node, ret);
         read_isolation(reader, &at, node, context->isolation, ret);

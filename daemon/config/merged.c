@@ -123,6 +123,9 @@ static int read_conditions(struct mp config, struct plugin_entry *ret) {
 
 /* What no server has a say in. */
 static int copy_own(const struct plugin_entry *entry, struct plugin_entry *ret) {
+        ret->mode_origin = entry->mode_origin;
+        ret->on_error_origin = entry->on_error_origin;
+        ret->priority_origin = entry->priority_origin;
         ret->line = entry->line;
         ret->column = entry->column;
         if (copy_text(&ret->name, entry->name) < 0 || copy_text(&ret->kind, entry->kind) < 0 ||

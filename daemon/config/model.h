@@ -54,16 +54,32 @@ struct sandbox {
 /* Return: the port of "HOST:PORT" or "PORT", 0 where it is none. */
 unsigned sandbox_port(const char *item);
 
+/* Where a setting comes from: a line of a file, unless it is the default. */
+struct origin {
+        enum {
+                ORIGIN_DEFAULT,
+                ORIGIN_DAEMON,         /* cpexd.yaml */
+                ORIGIN_PLUGINS,        /* plugins.yaml */
+                ORIGIN_RENDERED,       /* what Jinja2 made of that */
+                ORIGIN_PLUGIN_TIMEOUT, /* plugin_settings of either, or the environment */
+                ORIGIN_KIND,           /* what is the default of that kind of plugins */
+        } from;
+        unsigned line;
+        bool secret; /* its value is not to be shown */
+};
+#define ISOLATION_KEYS 32 /* at most */
+
 /* The key `isolation` of a plugin's entry, over the defaults of cpexd.yaml. */
 struct isolation {
-        char *python;              /* a path, or a name to look up in PATH */
-        unsigned workers_min;      /* ≥ 1 */
-        unsigned workers_max;      /* ≥ workers_min */
-        unsigned max_concurrent;   /* calls in flight in one worker, ≥ 1 */
-        unsigned queue;            /* calls that may wait for a worker */
-        usec_t idle_usec;          /* a worker beyond workers_min that had nothing to do for so long is stopped */
-        usec_t queue_timeout_usec; /* how long a call may wait; 0: as long as it may run */
-        unsigned recycle_calls;    /* a worker is replaced after so many; 0: never */
+        struct origin origins[ISOLATION_KEYS]; /* of its keys in the order of the table (schema.h) */
+        char *python;                          /* a path, or a name to look up in PATH */
+        unsigned workers_min;                  /* ≥ 1 */
+        unsigned workers_max;                  /* ≥ workers_min */
+        unsigned max_concurrent;               /* calls in flight in one worker, ≥ 1 */
+        unsigned queue;                        /* calls that may wait for a worker */
+        usec_t idle_usec;                      /* a worker beyond workers_min that had nothing to do for so long is stopped */
+        usec_t queue_timeout_usec;             /* how long a call may wait; 0: as long as it may run */
+        unsigned recycle_calls;                /* a worker is replaced after so many; 0: never */
         usec_t recycle_age_usec;
         uint64_t recycle_memory_bytes; /* resident */
         usec_t timeout_usec;           /* one call of one plugin */
@@ -97,6 +113,7 @@ struct plugin_entry {
         struct buf entry;           /* the whole entry as one msgpack map, for the plugin's PluginConfig */
         struct strlist config_keys; /* of `config`, as written: for execution records */
         unsigned line, column;      /* of the entry, for messages */
+        struct origin mode_origin, on_error_origin, priority_origin;
 };
 
 /* Fields that plugins may change on one hook (CPEX's HookPayloadPolicy). */

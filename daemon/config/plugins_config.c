@@ -87,8 +87,13 @@ static int settle_settings(struct loading *loading, struct isolation *isolation)
         config->policies = TAKE(settings->policies.items);
         settings->policies = (struct hook_policies){0};
         *isolation = loading->daemon->isolation;
-        if (ours->timeout_usec || settings->timeout_usec)
+        if (ours->timeout_usec || settings->timeout_usec) {
+                struct origin *origin = schema_origin(isolation->origins, schema_key("isolation.timeout"));
+
+                if (origin->from == ORIGIN_DEFAULT)
+                        origin->from = ORIGIN_PLUGIN_TIMEOUT;
                 isolation->timeout_usec = ours->timeout_usec ? ours->timeout_usec : settings->timeout_usec;
+        }
         return 0;
 }
 

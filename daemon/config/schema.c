@@ -140,6 +140,32 @@ const struct config_key config_keys[] = {
 };
 const size_t n_config_keys = ELEMENTS(config_keys);
 
+const struct config_key *schema_key(const char *name) {
+        size_t i = 0;
+
+        while (!str_eq(config_keys[i].name, name))
+                i++;
+        return &config_keys[i];
+}
+
+struct origin *schema_origin(struct origin *origins, const struct config_key *key) {
+        size_t first = 0, i = (size_t)(key - config_keys);
+
+        while (strncmp(config_keys[first].name, "isolation.", 10) != 0)
+                first++;
+        return i >= first && i - first < ISOLATION_KEYS && strncmp(key->name, "isolation.", 10) == 0 ? &origins[i - first] : NULL;
+}
+
+struct origin origin_of(const struct reader *reader, const struct node *node) {
+        return (struct origin){
+                .from = reader->report.source    ? ORIGIN_RENDERED
+                        : reader->in_daemon_file ? ORIGIN_DAEMON
+                                                 : ORIGIN_PLUGINS,
+                .line = node->place.line,
+                .secret = !node_may_tell(node, &reader->report),
+        };
+}
+
 static void complain_range(struct reader *reader, const struct at *at, const struct node *node, const struct config_key *key) {
         CLEANUP_BUF struct buf buf = {0};
         CLEANUP_FREE char *text = NULL;
@@ -334,6 +360,15 @@ static void complain_unknown(struct reader *reader, const struct at *at, const s
         value_unknown_key(reader, at, node, names, n);
 }
 
+static void read_found(struct reader *reader, const struct at *at, const struct pair *pair, const struct config_key *key,
+                       void *target) {
+        struct origin *origin = reader->origins ? schema_origin(reader->origins, key) : NULL;
+
+        read_key(reader, at, pair->value, key, target);
+        if (origin)
+                *origin = origin_of(reader, pair->value);
+}
+
 static void read_pair(struct reader *reader, const struct at *at, const struct pair *pair, const char *prefix, void *object,
                       size_t offset) {
         struct at here = {.up = at, .key = node_shown(pair->key, &reader->report)};
@@ -359,7 +394,7 @@ static void read_pair(struct reader *reader, const struct at *at, const struct p
                 report_add(&reader->report, DIAG_ERROR, &here, pair->key->place,
                            "this belongs into the entry of one plugin, in plugins.yaml");
         else if (found)
-                read_key(reader, &here, pair->value, found, (char *)object + (found->offset - offset));
+                read_found(reader, &here, pair, found, (char *)object + (found->offset - offset));
         else if (group)
                 schema_read(reader, &here, pair->value, name, object, offset);
         else
@@ -378,6 +413,15 @@ void schema_read(struct reader *reader, const struct at *at, const struct node *
                 read_pair(reader, at, &map->pairs[i], prefix, object, offset);
 }
 
+/* One number of workers gives way to the other. */
+static void copy_setting(struct isolation *values, const char *to, const char *from) {
+        const struct config_key *to_key = schema_key(to), *from_key = schema_key(from);
+        const size_t base = offsetof(struct daemon_config, isolation);
+
+        memcpy((char *)values + (to_key->offset - base), (char *)values + (from_key->offset - base), to_key->size);
+        *schema_origin(values->origins, to_key) = *schema_origin(values->origins, from_key);
+}
+
 void schema_settle_workers(struct reader *reader, const struct at *at, const struct node *isolation, struct isolation *values) {
         const struct node *workers = node_get(isolation, "workers"), *min = node_get(workers, "min"),
                           *max = node_get(workers, "max");
@@ -391,9 +435,9 @@ void schema_settle_workers(struct reader *reader, const struct at *at, const str
         else if (min && max)
                 report_add(&reader->report, DIAG_ERROR, &here, min->place, "min is more than max");
         else if (min)
-                values->workers_max = values->workers_min;
+                copy_setting(values, "isolation.workers.max", "isolation.workers.min");
         else
-                values->workers_min = values->workers_max;
+                copy_setting(values, "isolation.workers.min", "isolation.workers.max");
 }
 
 /* ---- Defaults and the sample ---- */

@@ -57,6 +57,13 @@ void schema_read_text(struct reader *reader, const struct at *at, const char *na
 void schema_read(struct reader *reader, const struct at *at, const struct node *map, const char *prefix, void *object,
                  size_t offset);
 
+/* Return: the key of that name, which there must be. */
+const struct config_key *schema_key(const char *name);
+
+/* Return: where the origin of a key is kept; NULL: the key is none of `isolation`. */
+struct origin *schema_origin(struct origin *origins, const struct config_key *key);
+struct origin origin_of(const struct reader *reader, const struct node *node);
+
 /* isolation.workers: what was given counts; a default gives way to it. */
 void schema_settle_workers(struct reader *reader, const struct at *at, const struct node *isolation, struct isolation *values);
 

@@ -10,8 +10,10 @@
 
 struct reader {
         struct report report;
-        const char *base; /* absolute folder that relative paths are relative to */
-        bool base_secret; /* it, or what of the file goes before a path, is not to be shown */
+        const char *base;       /* absolute folder that relative paths are relative to */
+        bool base_secret;       /* it, or what of the file goes before a path, is not to be shown */
+        bool in_daemon_file;    /* cpexd.yaml is read, and not plugins.yaml */
+        struct origin *origins; /* where what stands in `isolation` comes from; NULL: that is not kept */
 };
 
 /* Complains: "expected WANTED, found …". Return: false. */

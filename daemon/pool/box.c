@@ -84,10 +84,9 @@ static void put_limit(struct buf *buf, const char *key, uint64_t limit) {
                 mp_put_nil(buf);
 }
 
-void box_put(struct buf *buf, const struct plugin_entry *entry, const char *python) {
+size_t box_put(struct buf *buf, const struct plugin_entry *entry, const char *python) {
         const struct isolation *isolation = &entry->isolation;
 
-        mp_put_map(buf, 11);
         mp_put_str(buf, "plugin");
         mp_put_str(buf, entry->name);
         mp_put_str(buf, "profile");
@@ -103,4 +102,5 @@ void box_put(struct buf *buf, const struct plugin_entry *entry, const char *pyth
         put_limit(buf, "memory", isolation->memory_bytes);
         mp_put_str(buf, "require");
         mp_put_bool(buf, isolation->sandbox.require);
+        return 11;
 }

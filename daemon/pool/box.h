@@ -11,5 +11,5 @@
 /* The options of the launcher. Return: 0 or -ENOMEM; `ret` is to be freed in any case. */
 int box_options(struct strlist *ret, const struct plugin_entry *entry);
 
-/* Appends the result of control method `explain` (docs/protocol.md). */
-void box_put(struct buf *buf, const struct plugin_entry *entry, const char *python);
+/* Appends what control method `explain` says of the sandbox (docs/protocol.md). Return: how many keys of its map that is. */
+size_t box_put(struct buf *buf, const struct plugin_entry *entry, const char *python);

@@ -454,8 +454,8 @@ const char *pool_python(const struct pool *pool) {
         return pool->python;
 }
 
-void pool_put_box(const struct pool *pool, struct buf *buf) {
-        box_put(buf, pool->entry, pool->python);
+size_t pool_put_box(const struct pool *pool, struct buf *buf) {
+        return box_put(buf, pool->entry, pool->python);
 }
 
 const char *pool_fingerprint(const struct pool *pool) {

@@ -107,8 +107,8 @@ struct pool_figures {
 };
 struct pool_figures pool_figures(const struct pool *pool);
 
-/* Appends the map of control method `explain` (docs/protocol.md). */
-void pool_put_box(const struct pool *pool, struct buf *buf);
+/* Appends what control method `explain` says of the sandbox (docs/protocol.md). Return: how many keys of its map that is. */
+size_t pool_put_box(const struct pool *pool, struct buf *buf);
 
 /* Appends the map of control method `status` for this plugin (docs/protocol.md). */
 void pool_put_status(const struct pool *pool, struct buf *buf);
