@@ -13,8 +13,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "base/timer.h"
-
 #define WAITING_BYTES ((size_t)1 << 20)
 #define AT_ONCE_BYTES ((size_t)64 << 10)
 #define COLLECT_USEC (50 * USEC_PER_MSEC)
@@ -130,13 +128,20 @@ static void write_waiting(struct decisions *decisions) {
         recover(decisions);
 }
 
+/* Without memory for that, the next line asks again. */
+static void flush_after(struct decisions *decisions, usec_t usec) {
+        const struct timeval after = usec_to_timeval(usec);
+
+        (void)event_add(decisions->timer, &after);
+}
+
 static void flush(struct decisions *decisions) {
         if (decisions->waiting.len == 0)
                 return;
         if (clock_now_usec() >= decisions->retry_usec && open_file(decisions))
                 write_waiting(decisions);
         if (decisions->waiting.len > 0)
-                timer_start(decisions->timer, clock_now_usec() < decisions->retry_usec ? RETRY_USEC : COLLECT_USEC);
+                flush_after(decisions, clock_now_usec() < decisions->retry_usec ? RETRY_USEC : COLLECT_USEC);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *data) {
@@ -178,7 +183,7 @@ void decisions_add(struct decisions *decisions, const struct invocation *invocat
         if (before < AT_ONCE_BYTES && waiting->len >= AT_ONCE_BYTES)
                 flush(decisions);
         else if (!event_pending(decisions->timer, EV_TIMEOUT, NULL))
-                timer_start(decisions->timer, COLLECT_USEC);
+                flush_after(decisions, COLLECT_USEC);
 }
 
 uint64_t decisions_dropped(const struct decisions *decisions) {

@@ -94,8 +94,11 @@ static const struct turn *decider(const struct invocation *invocation, enum outc
         return NULL;
 }
 
+/* A direct call that was not raised from has it in the plugin's answer. */
 static struct mp violation_of(const struct invocation *invocation) {
-        return invocation->in.direct ? mp_map_value(buf_mp(&invocation->direct), "violation") : buf_mp(&invocation->violation);
+        if (invocation->ending == ENDING_ALLOWED)
+                return mp_map_value(buf_mp(&invocation->direct), "violation");
+        return buf_mp(&invocation->violation);
 }
 
 static void put_outcome(const struct invocation *invocation, struct buf *buf) {

@@ -115,11 +115,12 @@ def test_every_outcome(start):
         (call("first", "deny"), {}), (call("first", "deny"), {"violations_as_exceptions": True}), (call("first", "fail"), {}),
         (call("first", "raise"), {}), (call("lenient", "raise"), {}), (call("first", "change"), {}), (call("auditor", "deny"), {}),
         (call("first", "sleep"), {"timeout_ms": 200}), (call("first", "deny"), {"plugin": "first", "direct": True}),
-        (call("first", "change"), {"plugin": "first", "direct": True}), ({"name": 5}, {}),
+        (call("first", "change"), {"plugin": "first", "direct": True}), ({"name": 5}, {}), (call("first", "fail"), {"plugin": "first", "direct": True}),
     ):
         end(daemon, payload, **rest)
     end(daemon, call("first", "deny"), {"user": 5.5})
-    lines = read(daemon, 12)
+    lines = read(daemon, 13)
+    assert (lines[11].pop("outcome"), lines[11].pop("by"), lines.pop(11)["code"]) == ("denied", "first", "NO")
     continued = [("first", "continued", None), ("lenient", "continued", None), ("auditor", "continued", None), ("behind", "started", None)]
     denied = [("first", "denied", None)]
     assert [(line["outcome"], line.get("by"), line.get("code"), line.get("error")) for line in lines] == [
