@@ -203,6 +203,24 @@ static void put_logs(struct admin *admin, uint32_t msgid, const struct logs_quer
         logs_put(admin->control->logs, query, conn_output(admin->conn));
 }
 
+static bool may_administer(const struct admin *admin) {
+        return access_allows(&service_newest(admin->control->service)->daemon->access.admin, &admin->peer, NULL);
+}
+
+/* A reload may have taken the right away meanwhile. */
+static void answer_follower(struct pending *pending) {
+        static const char method[] = "logs";
+        struct admin *admin = pending->admin;
+
+        if (may_administer(admin))
+                put_logs(admin, pending->msgid, &pending->query);
+        else
+                refusals_forbid(hosts_forbidden(admin->control->hosts), "control socket", &admin->peer, pending->msgid,
+                                (struct mp){(const uint8_t *)method, strlen(method)}, "access.admin", conn_output(admin->conn));
+        pending_free(pending);
+        conn_flush(admin->conn);
+}
+
 /* Those who wait for lines have them, as far as there are any for them. */
 static void on_lines(void *data) {
         struct control *control = data;
@@ -212,11 +230,8 @@ static void on_lines(void *data) {
         TAILQ_FOREACH(admin, &control->admins, link)
                 for (pending = TAILQ_FIRST(&admin->pending); pending; pending = next) {
                         next = TAILQ_NEXT(pending, link);
-                        if (!pending->query.follow || !logs_has_news(control->logs, &pending->query))
-                                continue;
-                        put_logs(admin, pending->msgid, &pending->query);
-                        pending_free(pending);
-                        conn_flush(admin->conn);
+                        if (pending->query.follow && logs_has_news(control->logs, &pending->query))
+                                answer_follower(pending);
                 }
 }
 
@@ -329,19 +344,18 @@ static void method_status(struct admin *admin, const struct rpc_msg *msg) {
 
 static const struct method {
         const char *name;
-        bool changes; /* more than looking: access.admin */
+        bool changes; /* more than looking, or at what plugins print, which may be anything: access.admin */
         void (*run)(struct admin *admin, const struct rpc_msg *msg);
 } methods[] = {
         {"status", false, method_status},       {"reload", true, method_reload},         {"explain", false, method_explain},
-        {"venv.list", false, method_venv_list}, {"venv.build", true, method_venv_build}, {"logs", false, method_logs},
+        {"venv.list", false, method_venv_list}, {"venv.build", true, method_venv_build}, {"logs", true, method_logs},
 };
 
 /* Who may change may look. What is not in the table (NULL) is looking, too. */
 static bool may(const struct admin *admin, const struct method *method) {
         const struct access *access = &service_newest(admin->control->service)->daemon->access;
 
-        return access_allows(&access->admin, &admin->peer, NULL) ||
-               (!(method && method->changes) && access_allows(&access->status, &admin->peer, NULL));
+        return may_administer(admin) || (!(method && method->changes) && access_allows(&access->status, &admin->peer, NULL));
 }
 
 static void admin_free(struct admin *admin) {

@@ -48,7 +48,7 @@ const struct config_key config_keys[] = {
         {"access.status", KEY_CALLERS, AT(access.status), NO_LIMITS, "[]", true,
          "Who may look at the state of cpexd, likewise; control.mode must let them connect."},
         {"access.admin", KEY_CALLERS, AT(access.admin), NO_LIMITS, "[]", true,
-         "Who may also reload the configuration and build venvs, likewise."},
+         "Who may also reload the configuration, build venvs and read what plugins print, likewise."},
 
         {"log.level", KEY_LEVEL, AT(log_level), NO_LIMITS, "info", true,
          "The least that is logged: error, warning, notice, info or debug."},

@@ -3,9 +3,11 @@
 
 import json
 import os
+import signal
+import time
 
 import pytest
-from daemon import CallError, plugin
+from daemon import CallError, Host, plugin
 from strangers import NOBODY, as_nobody, let_in, root_only
 
 HOOK = "tool_pre_invoke"
@@ -59,7 +61,7 @@ def on_host(daemon):
 
 def on_control(daemon):
     return [outcome(lambda: daemon.admin(method, **params)) for method, params in
-            (("ping", {}), ("status", {}), ("plugins", {}), ("explain", {"plugin": "p"}), ("venv.build", {"plugin": "p"}), ("reload", {}))]
+            (("ping", {}), ("status", {}), ("plugins", {}), ("explain", {"plugin": "p"}), ("venv.build", {"plugin": "p"}), ("logs", {}), ("reload", {}))]
 
 
 NO = "forbidden"
@@ -70,8 +72,8 @@ def test_by_default_the_sockets_mode_decides_who_calls_and_only_root_and_the_dae
     daemon = open_daemon()
     daemon.expect("control socket pid .* may not call")
     assert as_nobody(lambda: on_host(daemon)) == [None] * 5
-    assert as_nobody(lambda: on_control(daemon)) == [None, NO, NO, NO, NO, NO]
-    assert on_control(daemon) == [None] * 6
+    assert as_nobody(lambda: on_control(daemon)) == [None, NO, NO, NO, NO, NO, NO]
+    assert on_control(daemon) == [None] * 7
 
 
 @root_only
@@ -84,10 +86,10 @@ def test_who_is_named_may(open_daemon, caller):
     assert on_host(daemon) == [None] * 5, "root always may"
     allow(daemon, invoke=[caller], status=[caller])
     assert as_nobody(lambda: on_host(daemon), [GROUP]) == [None] * 5
-    assert as_nobody(lambda: on_control(daemon), [GROUP]) == [None, None, None, None, NO, NO]
+    assert as_nobody(lambda: on_control(daemon), [GROUP]) == [None, None, None, None, NO, NO, NO]
     allow(daemon, invoke=[], admin=[caller])
     assert as_nobody(lambda: on_host(daemon), [GROUP]) == [None, NO, NO, NO, NO]
-    assert as_nobody(lambda: on_control(daemon), [GROUP]) == [None] * 6, "who administers may look"
+    assert as_nobody(lambda: on_control(daemon), [GROUP]) == [None] * 7, "who administers may look"
 
 
 @root_only
@@ -127,6 +129,32 @@ def test_what_a_reload_takes_away_is_gone_for_who_is_connected(open_daemon):
     assert as_nobody(call_twice) == [None, NO, None]
     os.waitpid(pid, 0)
     for fd in ask + asked:
+        os.close(fd)
+
+
+@root_only
+def test_who_follows_the_log_is_not_told_what_came_after_the_right_was_gone(open_daemon):
+    daemon = open_daemon({"admin": [{"user": "nobody"}]})
+    daemon.expect("refused: it may not call")
+
+    def follow():
+        with Host(daemon.control) as admin:
+            after = admin.call("logs", plugin="p")["next"]
+            os.write(ready[1], b"x")
+            return outcome(lambda: admin.call("logs", plugin="p", after=after, follow=True))
+
+    ready = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(ready[0], 1)
+        time.sleep(0.1)
+        allow(daemon)
+        os.kill(daemon.workers("p")[0], signal.SIGKILL)
+        os._exit(0)
+    daemon.expect("killed by signal 9")
+    assert as_nobody(follow) == NO
+    os.waitpid(pid, 0)
+    for fd in ready:
         os.close(fd)
 
 
