@@ -88,6 +88,17 @@ def test_who_may_call_and_who_may_administer(service):
     assert service.admin("status")["generation"] == 3
 
 
+def test_decisions_and_lines_for_who_looks(service):
+    path = pathlib.Path("/var/log/cpexd/decisions.jsonl")
+    service.start([says("x")], settings={"decisions": {"path": str(path)}})
+    assert said(service) == "x"
+    line = json.loads(eventually(lambda: path.exists() and path.read_text()))
+    assert line["outcome"] == "allowed" and line["plugins"][0]["name"] == "says"
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o640, 0o750)
+    assert path.stat().st_uid == path.parent.stat().st_uid == pathlib.Path("/var/lib/cpexd").stat().st_uid
+    assert "ready after" in service.ctl("logs", "says").stdout, "beside the journal"
+
+
 # ---- Reload ----
 
 
