@@ -12,6 +12,7 @@
 #include "base/log.h"
 
 static struct loop_figures figures;
+static usec_t turn_began; /* in processor time */
 
 static usec_t busy_usec(void) {
         struct timespec now;
@@ -31,20 +32,26 @@ static void note_turn(usec_t usec) {
 }
 
 int loop_run(struct event_base *base) {
-        usec_t before = busy_usec(), after;
         int r;
 
+        turn_began = busy_usec();
         do {
+                usec_t now;
+
                 r = event_base_loop(base, EVLOOP_ONCE);
-                after = busy_usec();
-                note_turn(after - before);
-                before = after;
+                now = busy_usec();
+                note_turn(now - turn_began);
+                turn_began = now;
         } while (r == 0 && !event_base_got_break(base));
         return r < 0 ? -EIO : 0;
 }
 
 struct loop_figures loop_figures(void) {
         return figures;
+}
+
+bool loop_is_late(void) {
+        return busy_usec() - turn_began > LOOP_LATE_USEC;
 }
 
 void loop_next_turn(struct event *event) {

@@ -7,9 +7,11 @@
  */
 
 #include <event2/event.h>
+#include <stdbool.h>
 
 #include "base/clock.h"
 
+#define LOOP_LATE_USEC (10 * USEC_PER_MSEC)
 #define LOOP_LONG_USEC (50 * USEC_PER_MSEC) /* a turn that is longer is counted, and said in the log */
 
 struct loop_figures {
@@ -21,6 +23,9 @@ struct loop_figures {
 int loop_run(struct event_base *base);
 
 struct loop_figures loop_figures(void);
+
+/* Return: whether this turn has lasted so long that what can wait had better wait for another. */
+bool loop_is_late(void);
 
 /* Has `event`, one without a descriptor, run in the next turn, after what has come in meanwhile; event_active() would have it run in this
  * one. For work that is done in pieces. */

@@ -19,7 +19,8 @@
 #include "config/template.h"
 
 #define DEFAULT_EXECUTION_POOL 10
-#define HOOKS_MAX 20000 /* of all plugins together */
+#define PLUGINS_MAX 10000 /* that are not disabled */
+#define HOOKS_MAX 20000   /* of all plugins together */
 
 struct loading {
         struct plugins_config *config;
@@ -27,6 +28,7 @@ struct loading {
         struct reader reader;
         struct plugin_settings settings; /* of the environment, then of the file */
         struct strlist plugin_dirs;
+        size_t n_active, n_hooks;
         void *names; /* tsearch(3): the plugins that are not disabled, by name */
 };
 
@@ -127,6 +129,23 @@ static void drop_namesake(struct loading *loading, size_t index, const struct no
         config->n_plugins--;
 }
 
+/* What the loop goes through in one go. Return: whether it is within the limits. */
+static bool count(struct loading *loading, const struct node *node, const struct plugin_entry *entry) {
+        struct report *report = &loading->reader.report;
+        struct at at = {.key = "plugins"};
+
+        loading->n_active += entry->mode != PLUGIN_DISABLED;
+        loading->n_hooks += entry->hooks.n;
+        if (loading->n_active > PLUGINS_MAX)
+                report_add(report, DIAG_ERROR, &at, node->place, "more than %d plugins that are not disabled", PLUGINS_MAX);
+        else if (loading->n_hooks > HOOKS_MAX)
+                report_add(report, DIAG_ERROR, &at, node->place,
+                           "the plugins down to this one listen to more than %d hooks, all taken together", HOOKS_MAX);
+        else
+                return true;
+        return false;
+}
+
 static void read_plugins(struct loading *loading, const struct node *list, const struct isolation *isolation) {
         struct entry_context context = {.plugin_dirs = &loading->plugin_dirs, .isolation = isolation};
         struct plugins_config *config = loading->config;
@@ -142,17 +161,12 @@ static void read_plugins(struct loading *loading, const struct node *list, const
         config->plugins = calloc(MAX(list->n_items, (size_t)1), sizeof(*config->plugins));
         if (!report_check(&loading->reader.report, config->plugins != NULL))
                 return;
-        for (size_t i = 0, n_hooks = 0;
-             i < list->n_items && !loading->reader.report.error && !report_full(&loading->reader.report); i++) {
+        for (size_t i = 0; i < list->n_items && !loading->reader.report.error && !report_full(&loading->reader.report); i++) {
                 struct plugin_entry *entry = &config->plugins[config->n_plugins++];
 
                 entry_read(&loading->reader, &context, i + 1, list->items[i], entry);
-                n_hooks += entry->hooks.n;
-                if (n_hooks > HOOKS_MAX) { /* they are sorted in one go */
-                        report_add(&loading->reader.report, DIAG_ERROR, &at, list->items[i]->place,
-                                   "the plugins down to this one listen to more than %d hooks, all taken together", HOOKS_MAX);
+                if (!count(loading, list->items[i], entry))
                         return;
-                }
                 drop_namesake(loading, i + 1, list->items[i]);
         }
 }

@@ -80,10 +80,11 @@ static void watch(struct pool *pool) {
 
 /* ---- Workers ---- */
 
-/* The next worker is started after `pause`. Without memory for that timer nobody may try again at once, which would hold the loop: the next
+/* The next worker is started after `pause`, or up to a quarter earlier: pools that fail together, and there may be thousands, are not to try again
+ * together. Without memory for that timer nobody may try again at once, which would hold the loop: the next
  * that happens to the pool, a call for instance, sets it again. Return: whether it is set. */
-static bool pause_starting(struct pool *pool, usec_t pause) {
-        struct timeval after = usec_to_timeval(pause);
+bool crew_pause(struct pool *pool, usec_t pause) {
+        struct timeval after = usec_to_timeval(pause - pause / 4 * (usec_t)(random() % 1024) / 1024);
 
         pool->retry_lost = event_add(pool->retry, &after) < 0;
         return !pool->retry_lost;
@@ -107,7 +108,7 @@ void pool_fail(struct pool *pool, const char *reason) {
                 pool->error = strdup(reason);
                 log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
                           (double)pool->backoff_usec / (double)USEC_PER_SEC);
-                (void)pause_starting(pool, pool->backoff_usec);
+                (void)crew_pause(pool, pool->backoff_usec);
                 pool->backoff_usec = MIN(pool->backoff_usec * 2, backoff_max_usec(pool));
         }
         pool_settle(pool, serves ? POOL_READY : POOL_FAILED);
@@ -231,7 +232,7 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
                 log_write(LOG_LEVEL_WARNING, &scope, "%s; it will be replaced", reason);
                 pool->n_restarts++;
                 if (clock_now_usec() - ready < QUICK_DEATH_USEC)
-                        (void)pause_starting(pool, BACKOFF_MIN_USEC);
+                        (void)crew_pause(pool, BACKOFF_MIN_USEC);
         } else {
                 forget_lost_venv(pool);
                 pool_fail(pool, reason);
@@ -291,7 +292,7 @@ void crew_fill(struct pool *pool) {
         const struct isolation *settings = &pool->entry->isolation;
         unsigned coming = count_coming(pool), ready = crew_count(pool, WORKER_READY);
 
-        if (pool->closing || pool->superseded || (pool->retry_lost && !pause_starting(pool, BACKOFF_MIN_USEC)))
+        if (pool->closing || pool->superseded || (pool->retry_lost && !crew_pause(pool, BACKOFF_MIN_USEC)))
                 return;
         if (pool_needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
                 return;

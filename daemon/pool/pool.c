@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "base/loop.h"
 #include "base/timer.h"
 #include "pool/box.h"
 #include "pool/environment.h"
@@ -310,7 +311,9 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
-        if (!pool->env && make_spec(pool) < 0)
+        if (loop_is_late()) /* thousands may want to try again at once */
+                (void)crew_pause(pool, BACKOFF_MIN_USEC);
+        else if (!pool->env && make_spec(pool) < 0)
                 pool_fail(pool, "out of memory");
         else if (!pool_needs_venv(pool))
                 become_prepared(pool);

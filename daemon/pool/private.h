@@ -64,6 +64,7 @@ void pool_settle(struct pool *pool, enum pool_state state);
 unsigned crew_count(const struct pool *pool, enum worker_state state);
 void crew_fill(struct pool *pool); /* starts what workers are needed */
 void crew_look(struct pool *pool); /* lets those go that are due to */
+bool crew_pause(struct pool *pool, usec_t pause);
 /* Return: whether its workers say what its entry is, which the generation that made it hears. */
 bool pool_may_report(const struct pool *pool);
 bool pool_needs_venv(const struct pool *pool);

@@ -171,6 +171,27 @@ static void test_hooks_are_counted(void **state) {
                      "p.yaml:22:3: plugins: the plugins down to this one listen to more than 20000 hooks, all taken together");
 }
 
+static void test_plugins_are_counted(void **state) {
+        CLEANUP_BUF struct buf buf = {0};
+        CLEANUP_FREE char *text = NULL, *longer = NULL;
+
+        (void)state;
+        buf_append_str(&buf, "plugins:\n");
+        for (int i = 0; i < 10000; i++)
+                buf_printf(&buf, "- {name: p%d, kind: external, isolation: {socket: /x}}\n", i);
+        buf_append_str(&buf, "- {name: a, kind: x.Y, mode: disabled}\n");
+        text = buf_take_str(&buf);
+        PARSE(f, text);
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.config->n_plugins, 10001);
+        buf_append_str(&buf, text);
+        buf_append_str(&buf, "- {name: b, kind: external, isolation: {socket: /x}}\n");
+        longer = buf_take_str(&buf);
+        PARSE(g, longer);
+        assert_int_equal(g.result, -EINVAL);
+        ASSERT_DIAGS(&g, "p.yaml:10003:3: plugins: more than 10000 plugins that are not disabled");
+}
+
 static void test_names_that_stand_twice(void **state) {
         static const char text[] = "plugins:\n"
                                    "  - {name: a, kind: isolated_venv, mode: disabled}\n"
@@ -356,6 +377,7 @@ int main(void) {
                 cmocka_unit_test(test_conditions),
                 cmocka_unit_test(test_names_that_stand_twice),
                 cmocka_unit_test(test_hooks_are_counted),
+                cmocka_unit_test(test_plugins_are_counted),
                 cmocka_unit_test(test_settings_by_weight),
                 cmocka_unit_test(test_blocks_for_others),
                 cmocka_unit_test(test_values_of_variables_are_not_told),
