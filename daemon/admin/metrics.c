@@ -2,7 +2,8 @@
 
 /*
  * HTTP is libevent's (evhttp); ours is the text. It is made anew for each request, family by family as OpenMetrics 1.0 wants it, each
- * family being one function over the plugins.
+ * being written by one function for one plugin. There may be thousands of plugins, so the text is written in pieces, one in a turn of the loop; a
+ * scrape keeps its generation alive as a call does.
  */
 
 #include "admin/metrics.h"
@@ -19,12 +20,30 @@
 
 #define REQUEST_BYTES 4096 /* headers and body */
 #define TIMEOUT_SECONDS 10
+#define PIECE 500 /* of a family, for one plugin each */
 
 struct metrics {
+        struct event_base *base;
         const struct service *service;
         struct hosts *hosts;
         struct evhttp *http;
         struct listener *listener; /* of the Unix socket */
+        LIST_HEAD(, scrape) scrapes;
+};
+
+/* A request that is being answered. */
+struct scrape {
+        LIST_ENTRY(scrape) link;
+        struct evhttp_request *request;
+        struct generation *generation;
+        size_t family, plugin; /* which are next */
+        struct event *go_on;
+};
+
+struct family {
+        const char *name, *type, *suffix, *help;
+        void (*put)(struct evbuffer *out, const struct family *family, const struct plugin *plugin);
+        size_t offset; /* in struct pool_figures */
 };
 
 /* ---- The text ---- */
@@ -54,79 +73,67 @@ static double seconds(uint64_t usec) {
         return (double)usec / (double)USEC_PER_SEC;
 }
 
-static void put_calls(struct evbuffer *out, const struct generation *generation) {
-        put_family(out, "plugin_calls", "counter", "Calls of a plugin by what came of them.");
-        for (size_t i = 0; i < generation->n_plugins; i++) {
-                const struct step_stats *stats = pool_stats(generation->plugins[i].pool);
+static void put_calls(struct evbuffer *out, const struct family *family, const struct plugin *plugin) {
+        const struct step_stats *stats = pool_stats(plugin->pool);
 
-                for (enum step_cause cause = 0; cause < STEP_CAUSE_MAX_; cause++) {
-                        put_sample(out, "plugin_calls_total", &generation->plugins[i]);
-                        (void)evbuffer_add_printf(out, ",outcome=\"%s\"} %llu\n", step_cause_name(cause),
-                                                  (unsigned long long)stats->by_cause[cause]);
-                }
+        (void)family;
+        for (enum step_cause cause = 0; cause < STEP_CAUSE_MAX_; cause++) {
+                put_sample(out, "plugin_calls_total", plugin);
+                (void)evbuffer_add_printf(out, ",outcome=\"%s\"} %llu\n", step_cause_name(cause),
+                                          (unsigned long long)stats->by_cause[cause]);
         }
 }
 
-static void put_durations(struct evbuffer *out, const struct generation *generation) {
-        put_family(out, "plugin_duration_seconds", "histogram", "From handing a call to the plugin's pool to its outcome.");
-        for (size_t i = 0; i < generation->n_plugins; i++) {
-                const struct step_stats *stats = pool_stats(generation->plugins[i].pool);
-                uint64_t n = 0;
+static void put_durations(struct evbuffer *out, const struct family *family, const struct plugin *plugin) {
+        const struct step_stats *stats = pool_stats(plugin->pool);
+        uint64_t n = 0;
 
-                for (size_t bucket = 0; bucket < STEP_BUCKETS; bucket++) {
-                        n += stats->in_bucket[bucket];
-                        put_sample(out, "plugin_duration_seconds_bucket", &generation->plugins[i]);
-                        if (step_bucket_usec[bucket] == USEC_INFINITY)
-                                (void)evbuffer_add_printf(out, ",le=\"+Inf\"} %llu\n", (unsigned long long)n);
-                        else
-                                (void)evbuffer_add_printf(out, ",le=\"%g\"} %llu\n", seconds(step_bucket_usec[bucket]),
-                                                          (unsigned long long)n);
-                }
-                put_sample(out, "plugin_duration_seconds_count", &generation->plugins[i]);
-                (void)evbuffer_add_printf(out, "} %llu\n", (unsigned long long)n);
-                put_sample(out, "plugin_duration_seconds_sum", &generation->plugins[i]);
-                (void)evbuffer_add_printf(out, "} %.6f\n", seconds(stats->total_usec));
+        (void)family;
+        for (size_t bucket = 0; bucket < STEP_BUCKETS; bucket++) {
+                n += stats->in_bucket[bucket];
+                put_sample(out, "plugin_duration_seconds_bucket", plugin);
+                if (step_bucket_usec[bucket] == USEC_INFINITY)
+                        (void)evbuffer_add_printf(out, ",le=\"+Inf\"} %llu\n", (unsigned long long)n);
+                else
+                        (void)evbuffer_add_printf(out, ",le=\"%g\"} %llu\n", seconds(step_bucket_usec[bucket]),
+                                                  (unsigned long long)n);
         }
+        put_sample(out, "plugin_duration_seconds_count", plugin);
+        (void)evbuffer_add_printf(out, "} %llu\n", (unsigned long long)n);
+        put_sample(out, "plugin_duration_seconds_sum", plugin);
+        (void)evbuffer_add_printf(out, "} %.6f\n", seconds(stats->total_usec));
 }
 
-static void put_waiting(struct evbuffer *out, const struct generation *generation) {
-        put_family(out, "plugin_wait_seconds", "counter", "Time that calls have waited for a worker.");
-        for (size_t i = 0; i < generation->n_plugins; i++) {
-                put_sample(out, "plugin_wait_seconds_total", &generation->plugins[i]);
-                (void)evbuffer_add_printf(out, "} %.6f\n", seconds(pool_stats(generation->plugins[i].pool)->waited_usec));
-        }
+static void put_waiting(struct evbuffer *out, const struct family *family, const struct plugin *plugin) {
+        (void)family;
+        put_sample(out, "plugin_wait_seconds_total", plugin);
+        (void)evbuffer_add_printf(out, "} %.6f\n", seconds(pool_stats(plugin->pool)->waited_usec));
 }
 
-static const struct {
-        const char *name, *type, *suffix, *help;
-        size_t offset; /* in struct pool_figures */
-} families[] = {
-#define FAMILY(member, type, suffix, help) \
-        { "plugin_" #member, type, suffix, help, offsetof(struct pool_figures, member) }
-        FAMILY(up, "gauge", "", "Whether the plugin has a worker that is ready."),
-        FAMILY(workers, "gauge", "", "Workers that are ready."),
-        FAMILY(calls_active, "gauge", "", "Calls in the hands of workers."),
-        FAMILY(queue, "gauge", "", "Calls that wait for a worker."),
-        FAMILY(memory_bytes, "gauge", "", "Resident memory of the workers."),
-        FAMILY(restarts, "counter", "_total", "Workers that ended unasked."),
-        FAMILY(late_answers, "counter", "_total", "Answers that came too late, or to no call in flight."),
+static void put_figure(struct evbuffer *out, const struct family *family, const struct plugin *plugin) {
+        struct pool_figures figures = pool_figures(plugin->pool);
+        char name[64];
+
+        (void)snprintf(name, sizeof(name), "%s%s", family->name, family->suffix);
+        put_sample(out, name, plugin);
+        (void)evbuffer_add_printf(out, "} %llu\n", (unsigned long long)*(uint64_t *)((char *)&figures + family->offset));
+}
+
+static const struct family families[] = {
+        {"plugin_calls", "counter", "_total", "Calls of a plugin by what came of them.", put_calls, 0},
+        {"plugin_duration_seconds", "histogram", "", "From handing a call to the plugin's pool to its outcome.", put_durations,
+         0},
+        {"plugin_wait_seconds", "counter", "_total", "Time that calls have waited for a worker.", put_waiting, 0},
+#define FIGURE(member, type, suffix, help) \
+        { "plugin_" #member, type, suffix, help, put_figure, offsetof(struct pool_figures, member) }
+        FIGURE(up, "gauge", "", "Whether the plugin has a worker that is ready."),
+        FIGURE(workers, "gauge", "", "Workers that are ready."),
+        FIGURE(calls_active, "gauge", "", "Calls in the hands of workers."),
+        FIGURE(queue, "gauge", "", "Calls that wait for a worker."),
+        FIGURE(memory_bytes, "gauge", "", "Resident memory of the workers."),
+        FIGURE(restarts, "counter", "_total", "Workers that ended unasked."),
+        FIGURE(late_answers, "counter", "_total", "Answers that came too late, or to no call in flight."),
 };
-
-static void put_figures(struct evbuffer *out, const struct generation *generation) {
-        for (size_t f = 0; f < ELEMENTS(families); f++) {
-                char name[64];
-
-                put_family(out, families[f].name, families[f].type, families[f].help);
-                (void)snprintf(name, sizeof(name), "%s%s", families[f].name, families[f].suffix);
-                for (size_t i = 0; i < generation->n_plugins; i++) {
-                        struct pool_figures figures = pool_figures(generation->plugins[i].pool);
-
-                        put_sample(out, name, &generation->plugins[i]);
-                        (void)evbuffer_add_printf(out, "} %llu\n",
-                                                  (unsigned long long)*(uint64_t *)((char *)&figures + families[f].offset));
-                }
-        }
-}
 
 static void put_one(struct evbuffer *out, const char *name, const char *type, const char *help, const char *suffix,
                     uint64_t value) {
@@ -160,20 +167,75 @@ static void put_daemon(struct evbuffer *out, const struct metrics *metrics, cons
 
 /* ---- HTTP ---- */
 
-static void on_metrics(struct evhttp_request *request, void *data) {
-        struct evbuffer *out = evhttp_request_get_output_buffer(request);
-        const struct metrics *metrics = data;
-        const struct generation *generation = service_newest(metrics->service);
+/* Return: whether that was all. */
+static bool put_piece(struct evbuffer *out, struct scrape *scrape) {
+        const struct generation *generation = scrape->generation;
 
+        for (unsigned n = 0; n < PIECE && scrape->family < ELEMENTS(families); n++) {
+                const struct family *family = &families[scrape->family];
+
+                if (scrape->plugin == 0)
+                        put_family(out, family->name, family->type, family->help);
+                if (scrape->plugin < generation->n_plugins)
+                        family->put(out, family, &generation->plugins[scrape->plugin]);
+                if (++scrape->plugin >= generation->n_plugins) {
+                        scrape->plugin = 0;
+                        scrape->family++;
+                }
+        }
+        return scrape->family == ELEMENTS(families);
+}
+
+static void scrape_free(struct scrape *scrape) {
+        LIST_REMOVE(scrape, link);
+        if (scrape->go_on)
+                event_free(scrape->go_on);
+        generation_unref(scrape->generation);
+        free(scrape);
+}
+
+/* It goes with its request. */
+static void on_lost(struct evhttp_connection *connection, void *data) {
+        (void)connection;
+        scrape_free(data);
+}
+
+static void on_go_on(evutil_socket_t fd, short what, void *data) {
+        struct scrape *scrape = data;
+        struct evhttp_request *request = scrape->request;
+        struct evbuffer *out = evhttp_request_get_output_buffer(request);
+
+        (void)fd;
+        (void)what;
+        if (!put_piece(out, scrape)) {
+                loop_next_turn(scrape->go_on);
+                return;
+        }
+        (void)evbuffer_add_printf(out, "# EOF\n");
+        evhttp_connection_set_closecb(evhttp_request_get_connection(request), NULL, NULL);
+        scrape_free(scrape);
+        evhttp_send_reply(request, HTTP_OK, "OK", NULL);
+}
+
+static void on_metrics(struct evhttp_request *request, void *data) {
+        struct scrape *scrape = calloc(1, sizeof(*scrape));
+        struct metrics *metrics = data;
+
+        if (scrape)
+                scrape->go_on = evtimer_new(metrics->base, on_go_on, scrape);
+        if (!scrape || !scrape->go_on) {
+                free(scrape);
+                evhttp_send_error(request, HTTP_SERVUNAVAIL, "out of memory");
+                return;
+        }
+        scrape->request = request;
+        scrape->generation = generation_ref(service_newest(metrics->service));
+        LIST_INSERT_HEAD(&metrics->scrapes, scrape, link);
+        evhttp_connection_set_closecb(evhttp_request_get_connection(request), on_lost, scrape);
         (void)evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
                                 "application/openmetrics-text; version=1.0.0; charset=utf-8");
-        put_daemon(out, metrics, generation);
-        put_calls(out, generation);
-        put_durations(out, generation);
-        put_waiting(out, generation);
-        put_figures(out, generation);
-        (void)evbuffer_add_printf(out, "# EOF\n");
-        evhttp_send_reply(request, HTTP_OK, "OK", NULL);
+        put_daemon(evhttp_request_get_output_buffer(request), metrics, scrape->generation);
+        on_go_on(-1, EV_TIMEOUT, scrape);
 }
 
 static void on_health(struct evhttp_request *request, void *data) {
@@ -246,6 +308,7 @@ int metrics_new(struct metrics **ret, struct event_base *base, const struct serv
                 free(metrics);
                 return -ENOMEM;
         }
+        metrics->base = base;
         metrics->service = service;
         metrics->hosts = hosts;
         evhttp_set_allowed_methods(metrics->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
@@ -274,6 +337,12 @@ int metrics_new(struct metrics **ret, struct event_base *base, const struct serv
 struct metrics *metrics_free(struct metrics *metrics) {
         if (!metrics)
                 return NULL;
+        while (!LIST_EMPTY(&metrics->scrapes)) {
+                struct scrape *scrape = LIST_FIRST(&metrics->scrapes);
+
+                evhttp_connection_set_closecb(evhttp_request_get_connection(scrape->request), NULL, NULL);
+                scrape_free(scrape);
+        }
         evhttp_free(metrics->http);
         (void)listener_free(metrics->listener);
         free(metrics);

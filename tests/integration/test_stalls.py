@@ -3,13 +3,14 @@
 no difference; calls go on beside it, that there is somebody to be held up."""
 
 import contextlib
+import re
 import signal
 import threading
 import time
 
 import pytest
 from daemon import SANITIZED, CallError, eventually
-from test_metrics import Connection, get, parse
+from test_metrics import Connection, get
 
 STALL_SECONDS = 0.050
 MAX_BYTES = 1 << 20
@@ -47,7 +48,8 @@ REFUSED = {
     "mistakes": fill("plugins:\n", lambda i: f"- {{nam: p{i}, kid: x.Y, mod: disabled}}\n"),
     "hooks": fill("plugins:\n", lambda i: f"- {{name: p{i}, {NOBODY}, hooks: [{names('h', i * 1000, 1000)}]}}\n"),
     "no modules": fill("plugins:\n", lambda i: f"- {{name: p{i}, kind: x.y.Z, mode: wrong}}\n"),
-    "no servers": fill("plugins:\n", lambda i: f"- {{name: p{i}, {NOBODY}}}\n"),
+    "no servers": "plugins:\n" + "".join(f"- {{name: p{i}, {NOBODY}}}\n" for i in range(10000)),
+    "too many plugins": fill("plugins:\n", lambda i: f"- {{name: p{i}, {NOBODY}}}\n"),
 }
 TAKEN = {
     "disabled plugins": fill("plugins:\n", lambda i: f"- {{name: p{i}, kind: x.Y, mode: disabled}}\n"),
@@ -85,12 +87,17 @@ def calls(daemon):
     assert not faults
 
 
-def longest_stall(daemon):
+def ask_metrics(daemon, path):
     connection = Connection(daemon.folder / "metrics.sock")
     try:
-        return parse(get(connection)[1])["cpexd_loop_longest_stall_seconds", None]
+        return get(connection, path)[:2]
     finally:
         connection.close()
+
+
+def longest_stall(daemon):
+    _, text = ask_metrics(daemon, "/metrics")
+    return float(re.search("^cpexd_loop_longest_stall_seconds (.+)", text, re.MULTILINE)[1])
 
 
 @pytest.fixture
@@ -109,13 +116,31 @@ def test_no_file_holds_up_calls(daemon):
                 with pytest.raises(CallError):
                     daemon.admin("reload")
             else:
-                daemon.admin("reload")
-            for method in ("status", "plugins", "hooks"):
-                daemon.admin(method)
+                for method in ("reload", "status", "plugins", "hooks"):
+                    daemon.admin(method)
             assert longest_stall(daemon) < STALL_SECONDS, name
         generation = daemon.admin("status")["generation"]
         daemon.wait_log(f"generation {generation} serves")
         eventually(lambda: len(daemon.descriptors()) <= len(daemon.at_start[0]) + 1)  # the caller's
+    assert longest_stall(daemon) < STALL_SECONDS
+
+
+def test_thousands_of_plugins(cpexd):
+    """They start though their servers are not there, are looked at, and go."""
+    daemon = cpexd([], settings={"metrics": {"path": "metrics.sock"}, "log": {"level": "warning"}}, ready=False)
+    daemon.stop()
+    daemon.expect("cannot start")
+    (daemon.folder / "plugins.yaml").write_text(REFUSED["no servers"])
+    daemon.start(ready=False)
+    eventually(lambda: daemon.control.exists())
+    eventually(lambda: ask_metrics(daemon, "/healthz")[0] == 200, 30)
+    with calls(daemon):
+        assert len(daemon.admin("status")["plugins"]) == 10000
+        longest_stall(daemon)
+        (daemon.folder / "plugins.yaml").write_text(NO_PLUGINS)
+        assert len(daemon.admin("reload")["changed"]["removed"]) == 10000
+        assert daemon.admin("status")["plugins"] == []
+        time.sleep(1)
     assert longest_stall(daemon) < STALL_SECONDS
 
 
