@@ -106,7 +106,7 @@ class Storm:
         daemon = Daemon(folder, self.cache, plugins, **{"settings": {"log": {"level": "info"}}, **options})
         self.daemons.append(daemon.start(ready=False))
         daemon.wait_ready()
-        daemon.at_start, daemon.rss_at_start = daemon.footprint(), daemon.rss_kib()
+        daemon.rss_at_start = daemon.rss_kib()
         self.until = self.until or time.monotonic() + self.seconds
         return daemon
 

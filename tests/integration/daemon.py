@@ -20,6 +20,7 @@ BUILD = pathlib.Path(os.environ.get("CPEXD_BUILD", ROOT / "build")).resolve()
 SANITIZED = "asan" in BUILD.name
 
 LOG_LINE = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warning|notice|info|debug): \S')
+SHARED_MEMORY = "/dev/shm"
 STALL = "notice: the loop was busy for"
 SANITIZER = re.compile(r"Sanitizer|runtime error:|Direct leak|SUMMARY:")
 
@@ -192,6 +193,8 @@ class Daemon:
         self.write(plugins)
         (folder / "cpexd.yaml").write_text(json.dumps(self.settings, indent=1))
         self.process = None
+        self.at_start = None  # the footprint when it was ready
+        self.shared_memory = set(os.listdir(SHARED_MEMORY))
 
     def write(self, plugins, **top):
         write_plugins(self.folder, plugins, **(self.top | top))
@@ -208,8 +211,8 @@ class Daemon:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, cwd=self.folder,
                                             pass_fds=fds)
         if ready:
+            self.at_start = None
             self.wait_ready()
-            self.at_start = self.footprint()
         return self
 
     def wait_ready(self, generation=1, seconds=60):
@@ -219,6 +222,7 @@ class Daemon:
             return f"ready: " in text if generation == 1 else f"generation {generation} serves" in text
 
         eventually(ready, seconds, f"generation {generation} was not ready in {seconds} s")
+        self.at_start = self.at_start or self.footprint()
 
     @property
     def pid(self):
@@ -285,7 +289,7 @@ class Daemon:
         found = {}
         for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                found[entry.name] = re.sub(r"\d+|(?<=cpexd-tmp-)\w+", "N", os.readlink(entry))
+                found[entry.name] = re.sub(r"(?<=cpexd-tmp-)\w+|\d+", "N", os.readlink(entry))
         return sorted(found.values())
 
     def footprint(self):
@@ -339,7 +343,7 @@ class Daemon:
         return "" if children == workers else f"children are {children}, workers {workers}"
 
     def living_faults(self):
-        with contextlib.suppress(AttributeError):
+        if self.at_start:
             want, workers_then = self.at_start
             have, workers_now = self.footprint()
             if len(workers_now) == len(workers_then) and have != want:
@@ -364,6 +368,10 @@ class Daemon:
                     left.append(pid)
         return left
 
+    def made_sockets(self):
+        metrics = self.settings.get("metrics", {}).get("path")
+        return [self.socket, self.control, *([self.folder / metrics] if metrics else [])]
+
     def faults_left(self, family):
         with contextlib.suppress(AssertionError):
             eventually(lambda: not self.processes_left(family), 2)
@@ -371,9 +379,12 @@ class Daemon:
             yield f"processes are left: {[(pid, pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()) for pid in left]}"
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
-        for path in (self.socket, self.control):
-            if path.exists():
-                yield f"{path.name} is left"
+        for path in self.made_sockets():
+            for each in (path, path.with_name(f"{path.name}.lock")):
+                if each.exists():
+                    yield f"{each.name} is left"
+        if names := set(os.listdir(SHARED_MEMORY)) - self.shared_memory:
+            yield f"shared memory is left: {names}"
         if names := [entry.name for entry in self.temp.iterdir()]:
             yield f"temporary files are left: {names}"
         yield from self.log_faults()

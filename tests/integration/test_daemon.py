@@ -190,9 +190,9 @@ def test_the_control_socket_is_private(cpexd):
 
 def test_options_win_over_the_file(cpexd, tmp_path):
     daemon = cpexd([says("a", "x")], args=("--socket", str(tmp_path / "s.sock"), "--control", str(tmp_path / "c.sock")), ready=False)
+    (socket, control), daemon.socket, daemon.control = (daemon.socket, daemon.control), tmp_path / "s.sock", tmp_path / "c.sock"
     daemon.wait_ready()
-    assert not daemon.socket.exists() and not daemon.control.exists()
-    daemon.socket, daemon.control = tmp_path / "s.sock", tmp_path / "c.sock"
+    assert not socket.exists() and not control.exists()
     assert daemon.invoke(HOOK, CALL)["metadata"] == {"a": "x"}
     assert daemon.admin("ping") == {}
 

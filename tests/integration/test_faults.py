@@ -145,6 +145,7 @@ def test_no_memory_for_the_last_steps_of_a_start(cpexd):
         daemon.start(ready=False)
         daemon.wait_ready()
         eventually(lambda: is_well(daemon), 5)
+    daemon.faults("")
 
 
 def test_a_call_and_no_memory(cpexd):
