@@ -233,6 +233,10 @@ static void on_ready(void *data) {
         listener_start(((struct cpexd *)data)->host_listener);
 }
 
+static void on_changed(void *data) {
+        hosts_tell_generation(((struct cpexd *)data)->hosts);
+}
+
 static void on_refused(void *data) {
         ((struct cpexd *)data)->status = STATUS_PLUGIN;
         end_loop(data);
@@ -295,6 +299,7 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
         static const struct service_handler handler = {
                 .on_ready = on_ready,
                 .on_refused = on_refused,
+                .on_changed = on_changed,
                 .on_gone = on_gone,
         };
         struct generation *first;

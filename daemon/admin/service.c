@@ -86,6 +86,7 @@ static void on_changed(void *data, struct generation *generation) {
                 service->next->number = generation->number + 1;
         log_notice("generation %llu serves, with what the server of an external plugin says of it",
                    (unsigned long long)generation->number);
+        service->handler->on_changed(service->data);
 }
 
 static void on_gone(void *data, struct generation *generation) {
@@ -195,6 +196,7 @@ static void swap(struct service *service) {
                 pool_enable(service->current->plugins[i].pool);
         retire(service, old);
         log_notice("generation %llu serves", (unsigned long long)service->current->number);
+        service->handler->on_changed(service->data);
         end_reload(service, &(struct reload_result){
                                     .diags = &service->diags,
                                     .generation = service->current->number,

@@ -27,6 +27,7 @@ enum service_state { SERVICE_STARTING, SERVICE_RUNNING, SERVICE_RELOADING, SERVI
 struct service_handler {
         void (*on_ready)(void *data);   /* the first generation serves */
         void (*on_refused)(void *data); /* the first one cannot serve: fail_on_plugin_error */
+        void (*on_changed)(void *data); /* another generation serves */
         void (*on_gone)(void *data);    /* after service_stop(): all plugins have ended */
 };
 

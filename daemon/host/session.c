@@ -40,6 +40,7 @@ struct session {
         size_t bytes, bytes_max; /* of the calls in flight; at the maximum no more is read */
         size_t memory;           /* of the connection's buffers */
         struct peer peer;
+        bool wants_generation; /* it is told when another one serves */
 };
 
 struct hosts {
@@ -230,11 +231,30 @@ static bool may(struct session *session, const struct generation *generation, co
         return false;
 }
 
+/* `notifications` of hello: which it wants to have. */
+static bool asks_for(struct mp params, const char *notification) {
+        struct mp list, item;
+        struct mp_cur cur;
+        uint32_t n;
+
+        if (!mp_map_get(params, "notifications", &list))
+                return false;
+        cur = mp_cur(list);
+        if (!mp_read_array(&cur, &n))
+                return false;
+        for (; n > 0 && mp_read_any(&cur, &item); n--)
+                if (mp_eq_str(item, notification))
+                        return true;
+        return false;
+}
+
 static void on_request(struct session *session, const struct rpc_msg *msg) {
         struct generation *generation = *session->hosts->current;
         struct buf *out = conn_output(session->conn);
 
         update_totals(session->hosts);
+        if (rpc_method_is(msg, "hello"))
+                session->wants_generation = asks_for(msg->params, "generation");
         if (session->hosts->stopping)
                 rpc_put_protocol_error(out, msg->id, "stopping", "the daemon is stopping");
         else if (!may(session, generation, msg))
@@ -404,6 +424,20 @@ int hosts_new(struct hosts **ret, struct event_base *base, struct generation *co
         }
         *ret = hosts;
         return 0;
+}
+
+void hosts_tell_generation(struct hosts *hosts) {
+        struct session *session;
+
+        TAILQ_FOREACH(session, &hosts->sessions, link) {
+                if (!session->wants_generation)
+                        continue;
+                rpc_put_notification(conn_output(session->conn), "generation");
+                mp_put_map(conn_output(session->conn), 1);
+                mp_put_str(conn_output(session->conn), "generation");
+                mp_put_uint(conn_output(session->conn), (*hosts->current)->number);
+                conn_flush(session->conn);
+        }
 }
 
 void hosts_stop(struct hosts *hosts, usec_t drain_usec, void (*idle)(void *data), void *data) {

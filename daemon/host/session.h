@@ -20,6 +20,9 @@ int hosts_new(struct hosts **ret, struct event_base *base, struct generation *co
 /* A connection of the listener. Takes over `fd`. */
 void hosts_accept(struct hosts *hosts, int fd);
 
+/* Another generation serves: those who asked for it in their hello are told. */
+void hosts_tell_generation(struct hosts *hosts);
+
 /* From now on new calls are refused (`stopping`); those that are still in flight after `drain_usec` are answered with the same. `idle` is
  * called once, from the loop, when no call is in flight and the answers are written. */
 void hosts_stop(struct hosts *hosts, usec_t drain_usec, void (*idle)(void *data), void *data);

@@ -40,6 +40,38 @@ def test_many_at_once_out_of_order_on_one_connection(daemon):
     assert len(server.peers) == 1
 
 
+def test_another_generation(daemon):
+    def serve(peer):
+        _, msgid, method, [params] = peer.receive()
+        assert (method, params["notifications"]) == ("hello", ["generation"])
+        peer.answer(msgid, {"generation": 1})
+        peer.send(msgpack.packb([2, "generation", [{"generation": 2}]]) + msgpack.packb([2, "unknown", [{}]]))
+        peer.answer(peer.receive()[1], {})
+        peer.send(msgpack.packb([2, "generation", [{"generation": 3}]]))
+        peer.receive()
+
+    async def main():
+        told = asyncio.Queue()
+        async with AsyncClient(path, on_generation=told.put_nowait) as client:
+            await client.ping()
+            assert [await asyncio.wait_for(told.get(), 5) for _ in range(2)] == [2, 3]
+
+    path = daemon(serve).path
+    asyncio.run(main())
+
+
+def test_a_subscription_that_is_refused(daemon):
+    async def main():
+        async with AsyncClient(path, on_generation=print) as client:
+            with pytest.raises(ProtocolError, match="^no$"):
+                await client.ping()
+            with pytest.raises(ProtocolError, match="^no$"):
+                await client.ping()
+
+    path = daemon(lambda peer: peer.fail(peer.receive()[1], {"type": "ProtocolError", "message": "no"})).path
+    asyncio.run(main())
+
+
 def test_an_error(daemon):
     async def main():
         async with AsyncClient(path) as client:

@@ -194,6 +194,27 @@ def test_limits_count_at_once(cpexd):
         host.invoke(HOOK, TOOL)
 
 
+def test_hosts_are_told(cpexd):
+    """Those who asked for it, of what serves and not of what was refused."""
+    daemon = cpexd([counting("a")])
+    daemon.expect("plugins.yaml|refused")
+    with daemon.host() as asked, daemon.host() as silent, daemon.host() as regrets:
+        assert "generation" in asked.call("hello", notifications=["later", "generation"])["features"]
+        regrets.call("hello", notifications=["generation"])
+        regrets.call("hello")
+        path = daemon.folder / "plugins.yaml"
+        text = path.read_text()
+        path.write_text(text[:-1])
+        with pytest.raises(CallError):
+            daemon.admin("reload")
+        path.write_text(text)
+        reload(daemon)
+        assert asked.message() == [2, "generation", [{"generation": 2}]]
+        for host in (silent, regrets):
+            host.request("ping")
+            assert host.message()[0] == 1
+
+
 def test_bursts_of_signals_coalesce(cpexd):
     daemon = cpexd([counting("p")])
     for _ in range(100):

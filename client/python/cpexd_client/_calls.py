@@ -29,6 +29,9 @@ def default_path() -> str:
     return own if own and os.path.exists(own) else "/run/cpexd/cpexd.sock"
 
 
+NAME = "cpexd-client (Python)"
+
+
 def hello_params(name: str) -> dict[str, Any]:
     return {"client": name, "version": 1}
 

@@ -11,12 +11,15 @@ from . import _calls, codec, errors
 from .answer import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Unpack  # which type checkers bring themselves
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, sock: socket.socket, max_frame_bytes: int) -> None:
+    def __init__(self, sock: socket.socket, max_frame_bytes: int, on_generation: Callable[[int], object] | None) -> None:
         self.sock = sock
+        self.on_generation = on_generation
         self.loop = asyncio.get_running_loop()
         self.calls: dict[int, asyncio.Future[Any]] = {}
         self.lost: errors.CpexdError | None = None
@@ -66,7 +69,12 @@ class _Connection(asyncio.Protocol):
     def _take(self, message: codec.Message) -> None:
         if message.kind == codec.REQUEST:
             raise errors.ProtocolError("the daemon sent a request")
-        future = self.calls.get(message.id) if message.kind == codec.RESPONSE and message.id is not None else None
+        if message.kind == codec.NOTIFICATION:
+            number = (message.params or {}).get("generation")
+            if self.on_generation and message.method == "generation" and isinstance(number, int):
+                self.loop.call_soon(self.on_generation, number)
+            return
+        future = self.calls.get(message.id) if message.id is not None else None
         if future is None or future.done():  # late: nobody waits for it any more
             return
         if message.error is None:
@@ -104,17 +112,26 @@ class _Connection(asyncio.Protocol):
                 timer.cancel()
 
 
-async def _connect(path: str, max_frame_bytes: int) -> _Connection:
+async def _connect(path: str, max_frame_bytes: int, on_generation: Callable[[int], object] | None) -> _Connection:
     loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         await loop.sock_connect(sock, path)
-        _, connection = await loop.create_unix_connection(lambda: _Connection(sock, max_frame_bytes), sock=sock)
+        _, connection = await loop.create_unix_connection(lambda: _Connection(sock, max_frame_bytes, on_generation), sock=sock)
     except BaseException:
         sock.close()
         raise
     return connection
+
+
+async def _subscribe(connection: _Connection, seconds: float | None) -> None:
+    params = _calls.hello_params(_calls.NAME) | {"notifications": ["generation"]}
+    try:
+        await connection.call("hello", params, seconds)
+    except BaseException:
+        connection.lose(errors.ConnectionLost("the daemon did not take the subscription"))
+        raise
 
 
 async def _either(event: asyncio.Event, future: asyncio.Future[Any]) -> None:
@@ -146,15 +163,23 @@ class AsyncClient:
 
     As ``Client``, with coroutines. Cancelling a call tells the daemon, which cancels it in the plugin too.
 
+    ``on_generation(number)`` is called from the loop when the daemon has another configuration.
+
     ``connected`` counts how often it has connected: another number than before means that the daemon may be another one.
     """
 
     def __init__(
-        self, path: str | None = None, *, timeout: float | None = None, max_frame_bytes: int = _calls.MAX_FRAME_BYTES
+        self,
+        path: str | None = None,
+        *,
+        timeout: float | None = None,
+        max_frame_bytes: int = _calls.MAX_FRAME_BYTES,
+        on_generation: Callable[[int], object] | None = None,
     ) -> None:
         self.path = path or _calls.default_path()
         self.timeout = timeout
         self.connected = 0
+        self._on_generation = on_generation
         self._max_frame_bytes = max_frame_bytes
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
@@ -185,7 +210,10 @@ class AsyncClient:
             return mine.connection
         async with mine.connecting:  # one task connects for all that wait
             if not mine.connection or mine.connection.lost:
-                mine.connection = await _connect(self.path, self._max_frame_bytes)
+                connection = await _connect(self.path, self._max_frame_bytes, self._on_generation)
+                if self._on_generation:
+                    await _subscribe(connection, self.timeout)
+                mine.connection = connection
                 self.connected += 1
             return mine.connection
 
@@ -202,7 +230,7 @@ class AsyncClient:
         seconds = self.timeout if timeout is None else timeout
         return _calls.result_map(await connection.call(method, params or {}, seconds))
 
-    async def hello(self, name: str = "cpexd-client (Python)") -> dict[str, Any]:
+    async def hello(self, name: str = _calls.NAME) -> dict[str, Any]:
         """{version, server, generation, features, limits}; `name` is for the daemon's log."""
         return await self.call("hello", _calls.hello_params(name))
 

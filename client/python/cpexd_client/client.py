@@ -295,7 +295,7 @@ class Client:
         except errors.CpexdError:
             pass
 
-    def hello(self, name: str = "cpexd-client (Python)") -> dict[str, Any]:
+    def hello(self, name: str = _calls.NAME) -> dict[str, Any]:
         """{version, server, generation, features, limits}; `name` is for the daemon's log."""
         return self.call("hello", _calls.hello_params(name))
 
