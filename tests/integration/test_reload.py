@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from daemon import CallError, eventually, plugin
+from daemon import SANITIZED, CallError, eventually, plugin
 
 HOOK = "tool_pre_invoke"
 COUNTING = """
@@ -158,7 +158,7 @@ def test_many_reloads_under_load(cpexd):
     for thread in threads:
         thread.start()
     path = daemon.folder / "plugins.yaml"
-    for version in range(1, 8):
+    for version in range(1, 3 if SANITIZED else 8):
         daemon.write(chain(version))
         text = path.read_text()
         for length in range(version - 1, len(text), 7):
@@ -172,7 +172,8 @@ def test_many_reloads_under_load(cpexd):
     stop.set()
     for thread in threads:
         thread.join()
-    assert not faults and reloads > 200 and calls > 500
+    assert not faults and calls > 500
+    assert SANITIZED or reloads > 200
     assert answered == {(generation, *[version] * 3) for generation, version in versions.items()}
     assert all(daemon.status(name)["restarts"] == 0 for name in "abc")
 
