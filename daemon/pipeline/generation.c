@@ -280,7 +280,7 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
         (void)what;
         if (generation->closed_one && generation->n_open > 0)
                 close_last(generation);
-        if (generation->retired && generation->n_open == 0) {
+        if (generation->refs == 0 && generation->n_open == 0) {
                 generation->gone(generation->data, generation);
                 (void)generation_destroy(generation);
                 return;

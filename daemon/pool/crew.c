@@ -101,7 +101,7 @@ void pool_fail(struct pool *pool, const char *reason) {
         struct log_scope scope = {.plugin = pool->entry->name};
         bool serves = crew_count(pool, WORKER_READY) > 0;
 
-        if (pool->closing)
+        if (pool->closing || pool->superseded)
                 return;
         if (!event_pending(pool->retry, EV_TIMEOUT, NULL) && !pool->retry_lost) {
                 free(pool->error);
@@ -162,7 +162,7 @@ static int take_report(struct pool *pool, struct mp answer) {
 static void on_worker_ready(void *data, struct worker *worker, struct mp answer) {
         struct pool *pool = data;
         struct log_scope scope = {.plugin = pool->entry->name, .worker = worker_pid(worker)};
-        int r = take_report(pool, answer);
+        int r = pool->superseded ? 0 : take_report(pool, answer);
 
         if (r < 0) {
                 worker_stop(worker);

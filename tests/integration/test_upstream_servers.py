@@ -354,14 +354,14 @@ def test_servers_come_and_go(cpexd, servers):
 def test_a_reload_keeps_them(cpexd, servers):
     """Where neither the entry nor what its server says of the plugin has changed; the generation that first heard it may be gone by then."""
     servers.start("grpc")
-    daemon = cpexd(servers.plugins("grpc"), cache=servers.cache)
+    daemon = cpexd(servers.plugins("grpc", isolation={"workers": {"min": 2}}), cache=servers.cache)
 
     def changed():
         changed = daemon.admin("reload")["changed"]
         answer = daemon.invoke(HOOK, call("t"))
         assert answer["modified_payload"]["args"] == {"by": ["grpc"]}
         daemon.wait_log(f"generation {answer['generation'] - 1} has ended")
-        eventually(lambda: len(daemon.worker_pids()) == 1)
+        eventually(lambda: len(daemon.worker_pids()) == 2)
         return changed
 
     workers = daemon.workers("grpc")
