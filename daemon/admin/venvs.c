@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "venv/job.h"
+#include "venv/options.h"
 
 #define FINGERPRINT_DIGITS 64
 
@@ -144,15 +145,18 @@ static void on_job(void *data, const struct venv_result *result) {
 }
 
 static void start_job(struct venv_build *build, const struct plugin_entry *entry) {
+        CLEANUP(strlist_done) struct strlist options = {0};
         const struct venv_spec spec = {
                 .builder = build->generation->layout.venv_builder,
                 .cache_dir = build->generation->daemon->cache_dir,
                 .python = entry->isolation.python,
                 .requirements = entry->requirements_file,
                 .plugin = entry->name,
+                .options = &options,
         };
-        int r = venv_job_start(&build->job, build->base, &spec, on_job, build);
+        int r = venv_options(&options, &build->generation->daemon->venv, &entry->isolation.sandbox);
 
+        r = r ? r : venv_job_start(&build->job, build->base, &spec, on_job, build);
         if (r < 0)
                 on_job(build, &(struct venv_result){.error = strerror(-r)});
 }

@@ -235,6 +235,9 @@ void daemon_config_free(struct daemon_config *config) {
         free(config->control.path);
         free(config->metrics.path);
         free(config->decisions_path);
+        free(config->venv.wheelhouse);
+        strlist_done(&config->venv.read);
+        strlist_done(&config->venv.env);
         callers_done(&config->access.invoke);
         callers_done(&config->access.status);
         callers_done(&config->access.admin);

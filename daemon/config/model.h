@@ -162,6 +162,16 @@ struct socket_config {
         unsigned mode;
 };
 
+/* How packages are installed (daemon/venv). */
+struct venv_settings {
+        int sandbox, require_hashes, only_binary; /* booleans */
+        char *wheelhouse;                         /* absolute; NULL: indexes */
+        struct strlist read;                      /* absolute */
+        struct strlist env;
+        uint64_t max_bytes; /* 0: any */
+        usec_t timeout_usec;
+};
+
 enum caller_kind { CALLER_ANY, CALLER_USER, CALLER_GROUP };
 
 struct caller {
@@ -192,6 +202,7 @@ struct daemon_config {
         struct socket_config socket, control, metrics; /* metrics.path: NULL: none */
         unsigned metrics_port;                         /* on 127.0.0.1; 0: none */
         struct access access;
+        struct venv_settings venv;
         enum log_level log_level;
         char *decisions_path;       /* absolute; NULL: none are written */
         int decisions_which;        /* enum decisions_which */

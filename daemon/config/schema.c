@@ -60,6 +60,26 @@ const struct config_key config_keys[] = {
         {"decisions.which", KEY_DECISIONS, AT(decisions_which), NO_LIMITS, "all", true,
          "all; changed: those that a plugin denied, changed, objected to or failed; denied: those that were denied or failed."},
 
+        {"venv.sandbox", KEY_BOOL, AT(venv.sandbox), NO_LIMITS, "true", true,
+         "Keep packages, while they are installed, from all but the new venv and the network; false: they may do all that cpexd "
+         "may."},
+        {"venv.only_binary", KEY_BOOL, AT(venv.only_binary), NO_LIMITS, "false", true,
+         "Install no package that would have to be built, so that none runs code when it is installed."},
+        {"venv.require_hashes", KEY_BOOL, AT(venv.require_hashes), NO_LIMITS, "false", true,
+         "Install no package whose hash the requirements do not give."},
+        {"venv.wheelhouse", KEY_PATH, AT(venv.wheelhouse), NO_LIMITS, "null", true,
+         "A folder of wheels to install from, without a network; null: from what pip is configured for."},
+        {"venv.read", KEY_PATHS, AT(venv.read), NO_LIMITS, "[]", true,
+         "What installers may read beside the requirements and what these name in their own folder: wheels elsewhere, "
+         "compilers."},
+        {"venv.env", KEY_NAMES, AT(venv.env), NO_LIMITS, "[]", true,
+         "Variables of cpexd's environment, NAME or NAME*, that installers get beyond PIP_*, UV_*, proxies, CFLAGS and the "
+         "like."},
+        {"venv.max_bytes", KEY_BYTES, AT(venv.max_bytes), 1u << 20, UINT64_C(1) << 50, "16G", true,
+         "The most that a venv may take while it is built; null: any."},
+        {"venv.timeout", KEY_DURATION, AT(venv.timeout_usec), USEC_PER_SEC, 86400 * USEC_PER_SEC, "10m", true,
+         "How long building a venv may take."},
+
         {"isolation.python", KEY_PROGRAM, AT(isolation.python), NO_LIMITS, "python3", true,
          "The Python, 3.11 or newer, that a plugin runs on: a path, or a name to look up in PATH."},
         {"isolation.requirements", KEY_PATH, AT(isolation.requirements), NO_LIMITS, "null", true,

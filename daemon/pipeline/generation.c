@@ -393,6 +393,7 @@ int generation_new(struct generation **ret, struct event_base *base, const struc
         generation->base = base;
         generation->layout = *layout;
         generation->layout.cache_dir = daemon->cache_dir;
+        generation->layout.venv = &daemon->venv;
         generation->layout.project_root = config->project_root;
         generation->layout.frame_bytes = daemon->frame_bytes;
         generation->settled = handler->settled;

@@ -12,6 +12,8 @@
 
 #include "pool/environment.h"
 
+#include "base/variables.h"
+
 static char *const harmless[] = {
         "PATH",
         "HOME",
@@ -57,21 +59,6 @@ static char *const harmless[] = {
         "PLUGINS_SSRF_PROTECTION_ENABLED", /* a switch of cpex.framework.validators */
 };
 
-/* Return: whether the name that `variable` begins with is `pattern`, or begins with it where a * follows. */
-static bool matches(const char *variable, const char *pattern) {
-        size_t name = strcspn(variable, "="), len = strcspn(pattern, "*");
-
-        return pattern[len] == '*' ? name >= len && strncmp(variable, pattern, len) == 0
-                                   : name == len && strncmp(variable, pattern, len) == 0;
-}
-
-static bool is_named(const char *variable, char *const *patterns, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                if (matches(variable, patterns[i]))
-                        return true;
-        return false;
-}
-
 char **environment_for_worker(const struct strlist *names) {
         size_t n = 0, kept = 0;
         char **result;
@@ -80,7 +67,8 @@ char **environment_for_worker(const struct strlist *names) {
                 n++;
         result = calloc(n + 1, sizeof(*result));
         for (size_t i = 0; result && i < n; i++)
-                if (is_named(environ[i], harmless, ELEMENTS(harmless)) || is_named(environ[i], names->items, names->n))
+                if (variable_is_named(environ[i], harmless, ELEMENTS(harmless)) ||
+                    variable_is_named(environ[i], names->items, names->n))
                         result[kept++] = environ[i];
         return result;
 }

@@ -15,6 +15,7 @@
 #include "base/timer.h"
 #include "pool/box.h"
 #include "pool/environment.h"
+#include "venv/options.h"
 
 void pool_schedule(struct pool *pool) {
         event_active(pool->work, EV_TIMEOUT, 0);
@@ -214,6 +215,7 @@ static void start_venv(struct pool *pool) {
                 .requirements = pool->entry->requirements_file,
                 .code = pool->entry->code,
                 .plugin = pool->entry->name,
+                .options = &pool->venv_options,
         };
         char reason[128];
         int r = venv_job_start(&pool->job, pool->base, &spec, on_venv, pool);
@@ -335,6 +337,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->entry = pool->configured = entry;
         pool->layout = *layout;
         pool->layout.cache_dir = pool->cache_dir = strdup(layout->cache_dir);
+        pool->layout.venv = NULL; /* may go before the pool does */
         pool->handler = handler;
         pool->data = data;
         pool->backoff_usec = BACKOFF_MIN_USEC;
@@ -348,7 +351,8 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->look_again = evtimer_new(base, on_work, pool);
         pool->watch = evtimer_new(base, on_watch, pool);
         pool->spec.server = entry->isolation.socket;
-        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->look_again || !pool->watch) {
+        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->look_again || !pool->watch ||
+            venv_options(&pool->venv_options, layout->venv, &entry->isolation.sandbox) < 0) {
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
@@ -426,6 +430,7 @@ struct pool *pool_free(struct pool *pool) {
         (void)plugin_entry_free(pool->completed);
         free(pool->env);
         strlist_done(&pool->box);
+        strlist_done(&pool->venv_options);
         free(pool->python);
         free(pool->fingerprint);
         free(pool->code);

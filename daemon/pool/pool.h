@@ -27,6 +27,7 @@ enum pool_state {
 struct pool_layout {
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir, *venv_builder;
         const char *cache_dir, *project_root;
+        const struct venv_settings *venv;
         size_t frame_bytes;
 };
 
@@ -42,7 +43,7 @@ struct pool_handler {
         int (*reported)(void *data, struct pool *pool, struct mp config);
 };
 
-/* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir. It does nothing before
+/* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir and venv. It does nothing before
  * it is started. Return: 0 or -ENOMEM. */
 int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
              const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data);

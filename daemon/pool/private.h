@@ -38,6 +38,7 @@ struct pool {
         struct buf load, init;
         char **env;         /* NULL: not told to start yet, or there was no memory for the spec */
         struct strlist box; /* options of the launcher */
+        struct strlist venv_options;
         struct worker_spec spec;
 
         struct worker **workers; /* n_slots */

@@ -10,6 +10,7 @@
 #include "venv/builder.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -20,9 +21,9 @@
 #include "venv/say.h"
 #include "venv/tree.h"
 
-static int run_step(const char *what, const char *const *argv, usec_t timeout_usec, char **ret_error) {
+static int run_step(const char *what, const char *const *argv, struct box *box, usec_t timeout_usec, char **ret_error) {
         CLEANUP_REPORT struct report report = {.prefix = what};
-        const struct run run = {.argv = argv, .timeout_usec = timeout_usec, .on_line = report_line, .data = &report};
+        const struct run run = {.argv = argv, .box = box, .timeout_usec = timeout_usec, .on_line = report_line, .data = &report};
         CLEANUP_FREE char *reason = NULL, *text = NULL;
         int status, r;
 
@@ -60,27 +61,77 @@ static int move_texts(const char *building, const char *place, char **ret_error)
         return r < 0 ? fail(ret_error, "%s cannot be rewritten: %m", path) : 0;
 }
 
+/* ---- What a package must leave alone ---- */
+
+/* By these the launcher tells where the interpreter is, and lets workers read that. */
+static const char *const fixed[] = {"bin", "lib", "bin/python", "bin/python3", "pyvenv.cfg"};
+
+struct state {
+        char text[ELEMENTS(fixed)][PATH_MAX]; /* what kind of a file each is, and a link's target or a file's text */
+};
+
+static void read_state(const char *building, struct state *ret) {
+        for (size_t i = 0; i < ELEMENTS(fixed); i++) {
+                CLEANUP_FD int fd = -1;
+                char path[PATH_MAX], *text = ret->text[i];
+                struct stat st = {0};
+                ssize_t n = 0;
+
+                (void)snprintf(path, sizeof(path), "%s/%s", building, fixed[i]);
+                (void)lstat(path, &st);
+                if (S_ISLNK(st.st_mode))
+                        n = readlink(path, text + 1, PATH_MAX - 2);
+                else if (S_ISREG(st.st_mode) && (fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) >= 0)
+                        n = read(fd, text + 1, PATH_MAX - 2);
+                text[0] = S_ISLNK(st.st_mode) ? 'l' : S_ISREG(st.st_mode) ? 'f' : S_ISDIR(st.st_mode) ? 'd' : '-';
+                text[1 + MAX(n, (ssize_t)0)] = 0;
+        }
+}
+
+static int check_state(const char *building, const struct state *before, char **ret_error) {
+        CLEANUP_FREE struct state *now = calloc(1, sizeof(*now));
+
+        if (!now)
+                return fail(ret_error, "out of memory");
+        read_state(building, now);
+        for (size_t i = 0; i < ELEMENTS(fixed); i++)
+                if (strcmp(before->text[i], now->text[i]) != 0)
+                        return fail(ret_error, "a package has changed %s of the venv, which decides what runs in it", fixed[i]);
+        return 0;
+}
+
+/* ---- The steps ---- */
+
 /* What installers leave in a folder for temporary files when they are killed goes with the unfinished venv. */
 static int install(const struct build *build, usec_t timeout_usec, char **ret_installer, char **ret_error) {
+        CLEANUP_FREE struct state *state = calloc(1, sizeof(*state));
+        char folder[PATH_MAX];
         const struct install install = {
                 .interpreter = build->interpreter,
                 .venv = build->building,
                 .requirements = build->requirements,
+                .scratch = folder,
+                .rules = build->rules,
+                .box = build->box,
                 .installer = build->installer,
                 .timeout_usec = timeout_usec,
         };
-        char folder[PATH_MAX];
         int r;
 
+        if (!state)
+                return fail(ret_error, "out of memory");
+        read_state(build->building, state);
         if (snprintf(folder, sizeof(folder), "%s/.tmp", build->building) >= PATH_MAX)
                 return fail(ret_error, "the path of the cache is too long");
-        if (mkdir(folder, 0700) < 0 || setenv("TMPDIR", folder, 1) < 0)
+        if (mkdir(folder, 0700) < 0)
                 return fail(ret_error, "%s cannot be made: %m", folder);
         r = install_requirements(&install, ret_installer, ret_error);
-        (void)unsetenv("TMPDIR");
+        if (r == 0 && box_is_full(build->box, USEC_INFINITY))
+                r = fail(ret_error, "it takes more than %llu MiB of the disk (venv.max_bytes)",
+                         (unsigned long long)(build->box->max_bytes >> 20));
         if (tree_remove(folder) < 0 && r == 0)
                 return fail(ret_error, "%s cannot be removed: %m", folder);
-        return r;
+        return r ? r : check_state(build->building, state, ret_error);
 }
 
 int build_venv(const struct build *build, char **ret_installer, char **ret_error) {
@@ -92,15 +143,24 @@ int build_venv(const struct build *build, char **ret_installer, char **ret_error
         if (snprintf(python, sizeof(python), "%s/bin/python", build->building) >= PATH_MAX)
                 return fail(ret_error, "the path of the cache is too long");
         r = run_step("venv",
-                     (const char *[]){build->interpreter->path, "-I", "-m", "venv", "--without-pip", build->building, NULL},
+                     (const char *[]){build->interpreter->path, "-I", "-m", "venv", "--without-pip", build->building, NULL}, NULL,
                      build->timeout_usec, ret_error);
+        free(build->box->folder);
+        build->box->folder = strdup(build->building);
+        build->box->finished = false;
+        if (r == 0 && !build->box->folder)
+                r = fail(ret_error, "out of memory");
         if (r == 0 && build->requirements) {
                 const usec_t now = clock_now_usec();
 
                 r = install(build, until > now ? until - now : 0, &installer, ret_error);
         }
         r = r ? r : move_texts(build->building, build->place, ret_error);
-        r = r ? r : run_step("the new venv", (const char *[]){python, "-I", "-c", "pass", NULL}, build->timeout_usec, ret_error);
+        /* What is run here already is the packages' (*.pth). */
+        build->box->finished = true;
+        r = r ? r
+              : run_step("the new venv", (const char *[]){python, "-I", "-c", "pass", NULL}, build->box, build->timeout_usec,
+                         ret_error);
         if (r < 0)
                 return r;
         if (!installer && !(installer = strdup("none")))

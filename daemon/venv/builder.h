@@ -10,6 +10,8 @@ struct build {
         const char *requirements; /* absolute path; NULL: nothing to install */
         const char *building;     /* where it is made, absolute */
         const char *place;        /* where it will be: in the same folder */
+        const struct rules *rules;
+        struct box *box;
         enum installer installer;
         usec_t timeout_usec;
 };

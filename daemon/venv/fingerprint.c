@@ -9,10 +9,10 @@
 
 #include "venv/say.h"
 
-#define BUILDER_VERSION "1"
+#define BUILDER_VERSION "2"
 
 int fingerprint_compute(char ret[DIGEST_HEX_BYTES], struct requirements *ret_requirements, const struct interpreter *interpreter,
-                        const char *path, char **ret_error) {
+                        const struct rules *rules, const char *path, char **ret_error) {
         CLEANUP_REQUIREMENTS struct requirements requirements = {0};
         CLEANUP_DIGEST struct digest *digest = NULL;
         char hex[DIGEST_HEX_BYTES];
@@ -24,6 +24,12 @@ int fingerprint_compute(char ret[DIGEST_HEX_BYTES], struct requirements *ret_req
         digest_add(digest, "version", interpreter->version);
         digest_add(digest, "build", interpreter->build);
         digest_add(digest, "interpreter", interpreter->path);
+        if (path && rules->require_hashes)
+                digest_add(digest, "rule", "require-hashes");
+        if (path && rules->only_binary)
+                digest_add(digest, "rule", "only-binary");
+        if (path && rules->wheelhouse)
+                digest_add(digest, "wheelhouse", rules->wheelhouse);
         if (path) {
                 r = requirements_read(&requirements, path, digest, ret_error);
                 if (r < 0)

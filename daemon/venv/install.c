@@ -8,6 +8,12 @@
  * pip is the base interpreter's own, working on the venv from outside (--python): a pip inside would cost two seconds for each venv.
  * Builds of source packages always go by way of PEP 517, for the venv has no setuptools either.
  *
+ * A package's build script, setup.py, is code like any other. Where only binary packages are allowed the kernel sees to it that none
+ * runs, for a wheel of a foreign index may ask for a source archive: no process can be started. uv cannot do without one.
+ *
+ * In its box an installer has a home and a cache of its own for the time, for a cache that several share would let one package
+ * change what the next plugin gets. What the user has configured for installers counts all the same.
+ *
  * uv copies and does not link: files of one venv must not be files of another, lest a plugin change its neighbour's code.
  */
 
@@ -39,6 +45,7 @@ static int run_installer(const struct install *install, const char *name, const 
         const struct run run = {
                 .argv = argv,
                 .folder = folder,
+                .box = install->box,
                 .timeout_usec = install->timeout_usec,
                 .on_line = report_line,
                 .data = &report,
@@ -53,7 +60,10 @@ static int run_installer(const struct install *install, const char *name, const 
                 return fail(ret_error, "%s cannot install %s: %s%s%s", name, install->requirements,
                             reason ? reason : "out of memory", report.n_last ? "; its last words: " : "",
                             report.n_last && text ? text : "");
-        return fail(ret_error, "%s cannot install %s: %s", name, install->requirements, text ? text : "out of memory");
+        return fail(ret_error, "%s cannot install %s: %s%s", name, install->requirements, text ? text : "out of memory",
+                    report.denied && !install->box->off
+                            ? "; the sandbox may be the reason, see venv.read, venv.env and venv.sandbox in cpexd.yaml"
+                            : "");
 }
 
 /* ---- uv ---- */
@@ -113,19 +123,35 @@ static bool file_exists(const char *folder, const char *name) {
         return folder && snprintf(path, sizeof(path), "%s/%s", folder, name) < PATH_MAX && access(path, F_OK) == 0;
 }
 
+/* Return: the path of a file among the user's settings, NULL if there is none. */
+static char *find_user_file(const char *name, const char *old_name) {
+        const char *home = getenv("HOME"), *xdg = getenv("XDG_CONFIG_HOME");
+        char *path;
+
+        if (asprintf(&path, "%s%s/%s", xdg && *xdg ? xdg : home ? home : "", xdg && *xdg ? "" : "/.config", name) < 0)
+                return NULL;
+        if (access(path, R_OK) == 0)
+                return path;
+        free(path);
+        if (!old_name || asprintf(&path, "%s/%s", home ? home : "", old_name) < 0)
+                return NULL;
+        if (access(path, R_OK) == 0)
+                return path;
+        free(path);
+        return NULL;
+}
+
 /* The places are pip's own: of the site, of the user, of the interpreter. */
 static bool has_pip_conf(const struct interpreter *interpreter) {
-        const char *named = getenv("PIP_CONFIG_FILE"), *home = getenv("HOME"), *xdg = getenv("XDG_CONFIG_HOME");
+        CLEANUP_FREE char *users = find_user_file("pip/pip.conf", ".pip/pip.conf");
+        const char *named = getenv("PIP_CONFIG_FILE");
         const char *site = getenv("XDG_CONFIG_DIRS");
         CLEANUP_FREE char *folders = strdup(site && *site ? site : "/etc/xdg"), *prefix = strdup(interpreter->path);
         char *slash, *next;
 
         if (str_eq(named, "/dev/null"))
                 return false;
-        if ((named && *named && access(named, F_OK) == 0) || file_exists("/etc", "pip.conf") ||
-            file_exists(home, ".pip/pip.conf"))
-                return true;
-        if (xdg && *xdg ? file_exists(xdg, "pip/pip.conf") : file_exists(home, ".config/pip/pip.conf"))
+        if ((named && *named && access(named, F_OK) == 0) || file_exists("/etc", "pip.conf") || users)
                 return true;
         next = folders;
         for (char *folder; (folder = next ? strsep(&next, ":") : NULL);)
@@ -171,21 +197,28 @@ static int translate(void) {
 }
 
 static int install_with_uv(const struct install *install, const char *uv, const char *python, char **ret_error) {
-        const char *const argv[] = {uv,
-                                    "pip",
-                                    "install",
-                                    "--python",
-                                    python,
-                                    "--link-mode",
-                                    "copy",
-                                    "--compile-bytecode",
-                                    "--no-progress",
-                                    "-r",
-                                    install->requirements,
-                                    is_true(getenv("PIP_NO_INDEX")) ? "--no-index" : NULL,
-                                    NULL};
+        const char *argv[20] = {uv,
+                                "pip",
+                                "install",
+                                "--python",
+                                python,
+                                "-r",
+                                install->requirements,
+                                "--link-mode",
+                                "copy",
+                                "--compile-bytecode",
+                                "--no-progress"};
+        size_t n = 11;
 
-        if (translate() < 0)
+        if (is_true(getenv("PIP_NO_INDEX")) || install->rules->wheelhouse)
+                argv[n++] = "--no-index";
+        if (install->rules->wheelhouse) {
+                argv[n++] = "--find-links";
+                argv[n++] = install->rules->wheelhouse;
+        }
+        if (install->rules->require_hashes)
+                argv[n++] = "--require-hashes";
+        if (translate() < 0 || words_add(&install->box->named_read, uv) < 0)
                 return fail(ret_error, "out of memory");
         return run_installer(install, "uv", argv, ret_error);
 }
@@ -198,17 +231,48 @@ static bool pip_has_python_option(const char *version) {
         return version && sscanf(version, "%d.%d", &major, &minor) == 2 && (major > 22 || (major == 22 && minor >= 3));
 }
 
+/* `start`: how pip is run, up to its command. */
+static int run_pip(const struct install *install, const char *const *start, char **ret_error) {
+        CLEANUP_FREE char *report = NULL;
+        const char *argv[24] = {0};
+        size_t n = 0;
+
+        while (start[n]) {
+                argv[n] = start[n];
+                n++;
+        }
+        argv[n++] = "install";
+        argv[n++] = "-r";
+        argv[n++] = install->requirements;
+        if (asprintf(&report, "%s/" INSTALL_REPORT, install->scratch) < 0) {
+                report = NULL;
+                return fail(ret_error, "out of memory");
+        }
+        argv[n++] = "--report";
+        argv[n++] = report;
+        if (install->rules->require_hashes)
+                argv[n++] = "--require-hashes";
+        if (install->rules->only_binary)
+                argv[n++] = "--only-binary=:all:";
+        if (install->rules->wheelhouse) {
+                argv[n++] = "--no-index";
+                argv[n++] = "--find-links";
+                argv[n++] = install->rules->wheelhouse;
+        }
+        return run_installer(install, "pip", argv, ret_error);
+}
+
 static int install_with_pip(const struct install *install, const char *python, char **ret_installer, char **ret_error) {
         struct interpreter *base = install->interpreter;
         int r = interpreter_query_pip(base, ret_error);
 
         if (r < 0)
                 return r;
-        if (pip_has_python_option(base->pip)) {
-                r = run_installer(install, "pip",
-                                  (const char *[]){base->path, "-I", "-m", "pip", "--python", python, "install", "-r",
-                                                   install->requirements, NULL},
-                                  ret_error);
+        if (pip_has_python_option(base->pip) && base->runner) {
+                /* As --python does, but without a process in between. */
+                r = setenv("_PIP_RUNNING_IN_SUBPROCESS", "1", 1) < 0
+                            ? fail(ret_error, "out of memory")
+                            : run_pip(install, (const char *[]){python, "-I", base->runner, NULL}, ret_error);
                 return r < 0 || asprintf(ret_installer, "pip %s", base->pip) >= 0 ? r : fail(ret_error, "out of memory");
         }
         if (!base->ensurepip)
@@ -217,20 +281,38 @@ static int install_with_pip(const struct install *install, const char *python, c
                         "%s has no pip to install requirements with, and none to copy: install uv, or on Debian and Ubuntu run "
                         "\"apt-get install python3-venv\"",
                         base->path);
+        if (install->rules->only_binary)
+                return fail(ret_error, "%s has no pip of version 22.3 or later, which venv.only_binary needs", base->path);
         r = run_installer(install, "ensurepip", (const char *[]){python, "-I", "-m", "ensurepip", "--default-pip", NULL},
                           ret_error);
-        r = r ? r
-              : run_installer(install, "pip",
-                              (const char *[]){python, "-I", "-m", "pip", "install", "-r", install->requirements, NULL},
-                              ret_error);
+        r = r ? r : run_pip(install, (const char *[]){python, "-I", "-m", "pip", NULL}, ret_error);
         return r < 0 || (*ret_installer = strdup("pip, in the venv")) ? r : fail(ret_error, "out of memory");
 }
 
 /* ---- The choice ---- */
 
+/* What the user has said to an installer is heard in another home as well. */
+static int keep_user_file(const char *name, const char *old_name, const char *variable) {
+        CLEANUP_FREE char *path = getenv(variable) ? NULL : find_user_file(name, old_name);
+
+        return path ? setenv(variable, path, 1) : 0;
+}
+
+static int move_home(const struct install *install, char **ret_error) {
+        static const char *const away[] = {"XDG_CONFIG_HOME", "PIP_CACHE_DIR", "UV_CACHE_DIR"};
+
+        if (keep_user_file("pip/pip.conf", ".pip/pip.conf", "PIP_CONFIG_FILE") < 0 ||
+            keep_user_file("uv/uv.toml", NULL, "UV_CONFIG_FILE") < 0 || setenv("HOME", install->scratch, 1) < 0 ||
+            setenv("PIP_NO_CACHE_DIR", "1", 1) < 0)
+                return fail(ret_error, "out of memory");
+        for (size_t i = 0; i < ELEMENTS(away); i++)
+                (void)unsetenv(away[i]);
+        return box_allow_variables(install->box, ret_error);
+}
+
 /* Takes away what would make an installer install elsewhere, ask, or draw; and what is between the daemon and its service manager,
  * for the installer runs code of the packages. */
-static void prepare_environment(void) {
+static int prepare_environment(const struct install *install, char **ret_error) {
         static const char *const away[] = {"PYTHONHOME",
                                            "PYTHONPATH",
                                            "PYTHONSTARTUP",
@@ -258,11 +340,14 @@ static void prepare_environment(void) {
                 (void)unsetenv(away[i]);
         for (size_t i = 0; i < ELEMENTS(set); i++)
                 (void)setenv(set[i][0], set[i][1], 1);
+        if (setenv("TMPDIR", install->scratch, 1) < 0)
+                return fail(ret_error, "out of memory");
+        return install->box->off ? 0 : move_home(install, ret_error);
 }
 
 /* Return: the path of uv if it is to be used. */
 static char *choose_uv(const struct install *install) {
-        CLEANUP_FREE char *uv = install->installer == INSTALLER_PIP ? NULL : run_find("uv");
+        CLEANUP_FREE char *uv = install->installer == INSTALLER_PIP || install->rules->only_binary ? NULL : run_find("uv");
         const char *variable = untranslatable();
 
         if (!uv || install->installer == INSTALLER_UV)
@@ -284,7 +369,12 @@ int install_requirements(const struct install *install, char **ret_installer, ch
         }
         if (!uv && install->installer == INSTALLER_UV)
                 return fail(ret_error, "there is no uv in PATH; install it or let the installer be pip");
-        prepare_environment();
+        install->box->alone = install->rules->only_binary;
+        if (install->rules->wheelhouse && words_add(&install->box->named_read, install->rules->wheelhouse) < 0)
+                return fail(ret_error, "out of memory");
+        r = prepare_environment(install, ret_error);
+        if (r < 0)
+                return r;
         if (!uv)
                 return install_with_pip(install, python, ret_installer, ret_error);
         r = install_with_uv(install, uv, python, ret_error);

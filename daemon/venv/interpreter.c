@@ -28,8 +28,9 @@ static const char identity_script[] =
 static const char pip_script[] = "from importlib.util import find_spec\n"
                                  "print('ensurepip=%d' % bool(find_spec('ensurepip')))\n"
                                  "if find_spec('pip'):\n"
-                                 "    import pip\n"
-                                 "    print('pip=' + pip.__version__)\n";
+                                 "    import os, pip\n"
+                                 "    print('pip=' + pip.__version__)\n"
+                                 "    print('runner=' + os.path.join(os.path.dirname(pip.__file__), '__pip-runner__.py'))\n";
 
 struct answer {
         struct interpreter *interpreter;
@@ -41,6 +42,7 @@ void interpreter_done(struct interpreter *interpreter) {
         free(interpreter->version);
         free(interpreter->build);
         free(interpreter->pip);
+        free(interpreter->runner);
         *interpreter = (struct interpreter){0};
 }
 
@@ -50,10 +52,9 @@ static void on_line(void *data, const char *line) {
                 const char *key;
                 char **value;
         } keys[] = {
-                {"version=", &answer->interpreter->version},
-                {"path=", &answer->interpreter->path},
-                {"build=", &answer->interpreter->build},
-                {"pip=", &answer->interpreter->pip},
+                {"version=", &answer->interpreter->version}, {"path=", &answer->interpreter->path},
+                {"build=", &answer->interpreter->build},     {"pip=", &answer->interpreter->pip},
+                {"runner=", &answer->interpreter->runner},
         };
 
         for (size_t i = 0; i < ELEMENTS(keys); i++)

@@ -10,6 +10,7 @@ struct interpreter {
         char *version; /* "3.11.2" */
         char *build;   /* what else tells it apart: "cpython cpython-311 30b02f0 x86_64-linux-gnu" */
         char *pip;     /* version of the pip it can import; NULL: none */
+        char *runner;  /* the script of that pip which works for another interpreter */
         bool ensurepip;
 };
 void interpreter_done(struct interpreter *interpreter);

@@ -87,9 +87,17 @@ static void on_exit_status(void *data, int status) {
 
 static int spawn(struct venv_job *job, struct event_base *base, const struct venv_spec *spec, int output_fd, int log_fd) {
         char parent[16];
-        const char *argv[13] = {spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python", spec->python};
-        size_t n = 8;
+        const char *fixed[] = {spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python", spec->python};
+        const size_t n_options = spec->options ? spec->options->n : 0;
+        CLEANUP_FREE const char **argv = calloc(ELEMENTS(fixed) + n_options + 5, sizeof(*argv));
         const struct child_spec child = {.argv = argv, .output = output_fd, .error = log_fd, .group = true};
+        size_t n = ELEMENTS(fixed);
+
+        if (!argv)
+                return -ENOMEM;
+        memcpy(argv, fixed, sizeof(fixed));
+        for (size_t i = 0; i < n_options; i++)
+                argv[n++] = spec->options->items[i];
 
         if (spec->requirements) {
                 argv[n++] = "--requirements";

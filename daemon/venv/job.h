@@ -12,15 +12,16 @@
 
 #include <event2/event.h>
 
-#include "base/util.h"
+#include "config/model.h"
 
 struct venv_spec {
         const char *builder; /* path of cpexd-venv */
         const char *cache_dir;
-        const char *python;       /* a path, or a name to look up in PATH */
-        const char *requirements; /* absolute path of the file; NULL: none */
-        const char *code;         /* a folder, whose state is to be told; NULL: none */
-        const char *plugin;       /* for the log */
+        const char *python;            /* a path, or a name to look up in PATH */
+        const char *requirements;      /* absolute path of the file; NULL: none */
+        const char *code;              /* a folder, whose state is to be told; NULL: none */
+        const char *plugin;            /* for the log */
+        const struct strlist *options; /* venv_options(); NULL: none */
 };
 
 struct venv_result {

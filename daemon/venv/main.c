@@ -39,6 +39,15 @@ static const char usage[] =
         "  --code DIR               print code=HEX as well, which changes with what is in DIR\n"
         "  --installer auto|uv|pip  default auto: uv where it is installed and follows pip's configuration\n"
         "  --timeout SECONDS        for the installation (default 600)\n"
+        "  --require-hashes         install nothing whose hash the requirements do not give\n"
+        "  --only-binary            install no package that would have to be built\n"
+        "  --wheelhouse DIR         install from this folder, without a network\n"
+        "  --max-bytes N            the most that a venv may take\n"
+        "  --read PATH              what installers may read beyond what lies beside the requirements\n"
+        "  --env NAME[*]            variables that they get beyond those that they are known to need\n"
+        "  --tasks N                processes and threads that the user may have\n"
+        "  --no-sandbox             let installers do all that the user may\n"
+        "  --require-sandbox        run none where the kernel lacks a piece of the sandbox\n"
         "  --parent PID             stop when this process, which must be the parent, ends\n"
         "  --json                   list as one JSON array\n"
         "  --help, --version\n"
@@ -48,6 +57,8 @@ static const char usage[] =
 struct options {
         const char *cache, *python, *requirements, *code;
         enum installer installer;
+        struct rules rules;
+        struct box box;
         usec_t timeout_usec;
         pid_t parent; /* 0: none */
         bool json;
@@ -61,7 +72,7 @@ static int check_unchanged(const struct options *options, const struct interpret
                            char **ret_error) {
         CLEANUP_REQUIREMENTS struct requirements requirements = {0};
         char now[DIGEST_HEX_BYTES];
-        int r = fingerprint_compute(now, &requirements, interpreter, options->requirements, ret_error);
+        int r = fingerprint_compute(now, &requirements, interpreter, &options->rules, options->requirements, ret_error);
 
         if (r < 0 || str_eq(now, fingerprint))
                 return r;
@@ -72,20 +83,42 @@ static int check_unchanged(const struct options *options, const struct interpret
         return -EAGAIN;
 }
 
-static int build_in_cache(const struct options *options, const struct cache *cache, struct interpreter *interpreter,
+/* Of what the requirements name the installer gets what it may. */
+static int allow_named(struct options *options, const struct requirements *requirements, char **ret_error) {
+        CLEANUP_FREE char *folder = options->requirements ? strdup(options->requirements) : NULL;
+        int r = 0;
+
+        if (!folder)
+                return 0;
+        *strrchr(folder, '/') = 0;
+        if (words_add(&options->box.named_read, options->requirements) < 0)
+                return fail(ret_error, "out of memory");
+        for (size_t i = 0; r == 0 && i < requirements->files.n; i++)
+                if (!str_eq(requirements->files.items[i], options->requirements))
+                        r = box_allow_named(&options->box, requirements->files.items[i], folder, false, ret_error);
+        for (size_t i = 0; r == 0 && i < requirements->folders.n; i++)
+                r = box_allow_named(&options->box, requirements->folders.items[i], folder, true, ret_error);
+        return r;
+}
+
+static int build_in_cache(struct options *options, const struct cache *cache, struct interpreter *interpreter,
                           const struct requirements *requirements, const char *fingerprint, char **ret_error) {
         CLEANUP_FREE char *place = cache_path(cache, fingerprint), *building = NULL, *installer = NULL;
         struct build build = {
                 .interpreter = interpreter,
                 .requirements = requirements->n_lines > 0 ? options->requirements : NULL,
                 .place = place,
+                .rules = &options->rules,
+                .box = &options->box,
                 .installer = options->installer,
                 .timeout_usec = options->timeout_usec,
         };
         const usec_t start = clock_now_usec();
         int r;
 
-        r = cache_prepare(cache, fingerprint, &building, ret_error);
+        options->box.interpreter = interpreter->path;
+        r = allow_named(options, requirements, ret_error);
+        r = r ? r : cache_prepare(cache, fingerprint, &building, ret_error);
         if (r < 0)
                 return r;
         say("building a venv with Python %s (%s)%s%s", interpreter->version, interpreter->path,
@@ -113,7 +146,7 @@ static int build_in_cache(const struct options *options, const struct cache *cac
 }
 
 /* Return: 0 with where the venv is, or negative with the reason. */
-static int build(const struct options *options, char ret_fingerprint[DIGEST_HEX_BYTES], char **ret_place, bool *ret_built,
+static int build(struct options *options, char ret_fingerprint[DIGEST_HEX_BYTES], char **ret_place, bool *ret_built,
                  char **ret_error) {
         CLEANUP_INTERPRETER struct interpreter interpreter = {0};
         CLEANUP_REQUIREMENTS struct requirements requirements = {0};
@@ -122,7 +155,9 @@ static int build(const struct options *options, char ret_fingerprint[DIGEST_HEX_
         int r;
 
         r = interpreter_query(&interpreter, options->python, ret_error);
-        r = r ? r : fingerprint_compute(ret_fingerprint, &requirements, &interpreter, options->requirements, ret_error);
+        r = r ? r
+              : fingerprint_compute(ret_fingerprint, &requirements, &interpreter, &options->rules, options->requirements,
+                                    ret_error);
         r = r ? r : cache_open(&cache, options->cache, true, ret_error);
         if (r < 0)
                 return r;
@@ -155,7 +190,7 @@ static void print_code(const char *folder) {
                 (void)printf("code=%s\n", hex);
 }
 
-static int command_build(const struct options *options) {
+static int command_build(struct options *options) {
         CLEANUP_FREE char *place = NULL, *error = NULL;
         char fingerprint[DIGEST_HEX_BYTES];
         bool built = false;
@@ -163,8 +198,9 @@ static int command_build(const struct options *options) {
 
         if (options->code)
                 print_code(options->code);
-        r = build(options, fingerprint, &place, &built, &error);
-
+        r = box_find_launcher(&options->box, &error);
+        r = r ? r : box_clean_environment(&options->box, &error);
+        r = r ? r : build(options, fingerprint, &place, &built, &error);
         if (r == -EAGAIN) {
                 say("%s", error ? error : "out of memory");
                 say("building once more");
@@ -258,6 +294,15 @@ enum {
         OPTION_INSTALLER,
         OPTION_TIMEOUT,
         OPTION_PARENT,
+        OPTION_REQUIRE_HASHES,
+        OPTION_ONLY_BINARY,
+        OPTION_WHEELHOUSE,
+        OPTION_MAX_BYTES,
+        OPTION_READ,
+        OPTION_ENV,
+        OPTION_TASKS,
+        OPTION_NO_SANDBOX,
+        OPTION_REQUIRE_SANDBOX,
         OPTION_JSON,
         OPTION_HELP,
         OPTION_VERSION
@@ -292,6 +337,33 @@ static int take_option(struct options *options, int option) {
                         return complain("--parent must be the id of a process");
                 options->parent = (pid_t)number;
                 return 0;
+        case OPTION_REQUIRE_HASHES:
+                options->rules.require_hashes = true;
+                return 0;
+        case OPTION_ONLY_BINARY:
+                options->rules.only_binary = true;
+                return 0;
+        case OPTION_WHEELHOUSE:
+                options->rules.wheelhouse = optarg;
+                return optarg[0] == '/' ? 0 : complain("--wheelhouse must be an absolute path");
+        case OPTION_MAX_BYTES:
+                if (parse_number(optarg, INT64_MAX, &number) < 0)
+                        return complain("--max-bytes must be a number of bytes");
+                options->box.max_bytes = (uint64_t)number;
+                return 0;
+        case OPTION_READ:
+                return words_add(&options->box.read, optarg);
+        case OPTION_ENV:
+                return words_add(&options->box.env, optarg);
+        case OPTION_TASKS:
+                options->box.tasks = optarg;
+                return 0;
+        case OPTION_NO_SANDBOX:
+                options->box.off = true;
+                return 0;
+        case OPTION_REQUIRE_SANDBOX:
+                options->box.require = true;
+                return 0;
         case OPTION_JSON:
                 options->json = true;
                 return 0;
@@ -317,6 +389,15 @@ static const char *parse_options(struct options *options, int argc, char **argv)
                 {"installer", required_argument, NULL, OPTION_INSTALLER},
                 {"timeout", required_argument, NULL, OPTION_TIMEOUT},
                 {"parent", required_argument, NULL, OPTION_PARENT},
+                {"require-hashes", no_argument, NULL, OPTION_REQUIRE_HASHES},
+                {"only-binary", no_argument, NULL, OPTION_ONLY_BINARY},
+                {"wheelhouse", required_argument, NULL, OPTION_WHEELHOUSE},
+                {"max-bytes", required_argument, NULL, OPTION_MAX_BYTES},
+                {"read", required_argument, NULL, OPTION_READ},
+                {"env", required_argument, NULL, OPTION_ENV},
+                {"tasks", required_argument, NULL, OPTION_TASKS},
+                {"no-sandbox", no_argument, NULL, OPTION_NO_SANDBOX},
+                {"require-sandbox", no_argument, NULL, OPTION_REQUIRE_SANDBOX},
                 {"json", no_argument, NULL, OPTION_JSON},
                 {"help", no_argument, NULL, OPTION_HELP},
                 {"version", no_argument, NULL, OPTION_VERSION},
@@ -364,6 +445,7 @@ int main(int argc, char **argv) {
         struct options options = {.python = "python3", .timeout_usec = 600 * USEC_PER_SEC};
         const char *command = parse_options(&options, argc, argv);
         CLEANUP_FREE char *requirements = NULL;
+        int status;
 
         if (!command)
                 return EXIT_USAGE;
@@ -377,5 +459,8 @@ int main(int argc, char **argv) {
         /* Who reads the log may be gone; cleaning up goes on without. */
         if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || stop_watch() < 0 || resolve_requirements(&options, &requirements) < 0)
                 return EXIT_FAILURE;
-        return command_build(&options);
+        options.box.network = !options.rules.wheelhouse;
+        status = command_build(&options);
+        box_done(&options.box);
+        return status;
 }

@@ -43,6 +43,7 @@ void report_line(void *data, const char *text) {
 
         say("%s: %s", report->prefix, line);
         line += strspn(line, " \t");
+        report->denied |= strstr(line, "Permission denied") || strstr(line, "Operation not permitted");
         free(*slot);
         *slot = strdup(line);
         if (report->n_telling < REPORT_LINES && is_telling(line))

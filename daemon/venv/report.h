@@ -13,6 +13,7 @@ struct report {
         size_t n_telling;
         char *last[REPORT_LINES]; /* the last of all, as a ring */
         size_t n_last;
+        bool denied; /* a line says that something is not permitted */
 };
 void report_done(struct report *report);
 #define CLEANUP_REPORT CLEANUP(report_done)

@@ -37,11 +37,14 @@ struct reader {
                 ino_t inode;
         } open[DEPTH_MAX];  /* the files being read, to find circles */
         const char *folder; /* of the outermost file, in which the installer runs */
+        struct words files, folders;
         char **ret_error;
 };
 
 void requirements_done(struct requirements *requirements) {
         free(requirements->summary);
+        words_done(&requirements->files);
+        words_done(&requirements->folders);
         *requirements = (struct requirements){0};
 }
 
@@ -149,6 +152,14 @@ static void summarize(struct reader *reader, const char *line) {
                 buf_append_str(&reader->summary, "…");
 }
 
+/* Notes what the installer has to read, and, where that is a package's folder, to change. */
+static int note(struct reader *reader, const char *path, bool package) {
+        struct stat st;
+        struct words *words = package && stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? &reader->folders : &reader->files;
+
+        return words_add(words, path) < 0 ? fail(reader->ret_error, "out of memory") : 0;
+}
+
 static int add_include(struct reader *reader, const char *folder, const char *value, bool constraint) {
         char path[PATH_MAX];
         int r;
@@ -167,9 +178,13 @@ static int add_include(struct reader *reader, const char *folder, const char *va
 
 static int add_in_place(struct reader *reader, const char *name, const char *path, bool with_content) {
         CLEANUP_FREE char *real = realpath(path, NULL);
+        int r;
 
         if (!real)
                 return fail(reader->ret_error, "%s cannot be read: %m", path);
+        r = note(reader, path, with_content);
+        if (r < 0)
+                return r;
         digest_add(reader->digest, name, real);
         return with_content ? digest_add_path(reader->digest, "content", real, reader->ret_error) : 0;
 }
@@ -225,6 +240,7 @@ static int add_word(struct reader *reader, const char *folder, char *word, char 
         const char *value = NULL;
         enum option option = option_of(word, &value);
         char path[PATH_MAX];
+        int r;
 
         if (option != OPTION_NONE && !value && !(value = next_word(rest)))
                 return 0; /* the installer will say so */
@@ -237,9 +253,10 @@ static int add_word(struct reader *reader, const char *folder, char *word, char 
         case OPTION_FIND_LINKS:
                 return find_local(reader, folder, value, path) ? add_in_place(reader, "find-links", path, false) : 0;
         default:
-                if (looks_like_path(word) && find_local(reader, folder, word, path))
-                        return digest_add_path(reader->digest, "content", path, reader->ret_error);
-                return 0;
+                if (!looks_like_path(word) || !find_local(reader, folder, word, path))
+                        return 0;
+                r = note(reader, path, true);
+                return r ? r : digest_add_path(reader->digest, "content", path, reader->ret_error);
         }
 }
 
@@ -396,6 +413,7 @@ static int read_file(struct reader *reader, const char *path) {
         if (!text || !folder)
                 return *reader->ret_error ? -EIO : fail(reader->ret_error, "out of memory");
         r = enter(reader, path, &st);
+        r = r ? r : note(reader, path, false);
         if (r < 0)
                 return r;
         r = read_lines(reader, folder, text);
@@ -415,8 +433,11 @@ int requirements_read(struct requirements *ret, const char *path, struct digest 
                 r = fail(ret_error, "out of memory");
         if (r < 0) {
                 free(summary);
+                words_done(&reader.files);
+                words_done(&reader.folders);
                 return r;
         }
-        *ret = (struct requirements){.n_lines = reader.n_lines, .summary = summary};
+        *ret = (struct requirements){
+                .n_lines = reader.n_lines, .summary = summary, .files = reader.files, .folders = reader.folders};
         return 0;
 }

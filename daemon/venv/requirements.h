@@ -6,11 +6,14 @@
  */
 
 #include "base/buf.h"
+#include "venv/box.h"
 #include "venv/digest.h"
 
 struct requirements {
-        unsigned n_lines; /* that say something, in all files; 0: nothing to install */
-        char *summary;    /* the first of them, for people, without passwords; "" if none */
+        unsigned n_lines;     /* that say something, in all files; 0: nothing to install */
+        char *summary;        /* the first of them, for people, without passwords; "" if none */
+        struct words files;   /* that they name: to be read */
+        struct words folders; /* packages among them, in which building leaves things */
 };
 void requirements_done(struct requirements *requirements);
 #define CLEANUP_REQUIREMENTS CLEANUP(requirements_done)

@@ -5,6 +5,9 @@
  * program stands a guard, a fork of ourselves that leads the process group: it waits for the program, and on SIGTERM, which it
  * gets from the kernel when we die of whatever cause, it kills the group, itself included.
  *
+ * What detaches itself from the group becomes our child when its parent ends, and is killed when the program has ended: a package must not
+ * leave a process behind.
+ *
  * Signals that ask us to stop stay blocked and arrive through a descriptor, so that they are looked at where there is a way to
  * clean up, and nowhere else.
  */
@@ -25,6 +28,7 @@
 
 #define LINE_BYTES 2048
 #define TICK_MSEC 100
+#define ORPHANS_USEC (10 * USEC_PER_SEC)
 
 static int stop_fd = -1;
 static bool stopped;
@@ -66,7 +70,7 @@ static void guard_on_term(int signal) {
 }
 
 /* The program's own process. A failure to start it goes through `report_fd`, as an errno. */
-static void exec_program(const struct run *run, int output_fd, int report_fd) {
+static void exec_program(const struct run *run, const char *const *argv, int output_fd, int report_fd) {
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC), error;
         sigset_t none;
 
@@ -76,14 +80,14 @@ static void exec_program(const struct run *run, int output_fd, int report_fd) {
         if (null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO && dup2(output_fd, STDOUT_FILENO) == STDOUT_FILENO &&
             dup2(output_fd, STDERR_FILENO) == STDERR_FILENO && (!run->folder || chdir(run->folder) == 0) &&
             sigprocmask(SIG_SETMASK, &none, NULL) == 0)
-                (void)execv(run->argv[0], (char *const *)run->argv);
+                (void)execv(argv[0], (char *const *)argv);
         error = errno;
         (void)!write(report_fd, &error, sizeof(error));
         _exit(127);
 }
 
 /* Does not return. `parent` is the process that the group must not outlive. */
-static void guard(const struct run *run, pid_t parent, int output_fd, int report_fd) {
+static void guard(const struct run *run, const char *const *argv, pid_t parent, int output_fd, int report_fd) {
         const struct sigaction on_term = {.sa_handler = guard_on_term};
         int status, error;
         sigset_t none;
@@ -97,7 +101,7 @@ static void guard(const struct run *run, pid_t parent, int output_fd, int report
                 _exit(127);
         pid = fork();
         if (pid == 0)
-                exec_program(run, output_fd, report_fd);
+                exec_program(run, argv, output_fd, report_fd);
         if (pid < 0) {
                 error = errno;
                 (void)!write(report_fd, &error, sizeof(error));
@@ -179,6 +183,9 @@ static int read_output(const struct run *run, pid_t pid, int fd, char **ret_erro
                         return fail(ret_error, "it took longer than %llu s",
                                     (unsigned long long)((run->timeout_usec + USEC_PER_SEC - 1) / USEC_PER_SEC));
                 }
+                if (run->box && box_is_full(run->box, now))
+                        return fail(ret_error, "it takes more than %llu MiB of the disk (venv.max_bytes)",
+                                    (unsigned long long)(run->box->max_bytes >> 20));
                 if (poll(fds, ELEMENTS(fds), (int)MIN((until - now) / USEC_PER_MSEC + 1, (usec_t)TICK_MSEC)) == 0 &&
                     has_ended(pid))
                         break;
@@ -202,15 +209,40 @@ static int reap_group(pid_t pid) {
         return status;
 }
 
+/* Return: whether there was any. */
+static bool kill_children(void) {
+        FILE *file = fopen("/proc/thread-self/children", "re");
+        bool any = false;
+        int pid;
+
+        while (file && fscanf(file, "%d", &pid) == 1)
+                any = kill(pid, SIGKILL) == 0 || any;
+        if (file)
+                (void)fclose(file);
+        return any;
+}
+
+/* What is our child now was left behind. When one is killed its children become ours. */
+static void end_orphans(void) {
+        const usec_t until = clock_now_usec() + ORPHANS_USEC;
+
+        while (kill_children() && clock_now_usec() < until) {
+                (void)poll(NULL, 0, 1);
+                while (waitpid(-1, NULL, WNOHANG) > 0)
+                        ;
+        }
+}
+
 /* Return: as run_command(). Closes the ends of the pipes that belong to the guard. */
-static int start_guard(const struct run *run, int output[2], int report[2], pid_t *ret_pid, char **ret_error) {
+static int start_guard(const struct run *run, const char *const *argv, int output[2], int report[2], pid_t *ret_pid,
+                       char **ret_error) {
         pid_t parent = getpid(), pid = fork();
         int error;
 
         if (pid < 0)
                 return fail(ret_error, "fork failed: %m");
         if (pid == 0)
-                guard(run, parent, output[1], report[1]);
+                guard(run, argv, parent, output[1], report[1]);
         (void)setpgid(pid, pid); /* whoever comes first */
         output[1] = fd_close(output[1]);
         report[1] = fd_close(report[1]);
@@ -231,18 +263,23 @@ static void pipe_done(int (*fds)[2]) {
 int run_command(const struct run *run, int *ret_status, char **ret_error) {
         CLEANUP(pipe_done) int output[2] = {-1, -1};
         CLEANUP(pipe_done) int report[2] = {-1, -1};
+        CLEANUP_FREE const char **boxed = run->box ? box_command(run->box, run->argv) : NULL;
         pid_t pid = -1;
         int r;
 
+        if (run->box && !boxed)
+                return fail(ret_error, "out of memory");
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         if (pipe2(output, O_CLOEXEC) < 0 || pipe2(report, O_CLOEXEC) < 0)
                 return fail(ret_error, "no pipe: %m");
-        r = start_guard(run, output, report, &pid, ret_error);
+        r = start_guard(run, boxed ? boxed : run->argv, output, report, &pid, ret_error);
         if (r < 0)
                 return r;
         r = read_output(run, pid, output[0], ret_error);
         if (r < 0)
                 (void)kill(-pid, SIGKILL);
         *ret_status = reap_group(pid);
+        end_orphans();
         return r;
 }
 

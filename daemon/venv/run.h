@@ -5,11 +5,12 @@
  * Running other programs, and being told to stop.
  *
  * A program runs in a process group of its own with nothing on standard input; its two outputs are read as one, line by line.
- * Nothing of the group outlives run_command(), nor this process, however it ends.
+ * Nothing of the group outlives run_command(), nor this process, however it ends; nor does what has left the group outlive run_command().
  */
 
 #include "base/clock.h"
 #include "base/util.h"
+#include "venv/box.h"
 
 /* From now on SIGTERM, SIGINT and SIGHUP are requests that the functions below answer. Return: 0 or a negative errno. */
 int stop_watch(void);
@@ -20,6 +21,7 @@ bool stop_wait(int msec);
 struct run {
         const char *const *argv; /* NULL-terminated; argv[0] is a path */
         const char *folder;      /* to run in; NULL: here */
+        struct box *box;         /* NULL: none, the program is trusted */
         usec_t timeout_usec;
         void (*on_line)(void *data, const char *line); /* at most 2 KiB; longer lines come in pieces */
         void *data;

@@ -59,6 +59,7 @@ class Cache:
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "UV_"))} | {
             "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels)}
         self.installer = "pip"
+        self.options = []
 
     def requirements(self, text, name="requirements.txt"):
         path = self.folder / name
@@ -68,7 +69,7 @@ class Cache:
 
     def command(self, requirements=None, *options, python=BASE):
         return [str(PROGRAM), "build", "--cache", str(self.dir), "--python", str(python), "--installer", self.installer,
-                *(["--requirements", str(requirements)] if requirements else []), *options]
+                *(["--requirements", str(requirements)] if requirements else []), *self.options, *options]
 
     def build(self, requirements=None, *options, wrapper=(), **keywords):
         return Result(subprocess.run([*wrapper, *self.command(requirements, *options, **keywords)], capture_output=True, text=True,
@@ -112,7 +113,8 @@ class Cache:
             assert not self.building()
 
     def use_uv(self, text):
-        """Lets a script be uv. $site is where a package goes; `$*` are the arguments."""
+        """Lets a script be uv. $site is where a package goes; `$*` are the arguments. It tells the test by files what it sees, and so is in no box."""
+        self.options = ["--no-sandbox"]
         path = script(self.folder / "bin/uv", f"""
             #!/bin/sh
             site=$(echo {self.dir}/venvs/.building-*/lib/python3*/site-packages)
@@ -225,6 +227,7 @@ def test_pip_conf_is_honoured(cache):
     cache.environment["PIP_CONFIG_FILE"] = str(conf)
     cache.use_uv("echo 'this must not be called'; exit 1")
     cache.installer = "auto"
+    cache.options = ["--read", str(cache.wheels)]
     result = cache.good(cache.requirements("one\n"))
     assert result.built and "which would not follow pip.conf" in result.log
 
@@ -365,6 +368,7 @@ def test_an_old_pip_is_replaced_in_the_venv(cache):
     if subprocess.run([BASE, "-c", "import ensurepip"], capture_output=True).returncode:
         pytest.skip("this Python has no ensurepip")
     wheel(cache.wheels, "one", "1.0", {"one.py": ""})
+    cache.options = ["--read", str(pathlib.Path(BASE).parents[1]), "--read", str(cache.folder / "fake")]
     result = cache.good(cache.requirements("one\n"), python=fake_python(cache, "echo pip=22.2.2; echo ensurepip=1"))
     assert result.run("-c", "import one, pip") == ""
 

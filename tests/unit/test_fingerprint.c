@@ -20,7 +20,7 @@ static struct result compute_with(const struct interpreter *interpreter, const c
         CLEANUP_FREE char *error = NULL;
         struct result result = {0};
 
-        if (fingerprint_compute(result.hex, &requirements, interpreter, path, &error) < 0)
+        if (fingerprint_compute(result.hex, &requirements, interpreter, &(struct rules){0}, path, &error) < 0)
                 fail_msg("%s", error);
         assert_null(error);
         (void)snprintf(result.summary, sizeof(result.summary), "%s", requirements.summary);
@@ -46,7 +46,7 @@ static void assert_refused(const char *path, const char *with) {
         CLEANUP_FREE char *error = NULL;
         char hex[DIGEST_HEX_BYTES];
 
-        assert_true(fingerprint_compute(hex, &requirements, &python, path, &error) < 0);
+        assert_true(fingerprint_compute(hex, &requirements, &python, &(struct rules){0}, path, &error) < 0);
         assert_non_null(error);
         if (!strstr(error, with))
                 fail_msg("\"%s\" does not say \"%s\"", error, with);

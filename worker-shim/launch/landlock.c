@@ -138,7 +138,7 @@ static void allow_in(const struct box *box, const char *folder, const char *name
 }
 
 static void allow_prefix(const struct box *box, const char *prefix) {
-        static const char *const parts[] = {"bin", "lib", "lib64", "share", "pyvenv.cfg"};
+        static const char *const parts[] = {"bin", "lib", "lib64", "include", "share", "pyvenv.cfg", "pip.conf"};
 
         for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
                 allow_in(box, prefix, parts[i]);
@@ -165,19 +165,35 @@ static void allow_home(const struct box *box, const char *venv) {
                 (void)fclose(file);
 }
 
-static void allow_python(const struct box *box, const char *python) {
-        char venv[PATH_MAX], real[PATH_MAX];
+static void allow_interpreter(const struct box *box, const char *python) {
+        char real[PATH_MAX];
+
+        if (!realpath(python, real))
+                return; /* exec will say why */
+        (void)allow(box, real, FS_READ);
+        prefix_of(real);
+        allow_prefix(box, real);
+}
+
+static void allow_venv(const struct box *box, const char *python) {
+        char venv[PATH_MAX];
 
         if (snprintf(venv, sizeof(venv), "%s", python) >= (int)sizeof(venv))
                 return;
         prefix_of(venv);
         (void)allow(box, venv, FS_READ);
         allow_home(box, venv);
-        if (!realpath(python, real))
-                return; /* exec will say why */
-        (void)allow(box, real, FS_READ);
-        prefix_of(real);
-        allow_prefix(box, real);
+}
+
+/* What an installer needs of cpexd-venv it is told; its interpreter is no venv's. */
+static void allow_parts(const struct box *box, const struct launch *launch) {
+        allow_interpreter(box, launch->python);
+        if (launch->program)
+                return;
+        allow_venv(box, launch->python);
+        (void)allow(box, launch->shim, FS_READ);
+        (void)allow(box, launch->ext, FS_READ);
+        (void)allow(box, launch->sdk, FS_READ);
 }
 
 static void allow_setting(const struct box *box, const struct texts *paths, const char *name, uint64_t access) {
@@ -194,10 +210,7 @@ static void allow_files(const struct box *box, const struct launch *launch) {
                 (void)allow(box, system_read[i], FS_READ);
         for (size_t i = 0; i < sizeof(system_write) / sizeof(system_write[0]); i++)
                 (void)allow(box, system_write[i], FS_FILES & ~LANDLOCK_ACCESS_FS_EXECUTE);
-        allow_python(box, launch->python);
-        (void)allow(box, launch->shim, FS_READ);
-        (void)allow(box, launch->ext, FS_READ);
-        (void)allow(box, launch->sdk, FS_READ);
+        allow_parts(box, launch);
         allow_setting(box, &launch->read, "read", FS_READ);
         allow_setting(box, &launch->write, "write", writing);
         if (launch->tmp && !allow(box, launch->tmp, writing))

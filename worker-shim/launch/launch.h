@@ -30,8 +30,9 @@ enum profile {
 
 struct launch {
         const char *python, *shim, *ext, *sdk, *name;
-        pid_t parent;                               /* 0: not checked */
-        unsigned long long as_bytes, nofile, tasks; /* 0: not limited */
+        char *const *program; /* what to run in the place of a worker: an installer of venvs; NULL: a worker */
+        pid_t parent;         /* 0: not checked */
+        unsigned long long as_bytes, nofile, tasks, file_bytes; /* 0: not limited */
 
         enum profile profile;
         bool require;               /* refuse to start where the kernel lacks a piece */

@@ -8,6 +8,9 @@
  * and 2. Every step that fails says so on descriptor 2 and ends with a status of its own (see launch.h); nothing is tolerated
  * silently but the OOM score, which is advice.
  *
+ * With a program behind its options it does so for that one: an installer of venvs (daemon/venv/box.c), which gets the box, and nothing of what
+ * makes a worker.
+ *
  * The environment is what the daemon chose for this worker, without what would make Python look elsewhere for code, and without what
  * the service manager addressed to the daemon (clean.c).
  */
@@ -98,6 +101,7 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 {"rlimit-as", required_argument, NULL, 'a'},
                 {"rlimit-nofile", required_argument, NULL, 'f'},
                 {"rlimit-nproc", required_argument, NULL, 't'},
+                {"rlimit-fsize", required_argument, NULL, 'F'},
                 {"profile", required_argument, NULL, 'x'},
                 {"require", no_argument, NULL, 'R'},
                 {"tmp", required_argument, NULL, 'T'},
@@ -109,7 +113,7 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
         };
         int option;
 
-        while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0)
+        while ((option = getopt_long(argc, argv, "+", options, NULL)) >= 0)
                 switch (option) {
                 case 'p':
                         launch->python = optarg;
@@ -138,6 +142,9 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 case 't':
                         launch->tasks = parse_number("--rlimit-nproc", optarg);
                         break;
+                case 'F':
+                        launch->file_bytes = parse_number("--rlimit-fsize", optarg);
+                        break;
                 case 'x':
                         launch->profile = parse_profile(optarg);
                         break;
@@ -161,9 +168,10 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 default:
                         exit(LAUNCH_EXIT_USAGE); /* getopt has said what is wrong */
                 }
-        if (optind < argc)
+        launch->program = optind < argc ? argv + optind : NULL;
+        if (launch->program && (launch->shim || launch->ext || launch->sdk))
                 launch_fail(LAUNCH_EXIT_USAGE, "\"%s\" is one argument too many", argv[optind]);
-        if (!launch->python || !launch->shim || !launch->ext || !launch->sdk)
+        if (!launch->python || (!launch->program && (!launch->shim || !launch->ext || !launch->sdk)))
                 launch_fail(LAUNCH_EXIT_USAGE, "--python, --shim, --ext and --sdk are required");
 }
 
@@ -237,6 +245,8 @@ static void set_limits(const struct launch *launch) {
                 set_limit(RLIMIT_NPROC, "processes and threads", launch->tasks);
         if (launch->as_bytes > 0)
                 set_limit(RLIMIT_AS, "address space", launch->as_bytes);
+        if (launch->file_bytes > 0)
+                set_limit(RLIMIT_FSIZE, "the size of a file", launch->file_bytes);
 }
 
 static void raise_oom_score(void) {
@@ -265,10 +275,22 @@ static void run_python(const struct launch *launch) {
         launch_fail(errno == ENOENT ? LAUNCH_EXIT_NO_PYTHON : LAUNCH_EXIT_EXEC, "cannot run %s: %m", launch->python);
 }
 
+static void run_program(const struct launch *launch) {
+        follow_parent(launch->parent);
+        close_from(STDERR_FILENO + 1);
+        raise_oom_score();
+        sandbox_enter(launch);
+        set_limits(launch);
+        (void)execv(launch->program[0], launch->program);
+        launch_fail(errno == ENOENT ? LAUNCH_EXIT_NO_PYTHON : LAUNCH_EXIT_EXEC, "cannot run %s: %m", launch->program[0]);
+}
+
 int main(int argc, char *argv[]) {
         struct launch launch = {.name = "plugin"};
 
         parse_options(argc, argv, &launch);
+        if (launch.program)
+                run_program(&launch);
         follow_parent(launch.parent);
         check_socket();
         keep_descendants();

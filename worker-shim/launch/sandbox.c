@@ -55,7 +55,8 @@ void sandbox_enter(const struct launch *launch) {
         if (launch->tmp)
                 choose_tmp(launch->tmp);
         /* For the runner, which tells what a PermissionError may come from. */
-        set_variable("CPEXD_SANDBOX", launch->profile == PROFILE_STRICT ? "strict" : "default");
+        if (!launch->program)
+                set_variable("CPEXD_SANDBOX", launch->profile == PROFILE_STRICT ? "strict" : "default");
         drop_privileges();
         landlock_enter(launch);
         seccomp_enter(launch);

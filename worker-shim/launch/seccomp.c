@@ -17,6 +17,9 @@
  *
  * A filter sees numbers and no paths. So calls that change the mode or the times of a file, which Landlock does not know either, do nothing and
  * report success: a plugin that copies a file with its mode works, and one that opens up somebody's file does not.
+ *
+ * An installer, and the compilers that it runs, cannot do without. For them these calls work, but for modes that would let others write to
+ * a file, or run it as somebody else; and changes of the owner do nothing.
  */
 
 #include <errno.h>
@@ -26,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "launch.h"
 
@@ -90,6 +94,15 @@ static const char *const *const ignored =
 static const char *const *const missing = CALLS("clone3", "io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup",
                                                 "io_submit", "io_uring_enter", "io_uring_register", "io_uring_setup");
 
+/* Of these an installer needs those that work. The number is that of the mode among their arguments. */
+static const struct {
+        const char *name;
+        unsigned mode;
+} mode_calls[] = {{"chmod", 1}, {"fchmod", 1}, {"fchmodat", 2}, {"fchmodat2", 2}};
+static const unsigned bad_modes[] = {S_ISUID, S_ISGID, S_ISVTX, S_IWGRP, S_IWOTH};
+static const char *const *const time_calls = CALLS("futimesat", "utime", "utimensat", "utimensat_time64", "utimes");
+static const char *const *const owner_calls = CALLS("chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32");
+
 static void add(scmp_filter_ctx filter, uint32_t action, const char *name, unsigned n, const struct scmp_arg_cmp *args) {
         int call = seccomp_syscall_resolve_name(name);
         int r;
@@ -133,6 +146,23 @@ static void add_processes(scmp_filter_ctx filter, const struct launch *launch) {
         ADD_IF(filter, all, "memfd_create", HAS(1, NOEXEC_SEAL, NOEXEC_SEAL));
 }
 
+static void add_file_marks(scmp_filter_ctx filter, const struct launch *launch) {
+        const unsigned all = S_ISUID | S_ISGID | S_ISVTX | S_IWGRP | S_IWOTH;
+
+        if (!launch->program) {
+                add_all(filter, SCMP_ACT_ERRNO(0), ignored);
+                return;
+        }
+        add_all(filter, SCMP_ACT_ALLOW, time_calls);
+        add_all(filter, SCMP_ACT_ERRNO(0), owner_calls);
+        for (size_t i = 0; i < sizeof(mode_calls) / sizeof(mode_calls[0]); i++) {
+                ADD_IF(filter, SCMP_ACT_ALLOW, mode_calls[i].name, HAS(mode_calls[i].mode, all, 0));
+                for (size_t j = 0; j < sizeof(bad_modes) / sizeof(bad_modes[0]); j++)
+                        ADD_IF(filter, SCMP_ACT_ERRNO(0), mode_calls[i].name,
+                               HAS(mode_calls[i].mode, bad_modes[j], bad_modes[j]));
+        }
+}
+
 /* What libseccomp has no name for is newer than it. */
 static void add_future(scmp_filter_ctx filter) {
         for (int call = UNIFIED_FIRST; call <= UNIFIED_LAST; call++) {
@@ -171,7 +201,7 @@ void seccomp_enter(const struct launch *launch) {
         for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
                 add_all(filter, SCMP_ACT_ALLOW, allowed[i]);
         add_all(filter, SCMP_ACT_ERRNO(ENOSYS), missing);
-        add_all(filter, SCMP_ACT_ERRNO(0), ignored);
+        add_file_marks(filter, launch);
         add_processes(filter, launch);
         add_future(filter);
         add_sockets(filter, launch);

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages that want out while they are installed: what they do succeeds without the sandbox, and fails in the one that installers get."""
+
+import io
+import json
+import os
+import pathlib
+import platform
+import socket
+import subprocess
+import tarfile
+import textwrap
+import time
+
+import pytest
+from daemon import eventually
+from test_venv import Cache, alive
+from wheels import wheel
+
+if platform.machine() != "x86_64":
+    pytest.skip("the attacks name system calls by the numbers of x86-64", allow_module_level=True)
+
+# The build backend of a source package. What became of the attacks is told by the package that it builds.
+BACKEND = """
+import ctypes, json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, time, zipfile
+KNOW, ATTACKS = json.loads({know!r}), json.loads({attacks!r})
+libc = ctypes.CDLL(None, use_errno=True)
+tmp = tempfile.mkdtemp()
+
+def call(*args):
+    result = libc.syscall(*(ctypes.c_long(each) if isinstance(each, int) else each for each in args))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+def run(code):
+    scope = globals() | KNOW
+    try:
+        exec(code, scope)
+        return bool(scope["did"])
+    except BaseException as exc:
+        return repr(exc)
+
+def build_wheel(folder, settings=None, metadata=None):
+    outcome = {{name: run(code) for name, code in ATTACKS.items()}}
+    with zipfile.ZipFile(f"{{folder}}/evil-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("evil.py", f"outcome = {{json.dumps(outcome)!r}}")
+        archive.writestr("evil-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: evil\\nVersion: 1.0\\n")
+        archive.writestr("evil-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr("evil-1.0.dist-info/RECORD", "")
+    return "evil-1.0-py3-none-any.whl"
+"""
+
+# `did` is whether it worked.
+ATTACKS = {
+    "read a file of the user": "did = open(secret).read()",
+    "list a folder of the user": "did = os.listdir(home)",
+    "read the machine's passwords": "did = open('/etc/shadow').read()",
+    "follow a symbolic link": "os.symlink(secret, tmp + '/link'); did = open(tmp + '/link').read()",
+    "link to a file": "os.link(secret, tmp + '/hard'); did = open(tmp + '/hard').read()",
+    "by a child process": "did = subprocess.run(['cat', secret], capture_output=True).stdout",
+    "write to the shell's start": "did = open(home + '/.bashrc', 'a').write('x')",
+    "leave a file": "did = open(home + '/new', 'w').write('x')",
+    "delete a file": "os.unlink(home + '/victim'); did = True",
+    "truncate a file": "os.truncate(home + '/.profile', 0); did = True",
+    "add to another plugin's venv": "did = open(neighbour + '/evil.pth', 'w').write('import os')",
+    "put a venv into the cache": "os.mkdir(venvs + '/' + 64 * 'a'); did = True",
+    "poison the installer's cache": "os.makedirs(home + '/.cache/pip/wheels'); did = True",
+    "change the requirements": "did = open(requirements, 'a').write('# x')",
+    "read what lies beside the requirements": "did = open(os.path.dirname(requirements) + '/cpexd.yaml').read()",
+    "let everybody write to a file": "os.chmod(home + '/.profile', 0o666); did = os.stat(home + '/.profile').st_mode & 0o666 == 0o666",
+    "make a program of another user": "open(tmp + '/s', 'w').close(); os.chmod(tmp + '/s', 0o4755); did = os.stat(tmp + '/s').st_mode & 0o4000",
+    "give a file away": "os.chown(home + '/.profile', 1, 1); did = os.stat(home + '/.profile').st_uid == 1",
+    "have the daemon's variables": "did = os.environ['SECRET_TOKEN']",
+    "have the variables of who runs it": "did = b'SECRET_TOKEN' in pathlib.Path(f'/proc/{builder()}/environ').read_bytes()",
+    "signal a process": "os.kill(victim, 18); did = True",
+    "signal the builder": "os.kill(builder(), 18); did = True",
+    "trace a process": "call(101, 0x4206, victim, 0, 0); did = True",
+    "administer cpexd": "socket.socket(socket.AF_UNIX).connect(control); did = True",
+    "connect to an abstract socket": "socket.socket(socket.AF_UNIX).connect('\\0' + unique); did = True",
+    "ask the kernel by netlink": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); did = True",
+    "keep a key": "did = call(248, ctypes.c_char_p(b'user'), ctypes.c_char_p(unique.encode()), ctypes.c_char_p(b'x'), 1, -2)",
+    "submit by io_uring": "os.close(call(425, 1, ctypes.create_string_buffer(256))); did = True",
+    "make a user namespace": "did = subprocess.run(['unshare', '--user', 'true'], stderr=subprocess.DEVNULL).returncode == 0",
+    "have capabilities": "did = any(line.startswith('CapEff') and int(line.split()[1], 16) for line in open('/proc/self/status'))",
+}
+OF_ROOT = {"read the machine's passwords", "give a file away", "have capabilities"}
+
+# Builds do such things, and may.
+WORK = {
+    "run what it has compiled": "open(tmp + '/p', 'w').write('#!/bin/sh\\nexit 0\\n'); os.chmod(tmp + '/p', 0o755); did = subprocess.run([tmp + '/p']).returncode == 0",
+    "copy with times and modes": "open(tmp + '/a', 'w').close(); os.utime(tmp + '/a', (1, 1)); shutil.copy2(tmp + '/a', tmp + '/b'); did = os.stat(tmp + '/b').st_mtime == 1",
+    "connect by TCP": "socket.create_connection(('127.0.0.1', tcp)).close(); did = True",
+    "keep things at home": "pathlib.Path('~/.cache/x').expanduser().mkdir(parents=True); did = True",
+}
+
+BUILDER = """
+def builder():
+    pid = os.getpid()
+    while pid > 1:
+        pid = int(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1])
+        if b'--cache' in pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\\0') and b'build' in pathlib.Path(f'/proc/{pid}/cmdline').read_bytes():
+            return pid
+"""
+
+
+def source_package(folder, backend):
+    """A source package with the backend in it, so that nothing is needed to build it."""
+    path = folder / "evil-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in (("pyproject.toml", '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'),
+                           ("backend.py", backend), ("PKG-INFO", "Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")):
+            info = tarfile.TarInfo(f"evil-1.0/{name}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path):
+    (tmp_path / "plugin").mkdir()
+    cache = Cache(tmp_path)
+    cache.file = "plugin/requirements.txt"
+    return cache
+
+
+def outcomes(cache, attacks, *options, **know):
+    """What the attacks of a package have done, by their names."""
+    source_package(cache.wheels, BACKEND.format(know=json.dumps(know), attacks=json.dumps(attacks)) + BUILDER)
+    result = cache.good(cache.requirements("evil\n", cache.file), *options)
+    return json.loads(result.run("-c", "import evil; print(evil.outcome)"))
+
+
+def test_attacks(cache, tmp_path):
+    home = tmp_path / "home"
+    neighbour = pathlib.Path(cache.good().python).parents[1]
+    (tmp_path / "plugin/cpexd.yaml").write_text("secret")
+    unique = f"cpexd-install-{os.getpid()}"
+    victim = subprocess.Popen(["sleep", "1000"])
+    sockets = [socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
+    for each, name in zip(sockets[1:], (str(tmp_path / "control.sock"), "\0" + unique)):
+        each.bind(name)
+        each.listen(1000)
+    know = {"home": str(home), "secret": str(home / "secret"), "neighbour": str(neighbour), "venvs": str(cache.dir / "venvs"), "unique": unique,
+            "requirements": str(tmp_path / cache.file), "victim": victim.pid, "control": str(tmp_path / "control.sock"),
+            "tcp": sockets[0].getsockname()[1]}
+    cache.environment |= {"SECRET_TOKEN": "hunter2", "HOME": str(home)}
+
+    def attack(*options):
+        home.mkdir()
+        for name in ("secret", ".bashrc", ".profile", "victim"):
+            (home / name).write_text("secret")
+        did = outcomes(cache, ATTACKS | WORK, *options, **know)
+        for each in sorted(home.rglob("*"), reverse=True):
+            each.rmdir() if each.is_dir() else each.unlink()
+        home.rmdir()
+        return did
+
+    try:
+        boxed = attack()
+        assert {name for name in ATTACKS if boxed[name] is True} == set(), boxed
+        assert {name: boxed[name] for name in WORK} == dict.fromkeys(WORK, True)
+        subprocess.run(["chmod", "-R", "u+w", cache.dir])
+        (neighbour / "evil.pth").unlink(missing_ok=True)
+        cache.dir = tmp_path / "another"
+        free = attack("--no-sandbox")
+        failed = {name: free[name] for name in ATTACKS if free[name] is not True and not (name in OF_ROOT and os.getuid() != 0)}
+        assert {name for name, why in failed.items() if "Errno 1]" not in str(why) and "Errno 38" not in str(why)} <= {
+            "submit by io_uring", "make a user namespace", "trace a process"}, failed
+        assert len(failed) <= 4, failed
+    finally:
+        victim.kill()
+        victim.wait()
+        for each in sockets:
+            each.close()
+
+
+def test_a_wheelhouse_needs_no_network(cache):
+    del cache.environment["PIP_NO_INDEX"], cache.environment["PIP_FIND_LINKS"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        did = outcomes(cache, {"connect": WORK["connect by TCP"]}, "--wheelhouse", str(cache.wheels), tcp=server.getsockname()[1])
+    assert "Operation not permitted" in did["connect"]
+
+
+def test_only_binary_runs_no_code(cache):
+    """Whatever the requirements say, which come with the plugin."""
+    told = cache.folder / "told"
+    source_package(cache.wheels, f"open({str(told)!r}, 'w').close()")
+    for text in ("--no-binary :all:\nevil\n", f"{cache.wheels}/evil-1.0.tar.gz\n"):
+        cache.bad(cache.requirements(text, cache.file), "--only-binary", "--read", str(cache.wheels))
+        assert not told.exists()
+    wheel(cache.wheels, "one", "1.0", {"one.py": ""})
+    assert cache.good(cache.requirements("one\n", cache.file), "--only-binary").built
+
+
+def test_require_hashes(cache):
+    path = wheel(cache.wheels, "one", "1.0", {"one.py": ""})
+    assert "hash" in cache.bad(cache.requirements("one==1.0\n", cache.file), "--require-hashes").error.lower()
+    good = subprocess.run(["sha256sum", path], capture_output=True, text=True).stdout.split()[0]
+    assert cache.good(cache.requirements(f"one==1.0 --hash=sha256:{good}\n", cache.file), "--require-hashes").built
+    without = cache.good(cache.requirements("one==1.0\n", cache.file))
+    assert cache.bad(cache.requirements("one==1.0\n", cache.file), "--require-hashes") and without.built, "a venv made without hashes does not count"
+
+
+def test_requirements_name_only_what_lies_beside_them(cache):
+    elsewhere = cache.folder / "elsewhere"
+    elsewhere.mkdir()
+    wheel(elsewhere, "one", "1.0", {"one.py": ""})
+    (elsewhere / "more.txt").write_text("one\n")
+    for text in (f"--find-links {elsewhere}\none\n", f"{elsewhere}/one-1.0-py3-none-any.whl\n", f"-r {elsewhere}/more.txt\n", "-r ../elsewhere/more.txt\n",
+                 f"-e {elsewhere}\n", "../elsewhere/one-1.0-py3-none-any.whl\n"):
+        error = cache.bad(cache.requirements(text, cache.file)).error
+        assert "is not below" in error and "add it to venv.read in cpexd.yaml" in error, error
+    (cache.folder / "plugin/link").symlink_to(elsewhere)
+    assert "is not below" in cache.bad(cache.requirements("link/one-1.0-py3-none-any.whl\n", cache.file)).error
+    assert cache.good(cache.requirements("link/one-1.0-py3-none-any.whl\n", cache.file), "--read", str(elsewhere)).built
+
+
+def test_variables_in_requirements_have_to_be_given(cache):
+    wheel(cache.wheels, "one", "1.0", {"one.py": ""})
+    cache.environment |= {"NAME": "one", "AWS_SECRET_ACCESS_KEY": "hunter2", "PIP_RETRIES": "0"}
+    stolen = cache.bad(cache.requirements("nope @ http://127.0.0.1:9/${AWS_SECRET_ACCESS_KEY}\n", cache.file))
+    assert "hunter2" not in stolen.error + stolen.log
+    cache.bad(cache.requirements("./${NAME}-1.0-py3-none-any.whl\n", cache.file))
+    wheel(cache.folder / "plugin", "one", "1.0", {"one.py": ""})
+    # What such a line names cannot be told beforehand, so that the folder has to be given, too.
+    assert cache.good(cache.requirements("./${NAME}-1.0-py3-none-any.whl\n", cache.file), "--env", "NAME", "--read", str(cache.folder / "plugin")).built
+
+
+def test_a_path_file_runs_in_the_box_and_changes_nothing(cache):
+    """Python runs the lines of a .pth when it starts, as it does when the new venv is tried out."""
+    told = cache.folder / "told"
+    code = f"import os, sys; open({str(told)!r}, 'w').close()\n"
+    inside = "import os, sys; open(os.path.join(sys.prefix, 'inside'), 'w').close()\n"
+    wheel(cache.wheels, "path", "1.0", {"path.pth": code, "inside.pth": inside})
+    result = cache.good(cache.requirements("path\n", cache.file))
+    assert not told.exists() and not (pathlib.Path(result.python).parents[1] / "inside").exists()
+    assert "Error processing line 1" in result.log and "Permission denied" in result.log
+    cache.dir = cache.folder / "another"
+    cache.good(cache.requirements("path\n", cache.file), "--no-sandbox")
+    assert told.exists()
+
+
+@pytest.mark.parametrize("name", ["../../../../../evil", "/evil", "../evil"])
+def test_names_that_lead_out_of_the_venv(cache, name):
+    name = str(cache.folder / "evil") if name == "/evil" else name
+    wheel(cache.wheels, "out", "1.0", {name: "x", "out.py": ""})
+    cache.build(cache.requirements("out\n", cache.file))
+    assert not list(cache.folder.glob("evil")) and not list(cache.folder.glob("cache/evil")) and not list(cache.folder.glob("cache/venvs/evil"))
+
+
+@pytest.mark.parametrize("where, text", [("data/pyvenv.cfg", "home = /home/ann/bin\n"), ("scripts/python", "#!/bin/sh\n"), ("scripts/python3", "#!/bin/sh\n")])
+def test_who_changes_the_venv_itself_is_refused(cache, where, text):
+    wheel(cache.wheels, "own", "1.0", {"own.py": "", f"own-1.0.data/{where}": text})
+    assert "a package has changed" in cache.bad(cache.requirements("own\n", cache.file)).error
+
+
+LEAVE = """
+for _ in range({n}):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for fd in range(3): os.close(fd)
+            os.execv('/bin/sh', ['sh', '-c', 'sleep 1000; : {marker}'])
+        os._exit(0)
+did = True
+"""
+
+
+@pytest.mark.parametrize("n", [1, 300])
+@pytest.mark.parametrize("options", [(), ("--no-sandbox",)], ids=["boxed", "free"])
+def test_no_process_is_left_behind(cache, n, options):
+    marker = str(cache.folder / "marker")
+    assert outcomes(cache, {"leave": LEAVE.format(n=n, marker=marker)}, *options)["leave"] is True
+    assert not alive(marker)
+
+
+def test_a_fork_bomb_ends_with_the_time(cache):
+    marker = str(cache.folder / "marker")
+    bomb = "end = time.time() + 60\nwhile time.time() < end:\n  try:\n    if len(os.listdir('/proc')) < 1500: os.fork()\n    else: time.sleep(0.05)\n  except OSError: pass\ndid = True"
+    source_package(cache.wheels, BACKEND.format(know="{}", attacks=json.dumps({"bomb": f"m = {marker!r}\n{bomb}"})))
+    start = time.monotonic()
+    error = cache.bad(cache.requirements("evil\n", cache.file), "--timeout", "2").error
+    assert "it took longer than 2 s" in error and time.monotonic() - start < 15
+    eventually(lambda: not alive(str(cache.dir)))
+
+
+@pytest.mark.parametrize("code", ["open(tmp + '/big', 'wb').write(bytes(200 << 20)); did = True",
+                                  "[open(tmp + f'/{i}', 'wb').write(bytes(1 << 20)) for i in range(100)]; time.sleep(3); did = True"],
+                         ids=["one-file", "many-files"])
+def test_a_full_disk_is_the_packages_own(cache, code):
+    source_package(cache.wheels, BACKEND.format(know="{}", attacks=json.dumps({"fill": code})))
+    result = cache.build(cache.requirements("evil\n", cache.file), "--max-bytes", str(50 << 20))
+    if result.status == 0:
+        assert "File too large" in json.loads(result.run("-c", "import evil; print(evil.outcome)"))["fill"]
+    else:
+        assert "it takes more than 50 MiB of the disk (venv.max_bytes)" in result.error
+        cache.check()
+
+
+def test_the_error_says_that_it_may_be_the_box(cache):
+    source_package(cache.wheels, textwrap.dedent(f"open({str(cache.folder)!r} + '/x', 'w')"))
+    error = cache.bad(cache.requirements("evil\n", cache.file)).error
+    assert "Permission denied" in error and "venv.read" in error and "venv.sandbox" in error
