@@ -91,21 +91,30 @@ static int venv_list(const struct options *options, struct cpexd_client *client)
         return report_output(options, &out, EXIT_OK);
 }
 
-static int venv_build(const struct options *options, struct cpexd_client *client) {
-        CLEANUP_TABLE struct text_table table = {.columns = 3};
-        CLEANUP_BUF struct buf params = {0}, out = {0};
-        int status = EXIT_OK;
-        struct mp answer, venv;
-        uint32_t n;
+/* The answer of a command that may be for one plugin only. */
+static bool ask_venvs(const struct options *options, struct cpexd_client *client, const char *method, struct mp *ret) {
+        CLEANUP_BUF struct buf params = {0};
 
         mp_put_map(&params, options->plugin ? 1 : 0);
         if (options->plugin) {
                 mp_put_str(&params, "plugin");
                 mp_put_str(&params, options->plugin);
         }
-        if (buf_error(&params))
-                return report_error(options, "memory", "out of memory");
-        if (!daemon_ask(client, options, "venv.build", (struct mp){params.data, params.len}, &answer))
+        if (buf_error(&params)) {
+                (void)report_error(options, "memory", "out of memory");
+                return false;
+        }
+        return daemon_ask(client, options, method, (struct mp){params.data, params.len}, ret);
+}
+
+static int venv_build(const struct options *options, struct cpexd_client *client) {
+        CLEANUP_TABLE struct text_table table = {.columns = 3};
+        CLEANUP_BUF struct buf out = {0};
+        int status = EXIT_OK;
+        struct mp answer, venv;
+        uint32_t n;
+
+        if (!ask_venvs(options, client, "venv.build", &answer))
                 return EXIT_ERROR;
         for (struct mp_cur cur = array_begin(map_get(answer, "venvs"), &n); n > 0 && mp_read_any(&cur, &venv); n--) {
                 struct mp error = map_get(venv, "error");
@@ -126,14 +135,53 @@ static int venv_build(const struct options *options, struct cpexd_client *client
         return report_output(options, &out, status);
 }
 
-int command_venv(const struct options *options) {
-        bool list = str_eq(options->argument, "list");
-        CLEANUP_DAEMON struct cpexd_client *client = NULL;
+/* A line for each venv that is as it was built, and one for each difference. */
+static int venv_verify(const struct options *options, struct cpexd_client *client) {
+        CLEANUP_TABLE struct text_table table = {.columns = 3};
+        CLEANUP_BUF struct buf out = {0};
+        int status = EXIT_OK;
+        struct mp answer, venv;
+        uint32_t n;
 
-        if (!list && !str_eq(options->argument, "build"))
-                return report_error(options, "usage", "venv \"%s\" was given; it is list or build", options->argument);
-        client = daemon_connect(options, true);
-        if (!client)
+        if (!ask_venvs(options, client, "venv.verify", &answer))
                 return EXIT_ERROR;
-        return list ? venv_list(options, client) : venv_build(options, client);
+        for (struct mp_cur cur = array_begin(map_get(answer, "venvs"), &n); n > 0 && mp_read_any(&cur, &venv); n--) {
+                struct mp error = map_get(venv, "error"), difference;
+                uint32_t left;
+                struct mp_cur differences = array_begin(map_get(venv, "differences"), &left);
+                bool good = error.len == 0 && left == 0;
+
+                if (!good)
+                        status = EXIT_REFUSED;
+                do {
+                        text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "plugin"));
+                        add_fingerprint(&table, venv);
+                        if (good)
+                                text_table_add(&table, TEXT_GREEN, "as it was built");
+                        else
+                                text_table_add_mp(&table, TEXT_RED,
+                                                  left > 0 && mp_read_any(&differences, &difference) ? difference : error);
+                } while (left > 0 && --left > 0);
+        }
+        if (options->json)
+                return report_json(options, answer, status);
+        if (text_table_put(&table, &out, 0) < 0)
+                return report_error(options, "memory", "out of memory");
+        return report_output(options, &out, status);
+}
+
+int command_venv(const struct options *options) {
+        static const struct {
+                const char *name;
+                int (*run)(const struct options *options, struct cpexd_client *client);
+        } commands[] = {{"list", venv_list}, {"build", venv_build}, {"verify", venv_verify}};
+        CLEANUP_DAEMON struct cpexd_client *client = NULL;
+        size_t i = 0;
+
+        while (i < ELEMENTS(commands) && !str_eq(options->argument, commands[i].name))
+                i++;
+        if (i == ELEMENTS(commands))
+                return report_error(options, "usage", "venv \"%s\" was given; it is list, build or verify", options->argument);
+        client = daemon_connect(options, true);
+        return client ? commands[i].run(options, client) : EXIT_ERROR;
 }

@@ -28,7 +28,8 @@ static const struct command commands[] = {
         {"reload", NULL, false, true, "", "read the configuration again and say what changed", command_reload},
         {"explain", "PLUGIN", true, true, "", "what a plugin's sandbox lets it do, its settings and where they come from",
          command_explain},
-        {"venv", "list|build", true, true, "g", "list the venvs, or build those that are missing", command_venv},
+        {"venv", "list|build|verify", true, true, "g",
+         "list the venvs, build the missing ones, or compare them with what was built", command_venv},
 };
 
 /* `text`: where in struct options the value goes, if it is taken as it is. */
@@ -73,7 +74,7 @@ static bool takes_option(const struct command *command, int letter) {
 static void print_help(void) {
         puts("Usage: cpexctl [OPTION…] COMMAND [ARGUMENT] [OPTION…]\n\nTalks to a running cpexd.\n\nCommands:");
         for (size_t i = 0; i < ELEMENTS(commands); i++)
-                printf("  %-7s %-11s %s\n", commands[i].name, OR_EMPTY(commands[i].argument), commands[i].summary);
+                printf("  %-7s %-18s %s\n", commands[i].name, OR_EMPTY(commands[i].argument), commands[i].summary);
         puts("\nOptions:");
         for (size_t i = 0; i < ELEMENTS(options_table); i++) {
                 char left[48];
@@ -89,7 +90,8 @@ static void print_help(void) {
                                 printf("%s%s", n++ ? ", " : " — ", commands[j].name);
                 puts("");
         }
-        puts("\nExit status: 0; 1 when a call was blocked, a reload refused, a venv not built, or a file has mistakes;\n"
+        puts("\nExit status: 0; 1 when a call was blocked, a reload refused, a venv not built or not as it was, or a file has "
+             "mistakes;\n"
              "2 on any other error, a wrong command line included.\n\n"
              "In JSON bytes are base64, secrets \"**********\", nan and infinities strings.");
 }

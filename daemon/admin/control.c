@@ -131,7 +131,7 @@ static void method_reload(struct admin *admin, const struct rpc_msg *msg) {
         service_reload(admin->control->service, &pending->waiter);
 }
 
-/* ---- venv.build ---- */
+/* ---- venv.build, venv.verify ---- */
 
 static void on_built(void *data, const struct buf *results) {
         struct pending *pending = data;
@@ -168,7 +168,7 @@ static bool get_plugin(struct admin *admin, const struct rpc_msg *msg, char **re
         return true;
 }
 
-static void method_venv_build(struct admin *admin, const struct rpc_msg *msg) {
+static void start_venvs(struct admin *admin, const struct rpc_msg *msg, bool verify) {
         struct control *control = admin->control;
         CLEANUP_FREE char *plugin = NULL;
         struct pending *pending;
@@ -177,18 +177,27 @@ static void method_venv_build(struct admin *admin, const struct rpc_msg *msg) {
                 return;
         if (control->building) {
                 rpc_put_protocol_error(conn_output(admin->conn), msg->id, "limit",
-                                       "venvs are being built already; wait for that to end");
+                                       "venvs are being built or verified already; wait for that to end");
                 return;
         }
         pending = pending_new(admin, msg->id);
         if (!pending)
                 return;
-        if (venv_build_start(&pending->build, control->base, service_newest(control->service), plugin, on_built, pending) < 0) {
+        if (venv_build_start(&pending->build, control->base, service_newest(control->service), plugin, verify, on_built,
+                             pending) < 0) {
                 rpc_put_protocol_error(conn_output(admin->conn), msg->id, "limit", "out of memory");
                 pending_free(pending);
                 return;
         }
         control->building = true;
+}
+
+static void method_venv_build(struct admin *admin, const struct rpc_msg *msg) {
+        start_venvs(admin, msg, false);
+}
+
+static void method_venv_verify(struct admin *admin, const struct rpc_msg *msg) {
+        start_venvs(admin, msg, true);
 }
 
 static void method_venv_list(struct admin *admin, const struct rpc_msg *msg) {
@@ -347,8 +356,13 @@ static const struct method {
         bool changes; /* more than looking, or at what plugins print, which may be anything: access.admin */
         void (*run)(struct admin *admin, const struct rpc_msg *msg);
 } methods[] = {
-        {"status", false, method_status},       {"reload", true, method_reload},         {"explain", false, method_explain},
-        {"venv.list", false, method_venv_list}, {"venv.build", true, method_venv_build}, {"logs", true, method_logs},
+        {"status", false, method_status},
+        {"reload", true, method_reload},
+        {"explain", false, method_explain},
+        {"venv.list", false, method_venv_list},
+        {"venv.build", true, method_venv_build},
+        {"venv.verify", true, method_venv_verify},
+        {"logs", true, method_logs},
 };
 
 /* Who may change may look. What is not in the table (NULL) is looking, too. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Builds run one after the other: each may use all cores, and what is asked for here is not urgent.
+ * Builds, and what verifies them, run one after the other: each may use all cores, and what is asked for here is not urgent.
  */
 
 #include "admin/venvs.h"
@@ -115,6 +115,7 @@ struct venv_build {
         struct event_base *base;
         struct generation *generation;
         char *plugin; /* NULL: all */
+        bool verifies;
         size_t next;
         struct venv_job *job;
         struct event *step;
@@ -129,9 +130,17 @@ static void put_result(struct venv_build *build, const struct plugin_entry *entr
         mp_put_str(&build->results, "plugin");
         mp_put_str(&build->results, entry->name);
         mp_put_str(&build->results, "fingerprint");
-        mp_put_str(&build->results, result->fingerprint);
-        mp_put_str(&build->results, "built");
-        mp_put_bool(&build->results, result->built);
+        mp_put_str(&build->results,
+                   build->verifies ? pool_fingerprint(build->generation->plugins[build->next].pool) : result->fingerprint);
+        if (build->verifies) {
+                mp_put_str(&build->results, "differences");
+                mp_put_array(&build->results, result->differences ? result->differences->n : 0);
+                for (size_t i = 0; result->differences && i < result->differences->n; i++)
+                        mp_put_text(&build->results, result->differences->items[i], strlen(result->differences->items[i]));
+        } else {
+                mp_put_str(&build->results, "built");
+                mp_put_bool(&build->results, result->built);
+        }
         mp_put_str(&build->results, "error");
         mp_put_str(&build->results, result->error);
         build->n_results++;
@@ -140,7 +149,8 @@ static void put_result(struct venv_build *build, const struct plugin_entry *entr
 static void on_job(void *data, const struct venv_result *result) {
         struct venv_build *build = data;
 
-        put_result(build, build->generation->plugins[build->next++].entry, result);
+        put_result(build, build->generation->plugins[build->next].entry, result);
+        build->next++;
         event_active(build->step, EV_TIMEOUT, 0);
 }
 
@@ -153,9 +163,14 @@ static void start_job(struct venv_build *build, const struct plugin_entry *entry
                 .requirements = entry->requirements_file,
                 .plugin = entry->name,
                 .options = &options,
+                .verify = build->verifies ? pool_fingerprint(build->generation->plugins[build->next].pool) : NULL,
         };
         int r = venv_options(&options, &build->generation->daemon->venv, &entry->isolation.sandbox);
 
+        if (build->verifies && !spec.verify) {
+                on_job(build, &(struct venv_result){.error = "it has no venv"});
+                return;
+        }
         r = r ? r : venv_job_start(&build->job, build->base, &spec, on_job, build);
         if (r < 0)
                 on_job(build, &(struct venv_result){.error = strerror(-r)});
@@ -180,13 +195,14 @@ static void on_step(evutil_socket_t fd, short what, void *data) {
 }
 
 int venv_build_start(struct venv_build **ret, struct event_base *base, struct generation *generation, const char *plugin,
-                     venv_build_callback callback, void *data) {
+                     bool verify, venv_build_callback callback, void *data) {
         struct venv_build *build = calloc(1, sizeof(*build));
 
         if (!build)
                 return -ENOMEM;
         build->base = base;
         build->generation = generation_ref(generation);
+        build->verifies = verify;
         build->callback = callback;
         build->data = data;
         build->plugin = plugin ? strdup(plugin) : NULL;

@@ -12,11 +12,12 @@ void venvs_put_list(const struct generation *generation, struct buf *buf);
 
 struct venv_build;
 
-/* `results` is the result of venv.build: {venvs: [{plugin, fingerprint, built, error}]}. */
+/* `results` is the result of venv.build: {venvs: [{plugin, fingerprint, built, error}]}; of venv.verify, which has `differences`, an array of
+ * str, in the place of `built`. */
 typedef void (*venv_build_callback)(void *data, const struct buf *results);
 
-/* Builds the missing venvs of a generation's plugins (`plugin`: of that one only), one after the other. The callback is called once, from the
+/* Builds the missing venvs of a generation's plugins (`plugin`: of that one only), or verifies those that they have, one after the other. The callback is called once, from the
  * loop. Takes a reference on the generation. Return: 0 or -ENOMEM. */
 int venv_build_start(struct venv_build **ret, struct event_base *base, struct generation *generation, const char *plugin,
-                     venv_build_callback callback, void *data);
+                     bool verify, venv_build_callback callback, void *data);
 struct venv_build *venv_build_free(struct venv_build *build);

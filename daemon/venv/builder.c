@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "venv/audit.h"
 #include "venv/report.h"
 #include "venv/run.h"
 #include "venv/say.h"
@@ -105,7 +106,7 @@ static int check_state(const char *building, const struct state *before, char **
 /* What installers leave in a folder for temporary files when they are killed goes with the unfinished venv. */
 static int install(const struct build *build, usec_t timeout_usec, char **ret_installer, char **ret_error) {
         CLEANUP_FREE struct state *state = calloc(1, sizeof(*state));
-        char folder[PATH_MAX];
+        char folder[PATH_MAX], path[PATH_MAX];
         const struct install install = {
                 .interpreter = build->interpreter,
                 .venv = build->building,
@@ -129,6 +130,9 @@ static int install(const struct build *build, usec_t timeout_usec, char **ret_in
         if (r == 0 && box_is_full(build->box, USEC_INFINITY))
                 r = fail(ret_error, "it takes more than %llu MiB of the disk (venv.max_bytes)",
                          (unsigned long long)(build->box->max_bytes >> 20));
+        if (r == 0 && snprintf(path, sizeof(path), "%s/" INSTALL_REPORT, folder) < PATH_MAX &&
+            !(*build->packages = audit_packages(build->building, path)))
+                r = fail(ret_error, "out of memory");
         if (tree_remove(folder) < 0 && r == 0)
                 return fail(ret_error, "%s cannot be removed: %m", folder);
         return r ? r : check_state(build->building, state, ret_error);

@@ -3,6 +3,8 @@
 
 /* Making a venv in one place that will be used from another. */
 
+#include <jansson.h>
+
 #include "venv/install.h"
 
 struct build {
@@ -12,6 +14,7 @@ struct build {
         const char *place;        /* where it will be: in the same folder */
         const struct rules *rules;
         struct box *box;
+        json_t **packages; /* what was installed (audit.h); stays NULL when nothing was */
         enum installer installer;
         usec_t timeout_usec;
 };

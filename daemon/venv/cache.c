@@ -29,12 +29,13 @@
 #include "venv/say.h"
 #include "venv/tree.h"
 
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
 #define MARKER "cpexd-venv.json"
 #define BUILDING ".building-"
 #define FOLDER_BYTES_MAX 1024
-#define MARKER_BYTES_MAX (64 << 10)
+#define MARKER_BYTES_MAX (1 << 20)
 #define WAIT_MSEC 50
+#define DIFFERENCES_SAID 5
 #define FINGERPRINT_LEN (DIGEST_HEX_BYTES - 1)
 
 static void dir_closep(DIR **dir) {
@@ -55,6 +56,7 @@ void cache_entry_done(struct cache_entry *entry) {
         free(entry->interpreter);
         free(entry->installer);
         free(entry->requirements);
+        json_decref(entry->packages);
         *entry = (struct cache_entry){0};
 }
 
@@ -204,15 +206,21 @@ static bool read_entry(const struct cache *cache, const char *fingerprint, struc
                         .size_bytes = (uint64_t)json_integer_value(json_object_get(json, "size")),
                         .created_sec = json_integer_value(json_object_get(json, "created")),
                         .used_sec = st.st_mtim.tv_sec,
+                        .packages = json_incref(json_object_get(json, "packages")),
+                        .seal = {.changed_nsec = json_integer_value(json_object_get(json, "changed"))},
                 };
+        if (ret)
+                (void)snprintf(ret->seal.files, sizeof(ret->seal.files), "%s",
+                               json_string_value(json_object_get(json, "files")) ?: "");
         return true;
 }
 
 static int write_entry(const char *folder, const struct cache_entry *entry, char **ret_error) {
-        json_auto_t *json =
-                json_pack("{si ss ss ss ss ss sI sI}", "format", FORMAT_VERSION, "fingerprint", entry->fingerprint, "python",
-                          entry->python, "interpreter", entry->interpreter, "installer", entry->installer, "requirements",
-                          entry->requirements, "size", (json_int_t)entry->size_bytes, "created", (json_int_t)entry->created_sec);
+        json_auto_t *json = json_pack(
+                "{si ss ss ss ss ss sI sI ss sI sO*}", "format", FORMAT_VERSION, "fingerprint", entry->fingerprint, "python",
+                entry->python, "interpreter", entry->interpreter, "installer", entry->installer, "requirements",
+                entry->requirements, "size", (json_int_t)entry->size_bytes, "created", (json_int_t)entry->created_sec, "files",
+                entry->seal.files, "changed", (json_int_t)entry->seal.changed_nsec, "packages", entry->packages);
         CLEANUP_FD int fd = -1;
         char path[PATH_MAX];
 
@@ -226,10 +234,38 @@ static int write_entry(const char *folder, const struct cache_entry *entry, char
         return 0;
 }
 
+static int verify(const struct cache *cache, const char *fingerprint, bool quick, void (*differs)(void *data, const char *what),
+                  void *data, char **ret_error) {
+        CLEANUP_FREE char *path = cache_path(cache, fingerprint);
+        CLEANUP(cache_entry_done) struct cache_entry entry = {0};
+
+        if (!read_entry(cache, fingerprint, &entry) || !path)
+                return fail(ret_error, "there is no venv %s in %s", fingerprint, cache->folder);
+        return manifest_check(path, &entry.seal, quick, differs, data, ret_error);
+}
+
+int cache_verify(const struct cache *cache, const char *fingerprint, void (*differs)(void *data, const char *what), void *data,
+                 char **ret_error) {
+        return verify(cache, fingerprint, false, differs, data, ret_error);
+}
+
+static void say_difference(void *data, const char *what) {
+        if ((*(unsigned *)data)++ < DIFFERENCES_SAID)
+                say("the venv is not as it was built: %s", what);
+}
+
 bool cache_find(const struct cache *cache, const char *fingerprint) {
         char marker[DIGEST_HEX_BYTES + sizeof(MARKER)];
+        CLEANUP_FREE char *error = NULL;
+        unsigned said = 0;
+        int r;
 
         if (!read_entry(cache, fingerprint, NULL))
+                return false;
+        r = verify(cache, fingerprint, true, say_difference, &said, &error);
+        if (r < 0)
+                say("%s", error ? error : "out of memory");
+        if (r != 0)
                 return false;
         (void)snprintf(marker, sizeof(marker), "%s/" MARKER, fingerprint);
         (void)utimensat(cache->fd, marker, NULL, 0); /* a cache that cannot be written to does without */
@@ -342,7 +378,8 @@ int cache_commit(const struct cache *cache, const char *building, struct cache_e
 
         entry->size_bytes = tree_size(building);
         entry->created_sec = entry->used_sec = (int64_t)time(NULL);
-        r = write_entry(building, entry, ret_error);
+        r = manifest_write(building, &entry->seal, ret_error);
+        r = r ? r : write_entry(building, entry, ret_error);
         r = r ? r : sync_all(building, ret_error);
         if (r < 0)
                 return r;

@@ -4,13 +4,16 @@
 /*
  * The folder of finished venvs, each under its fingerprint, which several processes use at the same time.
  *
- *     DIR/venvs/<fingerprint>/                    a venv; complete if and only if cpexd-venv.json in it says so
+ *     DIR/venvs/<fingerprint>/                    a venv; complete if and only if cpexd-venv.json in it says so, and as it was built if
+ *                                                 it is what cpexd-venv.files in it says
  *     DIR/venvs/<fingerprint>.lock                held (flock) by who builds it
  *     DIR/venvs/.building-<fingerprint>-<pid>/    not finished, or left by a builder that died
  */
 
+#include <jansson.h>
+
 #include "base/clock.h"
-#include "base/util.h"
+#include "venv/manifest.h"
 
 struct cache {
         char *folder; /* DIR/venvs, absolute, without symbolic links */
@@ -25,6 +28,8 @@ struct cache_entry {
         char *interpreter;  /* path */
         char *installer;    /* "none", "pip 23.0.1", "uv" */
         char *requirements; /* summary */
+        json_t *packages;   /* audit.h; NULL: none */
+        struct seal seal;
         uint64_t size_bytes;
         int64_t created_sec, used_sec; /* since 1970 */
 };
@@ -34,7 +39,11 @@ void cache_entry_done(struct cache_entry *entry);
  * that others can write to. Return: 0, or negative with the reason. */
 int cache_open(struct cache *ret, const char *dir, bool create, char **ret_error);
 
-/* Whether the venv is there, complete, and nobody else's; notes the use. */
+/* Compares a venv with what was built. `differs` is told of each difference. Return: how many there are, or negative with the reason. */
+int cache_verify(const struct cache *cache, const char *fingerprint, void (*differs)(void *data, const char *what), void *data,
+                 char **ret_error);
+
+/* Whether the venv is there, complete, as it was built, and nobody else's; says what is not as it was, and notes the use. */
 bool cache_find(const struct cache *cache, const char *fingerprint);
 
 /* Return: 0 with the lock, to be given up by closing it; or negative with the reason. Says so when it has to wait. */
@@ -44,7 +53,7 @@ int cache_lock(const struct cache *cache, const char *fingerprint, usec_t timeou
  * Return: 0 with the path to build in, which does not exist; or negative with the reason. */
 int cache_prepare(const struct cache *cache, const char *fingerprint, char **ret_building, char **ret_error);
 
-/* Makes the venv at `building` durable and complete, and gives it its name. `entry`: size and times are filled in here.
+/* Makes the venv at `building` durable and complete, and gives it its name. `entry`: size, times and seal are filled in here.
  * Return: 0, or negative with the reason; `building` is then still there. */
 int cache_commit(const struct cache *cache, const char *building, struct cache_entry *entry, char **ret_error);
 

@@ -21,7 +21,8 @@ struct venv_job {
         struct lines *output, *log;
         char *plugin;
         char *python, *fingerprint, *code, *error; /* as printed */
-        bool built;
+        bool built, verifies;
+        struct strlist differences;
         venv_callback callback;
         void *data;
 };
@@ -46,6 +47,8 @@ static void on_output(void *data, const char *line) {
                 value = &job->code;
         else if (len == 5 && memcmp(line, "error", len) == 0)
                 value = &job->error;
+        else if (len == 10 && memcmp(line, "difference", len) == 0 && job->differences.n < VENV_DIFFERENCES_MAX)
+                (void)strlist_append(&job->differences, equals + 1);
         else if (len == 5 && memcmp(line, "built", len) == 0)
                 job->built = str_eq(equals + 1, "1");
         if (value) {
@@ -55,6 +58,8 @@ static void on_output(void *data, const char *line) {
 }
 
 static bool is_success(const struct venv_job *job, int status) {
+        if (job->verifies)
+                return WIFEXITED(status) && !job->error && WEXITSTATUS(status) == (job->differences.n > 0);
         return WIFEXITED(status) && WEXITSTATUS(status) == 0 && !job->error && job->python && job->python[0] == '/' &&
                job->fingerprint && strlen(job->fingerprint) == 64 && strspn(job->fingerprint, "0123456789abcdef") == 64;
 }
@@ -71,6 +76,7 @@ static void on_exit_status(void *data, int status) {
                 result.fingerprint = job->fingerprint;
                 result.code = job->code;
                 result.built = job->built;
+                result.differences = &job->differences;
         } else if (job->error) {
                 result.error = job->error;
         } else {
@@ -87,6 +93,8 @@ static void on_exit_status(void *data, int status) {
 
 static int spawn(struct venv_job *job, struct event_base *base, const struct venv_spec *spec, int output_fd, int log_fd) {
         char parent[16];
+        const char *verify[] = {spec->builder,   "verify",     "--cache",  spec->cache_dir,
+                                "--fingerprint", spec->verify, "--parent", parent};
         const char *fixed[] = {spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python", spec->python};
         const size_t n_options = spec->options ? spec->options->n : 0;
         CLEANUP_FREE const char **argv = calloc(ELEMENTS(fixed) + n_options + 5, sizeof(*argv));
@@ -95,7 +103,8 @@ static int spawn(struct venv_job *job, struct event_base *base, const struct ven
 
         if (!argv)
                 return -ENOMEM;
-        memcpy(argv, fixed, sizeof(fixed));
+        _Static_assert(sizeof(verify) == sizeof(fixed), "they share the place");
+        memcpy(argv, spec->verify ? verify : fixed, sizeof(fixed));
         for (size_t i = 0; i < n_options; i++)
                 argv[n++] = spec->options->items[i];
 
@@ -121,6 +130,7 @@ int venv_job_start(struct venv_job **ret, struct event_base *base, const struct 
                 return -ENOMEM;
         job->callback = callback;
         job->data = data;
+        job->verifies = spec->verify != NULL;
         job->plugin = spec->plugin ? strdup(spec->plugin) : NULL;
         r = child_pipe(&output_read, &output_write);
         r = r ? r : child_pipe(&log_read, &log_write_fd);
@@ -146,6 +156,7 @@ struct venv_job *venv_job_free(struct venv_job *job) {
         free(job->fingerprint);
         free(job->code);
         free(job->error);
+        strlist_done(&job->differences);
         free(job);
         return NULL;
 }

@@ -22,15 +22,19 @@ struct venv_spec {
         const char *code;              /* a folder, whose state is to be told; NULL: none */
         const char *plugin;            /* for the log */
         const struct strlist *options; /* venv_options(); NULL: none */
+        const char *verify; /* the fingerprint of a venv: it is compared with what was built, and nothing is built; NULL: build */
 };
 
 struct venv_result {
-        const char *error;       /* NULL: success; else a sentence with the telling lines of the installer */
-        const char *python;      /* absolute path of the venv's interpreter */
-        const char *fingerprint; /* 64 hexadecimal digits */
-        const char *code;        /* likewise, of the folder's content; NULL: not known */
-        bool built;              /* false: it was in the cache */
+        const char *error;                 /* NULL: success; else a sentence with the telling lines of the installer */
+        const char *python;                /* absolute path of the venv's interpreter */
+        const char *fingerprint;           /* 64 hexadecimal digits */
+        const char *code;                  /* likewise, of the folder's content; NULL: not known */
+        bool built;                        /* false: it was in the cache */
+        const struct strlist *differences; /* of a venv that was verified: at most VENV_DIFFERENCES_MAX */
 };
+
+#define VENV_DIFFERENCES_MAX 100
 
 typedef void (*venv_callback)(void *data, const struct venv_result *result);
 

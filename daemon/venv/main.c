@@ -28,10 +28,13 @@
 
 static const char usage[] =
         "Usage: cpexd-venv build --cache DIR [OPTION]...\n"
+        "       cpexd-venv verify --cache DIR [--fingerprint HEX]\n"
         "       cpexd-venv list --cache DIR [--json]\n"
         "\n"
         "build finds the venv for an interpreter and requirements in the cache, or builds it there, and prints\n"
         "python=PATH, fingerprint=HEX and built=0|1; or error=SENTENCE.\n"
+        "\n"
+        "verify reads every file of a venv, or of all, and prints difference=PATH: WHAT for each that is not as it was built.\n"
         "\n"
         "  --cache DIR              where the venvs are, in DIR/venvs\n"
         "  --python NAME|PATH       the interpreter, 3.11 or newer (default: python3)\n"
@@ -49,13 +52,14 @@ static const char usage[] =
         "  --no-sandbox             let installers do all that the user may\n"
         "  --require-sandbox        run none where the kernel lacks a piece of the sandbox\n"
         "  --parent PID             stop when this process, which must be the parent, ends\n"
+        "  --fingerprint HEX        the venv to verify (default: all)\n"
         "  --json                   list as one JSON array\n"
         "  --help, --version\n"
         "\n"
-        "Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+        "Exit status: 0 done, 1 failed or not as it was built, 2 wrong usage.\n";
 
 struct options {
-        const char *cache, *python, *requirements, *code;
+        const char *cache, *python, *requirements, *code, *fingerprint;
         enum installer installer;
         struct rules rules;
         struct box box;
@@ -104,12 +108,14 @@ static int allow_named(struct options *options, const struct requirements *requi
 static int build_in_cache(struct options *options, const struct cache *cache, struct interpreter *interpreter,
                           const struct requirements *requirements, const char *fingerprint, char **ret_error) {
         CLEANUP_FREE char *place = cache_path(cache, fingerprint), *building = NULL, *installer = NULL;
+        json_auto_t *packages = NULL;
         struct build build = {
                 .interpreter = interpreter,
                 .requirements = requirements->n_lines > 0 ? options->requirements : NULL,
                 .place = place,
                 .rules = &options->rules,
                 .box = &options->box,
+                .packages = &packages,
                 .installer = options->installer,
                 .timeout_usec = options->timeout_usec,
         };
@@ -132,6 +138,7 @@ static int build_in_cache(struct options *options, const struct cache *cache, st
                         .interpreter = interpreter->path,
                         .installer = installer,
                         .requirements = requirements->summary,
+                        .packages = packages,
                 };
 
                 r = stop_asked() ? fail(ret_error, "it was told to stop")
@@ -215,6 +222,47 @@ static int command_build(struct options *options) {
         return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* ---- verify ---- */
+
+static void print_difference(void *data, const char *what) {
+        (void)data;
+        (void)fputs("difference=", stdout);
+        for (; *what; what++)
+                (void)putchar((unsigned char)*what < ' ' ? '?' : *what);
+        (void)putchar('\n');
+}
+
+/* Return: how many venvs are not as they were built, or negative with the reason. */
+static int verify_all(const struct cache *cache, char **ret_error) {
+        struct cache_entry *entries = NULL;
+        size_t n = 0;
+        int r = cache_list(cache, &entries, &n, ret_error), changed = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (r >= 0) {
+                        (void)printf("fingerprint=%s\n", entries[i].fingerprint);
+                        r = cache_verify(cache, entries[i].fingerprint, print_difference, NULL, ret_error);
+                        changed += r > 0;
+                }
+                cache_entry_done(&entries[i]);
+        }
+        free(entries);
+        return r < 0 ? r : changed;
+}
+
+static int command_verify(const struct options *options) {
+        CLEANUP_CACHE struct cache cache = {0};
+        CLEANUP_FREE char *error = NULL;
+        int r = cache_open(&cache, options->cache, false, &error);
+
+        if (r == 0)
+                r = options->fingerprint ? cache_verify(&cache, options->fingerprint, print_difference, NULL, &error)
+                                         : verify_all(&cache, &error);
+        if (r < 0)
+                (void)printf("error=%s\n", error ? error : "out of memory");
+        return r == 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 /* ---- list ---- */
 
 static void print_table(const struct cache_entry *entries, size_t n) {
@@ -242,11 +290,11 @@ static void print_json(const struct cache *cache, const struct cache_entry *entr
                 CLEANUP_FREE char *path = cache_path(cache, entries[i].fingerprint);
 
                 (void)json_array_append_new(
-                        list, json_pack("{ss ss ss ss ss ss sI sI sI}", "fingerprint", entries[i].fingerprint, "path",
+                        list, json_pack("{ss ss ss ss ss ss sI sI sI sO*}", "fingerprint", entries[i].fingerprint, "path",
                                         path ? path : "", "python", entries[i].python, "interpreter", entries[i].interpreter,
                                         "installer", entries[i].installer, "requirements", entries[i].requirements, "size",
                                         (json_int_t)entries[i].size_bytes, "created", (json_int_t)entries[i].created_sec, "used",
-                                        (json_int_t)entries[i].used_sec));
+                                        (json_int_t)entries[i].used_sec, "packages", entries[i].packages));
         }
         (void)json_dumpf(list, stdout, JSON_COMPACT);
         (void)putchar('\n');
@@ -294,6 +342,7 @@ enum {
         OPTION_INSTALLER,
         OPTION_TIMEOUT,
         OPTION_PARENT,
+        OPTION_FINGERPRINT,
         OPTION_REQUIRE_HASHES,
         OPTION_ONLY_BINARY,
         OPTION_WHEELHOUSE,
@@ -337,6 +386,11 @@ static int take_option(struct options *options, int option) {
                         return complain("--parent must be the id of a process");
                 options->parent = (pid_t)number;
                 return 0;
+        case OPTION_FINGERPRINT:
+                options->fingerprint = optarg;
+                return strlen(optarg) == DIGEST_HEX_BYTES - 1 && strspn(optarg, "0123456789abcdef") == DIGEST_HEX_BYTES - 1
+                               ? 0
+                               : complain("--fingerprint must be 64 hexadecimal digits");
         case OPTION_REQUIRE_HASHES:
                 options->rules.require_hashes = true;
                 return 0;
@@ -389,6 +443,7 @@ static const char *parse_options(struct options *options, int argc, char **argv)
                 {"installer", required_argument, NULL, OPTION_INSTALLER},
                 {"timeout", required_argument, NULL, OPTION_TIMEOUT},
                 {"parent", required_argument, NULL, OPTION_PARENT},
+                {"fingerprint", required_argument, NULL, OPTION_FINGERPRINT},
                 {"require-hashes", no_argument, NULL, OPTION_REQUIRE_HASHES},
                 {"only-binary", no_argument, NULL, OPTION_ONLY_BINARY},
                 {"wheelhouse", required_argument, NULL, OPTION_WHEELHOUSE},
@@ -408,8 +463,9 @@ static const char *parse_options(struct options *options, int argc, char **argv)
         while ((option = getopt_long(argc, argv, "", names, NULL)) != -1)
                 if (take_option(options, option) < 0)
                         return NULL;
-        if (optind + 1 != argc || !(str_eq(argv[optind], "build") || str_eq(argv[optind], "list"))) {
-                (void)complain("say build or list");
+        if (optind + 1 != argc ||
+            !(str_eq(argv[optind], "build") || str_eq(argv[optind], "verify") || str_eq(argv[optind], "list"))) {
+                (void)complain("say build, verify or list");
                 return NULL;
         }
         if (!options->cache) {
@@ -460,7 +516,7 @@ int main(int argc, char **argv) {
         if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || stop_watch() < 0 || resolve_requirements(&options, &requirements) < 0)
                 return EXIT_FAILURE;
         options.box.network = !options.rules.wheelhouse;
-        status = command_build(&options);
+        status = str_eq(command, "verify") ? command_verify(&options) : command_build(&options);
         box_done(&options.box);
         return status;
 }

@@ -205,7 +205,7 @@ def test_the_lines_of_a_message(daemon):
         (["ping", "--wrong"], "there is no option --wrong"),
         (["ping", "--timeout", "soon"], "a number of seconds"),
         (["invoke", "h", "--payload", "1", "--timeout-ms", "0"], "a whole number from 1"),
-        (["venv", "burn"], "it is list or build"),
+        (["venv", "burn"], "it is list, build or verify"),
         (["invoke", "h", "--payload", "{'a': 1}"], "--payload:1:2: "),
         (["invoke", "h", "--payload", "1", "--context", "[]"], '--context: an object is needed, like {"request_id"'),
         (["invoke", "h", "--payload", "@/no/such/file"], "/no/such/file: cannot be opened"),
@@ -302,6 +302,15 @@ def test_venv_build(daemon):
     assert seen == [("venv.build", {"plugin": "a"})]
     status, out, _ = run("--control", daemon(answers(bad), "bad.sock").path, "venv", "build")
     assert (status, out) == (1, "a  f0  pip failed\n")
+
+
+def test_venv_verify(daemon):
+    good = {"plugin": "a", "fingerprint": "f0", "differences": [], "error": None}
+    bad = {"plugin": "b", "fingerprint": "f1", "differences": ["x: is missing", "y: was not there"], "error": None}
+    failed = {"plugin": "c", "fingerprint": None, "differences": [], "error": "it has no venv"}
+    assert run("--control", daemon(answers({"venvs": [good]})).path, "venv", "verify") == (0, "a  f0  as it was built\n", "")
+    status, out, _ = run("--control", daemon(answers({"venvs": [good, bad, failed]}), "bad.sock").path, "venv", "verify")
+    assert (status, out.splitlines()) == (1, ["a  f0  as it was built", "b  f1  x: is missing", "b  f1  y: was not there", "c  -   it has no venv"])
 
 
 def test_check_runs_the_cpexd_of_the_path(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packages that want out while they are installed: what they do succeeds without the sandbox, and fails in the one that installers get."""
 
+import hashlib
 import io
 import json
 import os
@@ -13,8 +14,8 @@ import textwrap
 import time
 
 import pytest
-from daemon import eventually
-from test_venv import Cache, alive
+from daemon import eventually, plugin
+from test_venv import PROGRAM, Cache, alive
 from wheels import wheel
 
 if platform.machine() != "x86_64":
@@ -302,3 +303,55 @@ def test_the_error_says_that_it_may_be_the_box(cache):
     source_package(cache.wheels, textwrap.dedent(f"open({str(cache.folder)!r} + '/x', 'w')"))
     error = cache.bad(cache.requirements("evil\n", cache.file)).error
     assert "Permission denied" in error and "venv.read" in error and "venv.sandbox" in error
+
+
+# ---- What was installed, and whether it is still that
+
+
+def verify(cache, *options):
+    done = subprocess.run([PROGRAM, "verify", "--cache", cache.dir, *options], capture_output=True, text=True, timeout=60)
+    return done.returncode, [line.partition("=")[2] for line in done.stdout.splitlines() if line.startswith("difference=")]
+
+
+def test_the_log_has_every_package_with_its_hash(cache):
+    first, second = wheel(cache.wheels, "one_Two", "1.0", {"one.py": ""}), wheel(cache.wheels, "three", "2.0", {"three.py": ""})
+    result = cache.good(cache.requirements("one.two\nthree\n", cache.file))
+    for path, text in ((first, "installed one_Two 1.0"), (second, "installed three 2.0")):
+        assert f"{text}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}\n" in result.log
+    assert [(each["name"], each["version"], len(each["sha256"])) for each in cache.list()[0]["packages"]] == [("one_Two", "1.0", 64), ("three", "2.0", 64)]
+
+
+def test_a_venv_that_was_changed_is_found_out_and_built_anew(cache):
+    wheel(cache.wheels, "one", "1.0", {"one.py": "x = 1\n"})
+    requirements = cache.requirements("one\n", cache.file)
+    result = cache.good(requirements)
+    [code] = pathlib.Path(result.python).parents[1].rglob("one.py")
+    assert verify(cache) == (0, []) and not code.stat().st_mode & 0o222
+    times = code.stat()
+    code.chmod(0o644)
+    code.write_text("x = 2\n")
+    os.utime(code, ns=(times.st_atime_ns, times.st_mtime_ns))
+    code.chmod(0o444)
+    (code.parent / "evil.pth").write_text("import os")
+    assert verify(cache, "--fingerprint", result.fingerprint) == (1, [f"{code.parent.relative_to(code.parents[3])}/evil.pth: was not there",
+                                                                      f"{code.relative_to(code.parents[3])}: has another content"])
+    again = cache.good(requirements)
+    assert again.built and "one.py: has another content" in again.log and "is damaged; building it anew" in again.log
+    assert again.run("-c", "import one; print(one.x)") == "1" and verify(cache) == (0, [])
+    assert not cache.good(requirements).built
+
+
+def test_settings_and_cpexctl(cpexd, tmp_path):
+    wheel(tmp_path, "one", "1.0", {"one.py": "x = 1\n"})
+    (tmp_path / "cache").mkdir()
+    daemon = cpexd([plugin("p", "async def tool_pre_invoke(self, payload, context): import one; return Result(metadata={'x': one.x})",
+                           requirements="one==1.0\n")],
+                   cache=tmp_path / "cache", settings={"venv": {"wheelhouse": str(tmp_path), "only_binary": True, "max_bytes": "64M", "timeout": "50s"}})
+    assert daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})["metadata"] == {"x": 1}
+    daemon.wait_log('plugin "p": venv: installed one 1.0, sha256 [0-9a-f]{64}')
+    done = daemon.ctl("venv", "verify")
+    assert done.returncode == 0 and done.stdout.endswith("as it was built\n"), done
+    [code] = (tmp_path / "cache/venvs").rglob("one.py")
+    code.chmod(0o644)
+    done = daemon.ctl("venv", "verify", "--plugin", "p")
+    assert done.returncode == 1 and "one.py: has another mode" in done.stdout, done

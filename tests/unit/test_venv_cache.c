@@ -80,18 +80,28 @@ static void test_complete_only_after_commit(void **state) {
         assert_int_not_equal(access(building, F_OK), 0);
 }
 
+/* The description of ONE, as it was written. */
+static char *read_marker(void) {
+        CLEANUP_FD int fd = openat(cache.fd, ONE "/cpexd-venv.json", O_RDONLY | O_CLOEXEC);
+        char *text = calloc(1, 4096);
+
+        assert_true(read(fd, text, 4095) > 0);
+        return text;
+}
+
 static void test_damaged_is_not_found_and_moved_away(void **state) {
-        CLEANUP_FREE char *building = NULL;
+        CLEANUP_FREE char *building = NULL, *marker = NULL;
 
         (void)state;
         make(ONE);
-        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", "{\"format\": 1, \"finger");
+        marker = read_marker();
+        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", "{\"format\": 2, \"finger");
         assert_false(cache_find(&cache, ONE));
-        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", "{\"format\": 1, \"fingerprint\": \"" TWO "\"}");
-        assert_false(cache_find(&cache, ONE));
-        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", "{\"format\": 2, \"fingerprint\": \"" ONE "\"}");
+        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", "{\"format\": 2, \"fingerprint\": \"" TWO "\"}");
         assert_false(cache_find(&cache, ONE));
         (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", "{\"format\": 1, \"fingerprint\": \"" ONE "\"}");
+        assert_false(cache_find(&cache, ONE));
+        (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", marker);
         assert_true(cache_find(&cache, ONE));
         assert_int_equal(unlinkat(cache.fd, ONE "/bin/python", 0), 0);
         assert_false(cache_find(&cache, ONE));
@@ -183,25 +193,26 @@ static void test_planted_venvs_are_not_found(void **state) {
         assert_true(cache_find(&cache, ONE));
 }
 
-#define MARKER_TEXT "{\"format\": 1, \"fingerprint\": \"" ONE "\"}"
-#define MARKER_MAX (64 << 10)
+#define MARKER_MAX (1 << 20)
 
 static void test_markers_that_are_none(void **state) {
         static char text[MARKER_MAX + 2];
+        CLEANUP_FREE char *written = NULL;
         const char *marker = ONE "/cpexd-venv.json";
 
         (void)state;
         make(ONE);
+        written = read_marker();
         memset(text, ' ', MARKER_MAX + 1);
-        memcpy(text, MARKER_TEXT, strlen(MARKER_TEXT));
+        memcpy(text, written, strlen(written));
         (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", text);
         assert_false(cache_find(&cache, ONE));
         text[MARKER_MAX] = 0;
         (void)scratch_write("a/b/venvs/" ONE "/cpexd-venv.json", text);
         assert_true(cache_find(&cache, ONE));
 
-        assert_int_equal(renameat(cache.fd, marker, cache.fd, ONE "/other.json"), 0);
-        assert_int_equal(symlinkat("other.json", cache.fd, marker), 0);
+        assert_int_equal(renameat(cache.fd, marker, cache.fd, "other.json"), 0);
+        assert_int_equal(symlinkat("../other.json", cache.fd, marker), 0);
         assert_false(cache_find(&cache, ONE));
         assert_int_equal(unlinkat(cache.fd, marker, 0), 0);
         assert_int_equal(mkfifoat(cache.fd, marker, 0644), 0);
