@@ -325,17 +325,25 @@ static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) 
         happen(worker, ON_REFUSED);
 }
 
+/* Return: whether this is what the state has asked for, beside calls. */
+static bool is_awaited(enum worker_state state, uint32_t id) {
+        return (state == WORKER_STARTING && id == ID_LOAD) || (state == WORKER_INITIALIZING && id == ID_INIT) ||
+               (state == WORKER_STOPPING && id == ID_SHUTDOWN);
+}
+
+/* A call that was given up is still known until it is answered, so an answer to no call at all is a second one, or was made up: a
+ * process that does that may as well answer in the place of another call. */
 static void on_response(struct worker *worker, const struct rpc_msg *msg) {
-        if (msg->id == ID_SHUTDOWN)
+        if (worker->state == WORKER_ENDING) /* nobody listens any more */
                 return;
-        if (msg->id < ID_FIRST_CALL) {
-                if (msg->id == (worker->state == WORKER_STARTING ? ID_LOAD : ID_INIT))
+        if (is_awaited(worker->state, msg->id)) {
+                if (msg->id != ID_SHUTDOWN) /* its exit counts */
                         on_state_answered(worker, msg);
-        } else if (calls_answered(&worker->calls, msg)) {
+        } else if (msg->id >= ID_FIRST_CALL && calls_answered(&worker->calls, msg)) {
                 worker->handler->on_idle(worker->data, worker);
-        } else if (worker->calls.n_stray == 1) {
-                worker_log(worker, WARNING, "an answer to no call in flight (id %u) was dropped; further ones are only counted",
-                           msg->id);
+        } else {
+                note(worker, "it was killed because it answered what it was not asked, or had answered before (id %u)", msg->id);
+                happen(worker, ON_BROKEN);
         }
 }
 

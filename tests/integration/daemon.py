@@ -178,6 +178,7 @@ class Daemon:
             "control": {"path": str(folder / "control.sock")},
             "log": {"level": "debug"},
         } | (settings or {})
+        self.settings.setdefault("venv", {"read": [str(folder.parent)]})  # wheels of tests lie there
         self.socket, self.control = (folder / self.settings[each]["path"] for each in ("socket", "control"))
         isolation = self.settings.get("isolation", {})
         # The gate knows workers by CPEXD_TEST; plugins tell tests through files in the test's folder.

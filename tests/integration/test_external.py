@@ -229,16 +229,17 @@ def reply(ident, result, error=None):
     (lambda ident: reply(ident, [1]), "malformed"),
     (lambda ident: reply(ident, {"continue_processing": 7}), "malformed"),
     (lambda ident: reply(ident, {"modified_payload": b"\x92\x01"}), "malformed"),
-    (lambda ident: reply(ident + 1000, {}), "timeout"),
+    (lambda ident: reply(ident + 1000, {}), "crash"),
+    (lambda ident: reply(ident, [1]) + reply(ident, {}), "malformed"),
     (lambda ident: reply(ident, None, {"type": "ValidationError", "stage": "request", "message": "m", "errors": []}), "exception"),
     (lambda ident: reply(ident, None, {"type": "ProtocolError", "code": "bad_request", "message": "m"}), "exception"),
     (lambda ident: msgpack.packb([0, 1, "ping", [{}]]), "crash"),
-], ids=["garbage", "hangs-up", "no-map", "wrong-type", "no-document", "foreign-id", "blames-the-caller", "blames-the-request", "asks"])
+], ids=["garbage", "hangs-up", "no-map", "wrong-type", "no-document", "foreign-id", "twice", "blames-the-caller", "blames-the-request", "asks"])
 def test_a_hostile_server(cpexd, tmp_path, bytes_of, cause):
     """Whatever it says, it is the plugin's failure and nobody else's, and on_error decides."""
     Hostile(tmp_path / "h.sock", lambda ident, method: bytes_of(ident) if method == "invoke" else reply(ident, {}))
     daemon = cpexd([external(tmp_path / "h.sock", timeout=0.5)])
-    daemon.expect("on_error: fail|replaced|dropped|no call in flight")
+    daemon.expect("on_error: fail|replaced|answered what it was not asked")
     for _ in range(2):
         with pytest.raises(CallError) as caught:
             daemon.invoke(HOOK, tool())

@@ -18,6 +18,8 @@ DEEDS = {
     "closes the connection": "os.close(connection()); time.sleep(60)",
     "breaks the protocol": "os.write(connection(), b'\\xc1'); time.sleep(60)",
     "sends a request": "os.write(connection(), b'\\x94\\x00\\x05\\xa4ping\\x91\\x80'); time.sleep(60)",
+    "answers a call of another": "os.write(connection(), b'\\x94\\x01\\xcd\\x10\\x00\\xc0\\x80'); time.sleep(60)",
+    "answers again": "os.write(connection(), b'\\x94\\x01\\x00\\xc0\\x80' * 2); time.sleep(60)",
     "raises": "raise ValueError('no')",
     "hangs": "time.sleep(60)",
 }
@@ -28,6 +30,8 @@ WORDS = {
     "closes the connection": "closed its connection",
     "breaks the protocol": "it was killed: ",
     "sends a request": "it sent a request",
+    "answers a call of another": r"it answered what it was not asked, or had answered before \(id 4096\)",
+    "answers again": r"it answered what it was not asked, or had answered before \(id 0\)",
 }
 NOT_READY = WORDS | {
     "raises": r"failed to initialize: .*no",
