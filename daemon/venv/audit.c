@@ -17,7 +17,7 @@
 #include "venv/say.h"
 
 #define REPORT_BYTES_MAX (16 << 20)
-#define PACKAGES_MAX 5000
+#define PACKAGES_MAX 2000
 #define INFO ".dist-info"
 
 static json_t *load_report(const char *path) {

@@ -129,6 +129,8 @@ static int build_in_cache(struct options *options, const struct cache *cache, st
                 return r;
         say("building a venv with Python %s (%s)%s%s", interpreter->version, interpreter->path,
             build.requirements ? " for " : ", nothing to install", build.requirements ? build.requirements : "");
+        if (options->box.off && build.requirements)
+                say("packages may do all that this user may: there is no sandbox (venv.sandbox)");
         build.building = building;
         r = place ? build_venv(&build, &installer, ret_error) : fail(ret_error, "out of memory");
         if (r == 0) {

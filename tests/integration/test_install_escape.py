@@ -268,8 +268,7 @@ did = True
 """
 
 
-@pytest.mark.parametrize("n", [1, 300])
-@pytest.mark.parametrize("options", [(), ("--no-sandbox",)], ids=["boxed", "free"])
+@pytest.mark.parametrize(("n", "options"), [(300, ()), (1, ("--no-sandbox",))], ids=["boxed", "free"])
 def test_no_process_is_left_behind(cache, n, options):
     marker = str(cache.folder / "marker")
     assert outcomes(cache, {"leave": LEAVE.format(n=n, marker=marker)}, *options)["leave"] is True
@@ -277,12 +276,11 @@ def test_no_process_is_left_behind(cache, n, options):
 
 
 def test_a_fork_bomb_ends_with_the_time(cache):
-    marker = str(cache.folder / "marker")
-    bomb = "end = time.time() + 60\nwhile time.time() < end:\n  try:\n    if len(os.listdir('/proc')) < 1500: os.fork()\n    else: time.sleep(0.05)\n  except OSError: pass\ndid = True"
-    source_package(cache.wheels, BACKEND.format(know="{}", attacks=json.dumps({"bomb": f"m = {marker!r}\n{bomb}"})))
-    start = time.monotonic()
-    error = cache.bad(cache.requirements("evil\n", cache.file), "--timeout", "2").error
-    assert "it took longer than 2 s" in error and time.monotonic() - start < 15
+    """A small one, for the sake of the machine: it does not stop by itself, and each process begets another when one is gone."""
+    bomb = "most = len(os.listdir('/proc')) + 150\nwhile True:\n  if len(os.listdir('/proc')) < most: os.fork()\n  else: time.sleep(0.2)"
+    source_package(cache.wheels, BACKEND.format(know="{}", attacks=json.dumps({"bomb": bomb})))
+    error = cache.bad(cache.requirements("evil\n", cache.file), "--timeout", "4").error
+    assert "it took longer than 4 s" in error
     eventually(lambda: not alive(str(cache.dir)))
 
 
