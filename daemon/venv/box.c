@@ -93,21 +93,21 @@ int box_find_launcher(struct box *box, char **ret_error) {
 }
 
 int box_clean_environment(const struct box *box, char **ret_error) {
-        size_t n = 0, kept = 0;
-        char **chosen;
+        for (size_t i = 0; !box->off && environ[i];) {
+                const char *variable = environ[i];
+                CLEANUP_FREE char *name = NULL;
 
-        if (box->off)
-                return 0;
-        while (environ[n])
-                n++;
-        chosen = calloc(n + 1, sizeof(*chosen));
-        if (!chosen)
-                return fail(ret_error, "out of memory");
-        for (size_t i = 0; i < n; i++)
-                if (variable_is_named(environ[i], needed, ELEMENTS(needed)) ||
-                    variable_is_named(environ[i], box->env.items, box->env.n))
-                        chosen[kept++] = environ[i];
-        environ = chosen; /* for as long as the program runs */
+                if (variable_is_named(variable, needed, ELEMENTS(needed)) ||
+                    variable_is_named(variable, box->env.items, box->env.n)) {
+                        i++;
+                        continue;
+                }
+                name = strndup(variable, strcspn(variable, "="));
+                if (!name)
+                        return fail(ret_error, "out of memory");
+                /* The next one takes its place; what has no name stays. */
+                i += unsetenv(name) < 0 || environ[i] == variable;
+        }
         return 0;
 }
 

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import tarfile
 import textwrap
-import time
 
 import pytest
 from daemon import eventually, plugin
