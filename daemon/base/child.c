@@ -10,7 +10,8 @@
  * leftovers. They are killed and watched like any child, and what they leave behind comes to light when they are reaped. That may fail for want
  * of a descriptor; so they are looked for, too, when a child was started, for then there are some again.
  *
- * A killed process is gone within a millisecond or so, and child_free() waits for it. Should it hang in the kernel (a dead
+ * A killed process is gone within a millisecond or so, and child_free() waits for it; a guard for which that is not long enough leaves what it guards
+ * to us. Should it hang in the kernel (a dead
  * network file system), the loop must not hang with it: the object then stays behind, on its own, and reaps when it can.
  */
 
@@ -37,6 +38,7 @@ struct child {
         pid_t pid;
         int pidfd; /* -1: none */
         bool reaped;
+        bool guards; /* others, and has not been asked to end yet */
         struct event *event;
         child_callback on_exit; /* NULL: freed by its owner */
         void *data;
@@ -190,21 +192,36 @@ void child_signal(struct child *child, int signal) {
                 (void)kill(child->pid, signal);
 }
 
+void child_set_guard(struct child *child) {
+        child->guards = true;
+}
+
 void child_kill_group(struct child *child) {
         if (child->reaped)
                 return;
+        if (child->guards) {
+                child->guards = false;
+                (void)kill(child->pid, SIGTERM);
+                return;
+        }
         (void)kill(-child->pid, SIGKILL);
         (void)kill(child->pid, SIGKILL);
 }
 
-struct child *child_free(struct child *child) {
+static void kill_and_wait(struct child *child) {
         int status;
 
-        if (!child)
-                return NULL;
         child_kill_group(child);
         for (int i = 0; i < FREE_WAIT_MSEC && !child->reaped && !child_reap(child, &status); i++)
                 (void)poll(&(struct pollfd){.fd = child->pidfd, .events = POLLIN}, 1, 1);
+}
+
+struct child *child_free(struct child *child) {
+        if (!child)
+                return NULL;
+        if (child->guards)
+                kill_and_wait(child);
+        kill_and_wait(child);
         if (child->reaped)
                 child_destroy(child);
         else

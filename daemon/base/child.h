@@ -53,5 +53,8 @@ pid_t child_pid(const struct child *child);
 void child_signal(struct child *child, int signal);
 void child_kill_group(struct child *child); /* SIGKILL, to the child and to the group it leads */
 
+/* It guards other processes: the first time that it is to be killed it has SIGTERM instead, so that it ends them before itself. */
+void child_set_guard(struct child *child);
+
 /* Kills the child and its group and reaps it; on_exit is not called any more. NULL does nothing. Return: NULL. */
 struct child *child_free(struct child *child);

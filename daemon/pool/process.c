@@ -4,6 +4,9 @@
  * Standard output and standard error of a worker are one pipe, so that its lines keep their order, and nothing it prints can reach
  * the connection. When the process ends its last words are read before anybody hears of the end.
  *
+ * What is started is the guard (worker-shim/launch/guard.c), and the worker is its child. The worker says itself which process it is, before
+ * there is a plugin that could say something else. Signals go to the guard: of its own child it knows at any time whether its number is still its.
+ *
  * The stacks are written by a signal handler in the worker (Python's faulthandler) into a piece of memory that both share and that
  * cannot grow. So nothing has to be read in time, and a worker that writes there what it likes has written a bounded text.
  */
@@ -29,13 +32,14 @@
 #define STACKS_BYTES ((off_t)64 << 10)
 #define STACKS_TOLD ((size_t)8 << 10)
 #define OPTIONS_MAX 20               /* beside those of the sandbox */
-#define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/shim/cpexd_worker/__main__.py has it */
+#define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/launch/launch.h has it */
 
 struct process {
         const struct process_spec *spec;
         process_callback on_exit;
         void *data;
-        struct child *child;
+        struct child *child; /* the guard */
+        pid_t pid;           /* of the worker; 0: not told yet */
         struct lines *output;
         usec_t output_since_usec; /* the second in which output_lines are counted */
         unsigned output_lines;
@@ -106,6 +110,7 @@ static int spawn(struct process *process, struct event_base *base, int socket, i
                                          .extra = {socket, process->stacks},
                                          .n_extra = 2};
         size_t n;
+        int r;
 
         if (!argv)
                 return -ENOMEM;
@@ -123,7 +128,10 @@ static int spawn(struct process *process, struct event_base *base, int socket, i
                 argv[n++] = "--rlimit-nofile";
                 argv[n++] = files;
         }
-        return child_spawn(&process->child, base, &child, on_child_exit, process);
+        r = child_spawn(&process->child, base, &child, on_child_exit, process);
+        if (r == 0)
+                child_set_guard(process->child);
+        return r;
 }
 
 /* At least 5, see child_spec. */
@@ -139,15 +147,6 @@ static int make_stacks(int *ret) {
                 return -errno;
         *ret = fd;
         return 0;
-}
-
-/* Opened at the start, for a worker soon hides from all but root (PR_SET_DUMPABLE), and where /proc shows nobody what is hidden
- * (ProtectProc= of a unit) not even its daemon finds it then. */
-static int open_memory(pid_t pid) {
-        char path[32];
-
-        (void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
-        return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
@@ -173,13 +172,26 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
                 (void)process_free(process);
                 return r;
         }
-        process->memory = open_memory(process_pid(process));
         *ret = process;
         return 0;
 }
 
+/* Its memory is opened now, for a worker soon hides from all but root (PR_SET_DUMPABLE), and where /proc shows nobody what is hidden
+ * (ProtectProc= of a unit) not even its daemon finds it then. */
+void process_started(struct process *process, pid_t pid) {
+        char path[32];
+
+        if (process->pid > 0 || pid <= 0)
+                return;
+        process->pid = pid;
+        (void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+        process->memory = open(path, O_RDONLY | O_CLOEXEC);
+}
+
 pid_t process_pid(const struct process *process) {
-        return process && process->child ? child_pid(process->child) : 0;
+        if (!process || !process->child)
+                return 0;
+        return process->pid > 0 ? process->pid : child_pid(process->child);
 }
 
 void process_ask_stacks(struct process *process) {

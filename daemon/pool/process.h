@@ -33,6 +33,10 @@ typedef void (*process_callback)(void *data, const char *how);
 int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
                   process_callback on_exit, void *data);
 
+/* The worker is process `pid`, as it says itself first of all. What it says later does not count. */
+void process_started(struct process *process, pid_t pid);
+
+/* Return: the worker's id; until that is known, its guard's. */
 pid_t process_pid(const struct process *process);
 
 /* Has the interpreter write down where each of its threads is. It does so within a few milliseconds, whatever the plugin is busy with. */
@@ -45,7 +49,7 @@ void process_put_details(struct process *process, struct buf *buf);
 /* Return: its resident memory; 0: not known. */
 uint64_t process_memory_bytes(const struct process *process);
 
-/* SIGKILL, to it and to its group. */
+/* Ends it and all that it has started. The second time its guard is killed at once, and the rest is looked for (base/child.h). */
 void process_kill(struct process *process);
 
 /* Kills and reaps it; on_exit is not called any more. NULL does nothing. Return: NULL. */

@@ -103,12 +103,14 @@ static void request(struct worker *worker, uint32_t id, const char *method, stru
 
 /* ---- What is done about events ---- */
 
+/* One that does not end for that is killed again. */
 static void kill_it(struct worker *worker) {
-        (void)event_del(worker->timer);
         if (worker->process) {
                 process_kill(worker->process);
+                arm(worker, EXIT_GRACE_USEC);
                 return;
         }
+        (void)event_del(worker->timer);
         close_conn(worker);
         event_active(worker->end, EV_TIMEOUT, 0);
 }
@@ -359,6 +361,11 @@ static void on_message(void *data, const struct rpc_msg *msg) {
                 struct mp text = mp_map_text(msg->params, "message");
 
                 worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
+        } else if (rpc_method_is(msg, "started") && worker->process) {
+                struct mp_cur pid = mp_cur(mp_map_value(msg->params, "pid"));
+                uint64_t n;
+
+                process_started(worker->process, mp_read_uint(&pid, &n) && n <= INT32_MAX ? (pid_t)n : 0);
         }
 }
 

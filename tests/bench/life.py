@@ -59,6 +59,12 @@ def respawns(build, folder, cache, n):
         return took
 
 
+def with_guard(pid):
+    """Memory of a worker and of the process that stands between it and cpexd, MiB."""
+    worker, guard = proc.memory_mib(pid), proc.memory_mib(proc.parent(pid))
+    return {kind: worker[kind] + guard[kind] for kind in worker}
+
+
 def worker_memory(build, folder, cache):
     """Memory of the first worker and of each further one of the same plugin, MiB."""
     three = [entry("pii", "tool_pre_invoke", PII, isolation={"workers": {"min": 3, "max": 3}})]
@@ -67,7 +73,7 @@ def worker_memory(build, folder, cache):
         pids = eventually(lambda: len(found := daemon.workers("pii")) == 3 and found)
         for _ in range(300):
             daemon_call(daemon)
-        first, *further = [proc.memory_mib(pid) for pid in pids]
+        first, *further = [with_guard(pid) for pid in pids]
         return {"first": first, "further": further[0], "daemon": proc.memory_mib(daemon.process.pid)}
 
 

@@ -28,6 +28,10 @@ def children(pid):
     return found
 
 
+def parent(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def cpu_seconds(pids):
     """On the CPU so far, to the nanosecond: /proc/PID/stat counts in hundredths of a second."""
     total = 0

@@ -21,8 +21,6 @@ async def initialize(self):
     import subprocess
     subprocess.Popen(["sleep", "600"], start_new_session=True)
 """
-# Whether such a process ends with cpexd when that is killed. As long as it does not, the storm starts none: set this to see it.
-GRANDCHILDREN_END_WITH_CPEXD = False
 
 TWO = {"min": 2, "max": 2}
 DIED = "it was killed by signal|it exited with status|cannot start: |on_error: |PluginError"
@@ -164,7 +162,7 @@ def cpu_seconds(daemon):
 def supervisor(storm):
     """cpexd is killed at any moment of its life: its workers end with it, the next one takes the socket over, the hosts reconnect."""
     daemon = storm.daemon([
-        echo("first", isolation={"workers": TWO}, more=GRANDCHILD if GRANDCHILDREN_END_WITH_CPEXD else ""),
+        echo("first", isolation={"workers": TWO}, more=GRANDCHILD),
         echo("second", isolation={"workers": {"min": 1, "max": 1}}),
     ])
     at_start, kills = daemon.at_start, 0

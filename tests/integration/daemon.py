@@ -41,7 +41,7 @@ def connection():
     for fd in map(int, os.listdir("/proc/self/fd")):
         try:
             with socket.socket(fileno=os.dup(fd)) as one:
-                if struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0] == os.getppid():
+                if struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0] not in (0, os.getpid()):
                     return fd
         except OSError:
             pass
@@ -338,8 +338,9 @@ class Daemon:
         assert not faults, "leak gate: " + "; ".join(faults) + "\nlog:\n" + "\n".join(self.log().splitlines()[-40:])
 
     def stray_children(self):
-        """What children there are that are no workers. A plugin that cannot be installed is tried again and again."""
-        children = sorted(pid for pid in children_of(self.pid) if program_of(pid) != "cpexd-venv")
+        """What there is that is no worker and no guard of one. A plugin that cannot be installed is tried again and again."""
+        children = [pid for pid in children_of(self.pid) if program_of(pid) != "cpexd-venv"]
+        children = sorted(below for pid in children for below in (children_of(pid) if program_of(pid) == "cpexd-launch" else [pid]))
         workers = [pid for pid in self.worker_pids() if pid]
         return "" if children == workers else f"children are {children}, workers {workers}"
 

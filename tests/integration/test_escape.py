@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from daemon import Daemon, eventually, plugin
+from daemon import CallError, Daemon, eventually, plugin
 
 if platform.machine() != "x86_64":
     pytest.skip("the attacks name system calls by the numbers of x86-64", allow_module_level=True)
@@ -102,6 +102,8 @@ ATTACKS = {
     "slow a process down": "os.setpriority(os.PRIO_PROCESS, victim, 5); did = True",
     "move a process": "os.sched_setaffinity(victim, os.sched_getaffinity(victim)); did = True",
     "schedule a process": "os.sched_setscheduler(victim, os.SCHED_BATCH, os.sched_param(0)); did = True",
+    "signal the guard": "os.kill(os.getppid(), 18); did = True",
+    "see the environment of the guard": "did = open(f'/proc/{os.getppid()}/environ').read()",
     "limit a process": "resource.prlimit(victim, resource.RLIMIT_NOFILE, (64, 64)); did = True",
     # ---- Talking to others
     "connect by TCP": "socket.create_connection(('127.0.0.1', tcp)).close(); did = True",
@@ -336,3 +338,58 @@ def test_what_a_plugin_leaves_in_its_folder_goes_with_it(cpexd):
     daemon.expect("killed by signal 9")
     eventually(lambda: not tmp.exists())
     assert (outside / "file").exists()
+
+
+# Whatever is cleared, left, ignored and forked away.
+OUTLIVE = """
+    async def tool_pre_invoke(self, payload, context):
+        import ctypes, signal
+        prctl = ctypes.CDLL(None).prctl
+        prctl(1, 0, 0, 0, 0)  # PR_SET_PDEATHSIG: no signal when the parent ends
+        for n in range(6):
+            if os.fork() == 0:
+                os.setsid()
+                prctl(36, n % 2, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+                for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+                    signal.signal(number, signal.SIG_IGN)
+                os.closerange(0, 1000)
+                if os.fork():
+                    os._exit(0)
+                while n == 0:  # on the run: it has always a new number
+                    if os.fork():
+                        os._exit(0)
+                time.sleep(600)
+                os._exit(0)
+        deed = payload.args["deed"]
+        await asyncio.sleep(0.1)
+        exec(deed)
+        return Result()
+"""
+DEEDS = {"the worker ends": "os._exit(7)", "the daemon is killed": "", "the guard is killed": "os.kill(os.getppid(), 9); time.sleep(600)",
+         "the guard is stopped": "os.kill(os.getppid(), 19); os._exit(7)"}
+
+
+@pytest.mark.parametrize("profile", ["default", "off"])
+@pytest.mark.parametrize("deed", DEEDS)
+def test_nothing_outlives_the_worker(cpexd, profile, deed):
+    guarded = profile == "default" and "guard" in deed
+    daemon = cpexd([plugin("p", OUTLIVE, isolation={"workers": {"max": 1}, "sandbox": {"profile": profile}})])
+    daemon.expect("it was killed|it exited with status 7|not permitted")
+    with daemon.host() as host:
+        call = host.begin("tool_pre_invoke", {"name": "t", "args": {"deed": DEEDS[deed]}})
+        told = ""
+        try:
+            host.end(call)
+        except CallError as error:
+            told = str(error)
+        assert ("not permitted" if guarded else "the worker died" if DEEDS[deed] else "") in told
+        if guarded or not DEEDS[deed]:
+            assert len(daemon.processes_left()) >= 8
+            daemon.process.kill()
+            daemon.process.wait()
+    if daemon.process.returncode is None:
+        # Of the new worker there are two processes.
+        eventually(lambda: len(daemon.processes_left()) == 3 and daemon.workers("p"))
+    else:
+        eventually(lambda: not daemon.processes_left(), 5)
+        daemon.start()  # and stops in order, as the gate wants it

@@ -423,10 +423,10 @@ ESCAPES = {
 }
 
 
-@pytest.mark.parametrize("end", ["worker", "daemon"])
+@pytest.mark.parametrize("end", ["worker", "daemon", "nine"])
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_nothing_outlives_its_worker(cpexd, tmp_path, escape, end):
-    """Whether the worker is killed or the daemon stops."""
+    """Whether the worker is killed, or the daemon stops, or that is killed."""
     out = tmp_path / "pid"
     daemon = cpexd([plugin("p", f"""
         async def tool_pre_invoke(self, payload, context):
@@ -442,11 +442,16 @@ def test_nothing_outlives_its_worker(cpexd, tmp_path, escape, end):
     assert stat_of(pid)
     if end == "daemon":
         assert daemon.stop() == 0
+    elif end == "nine":
+        daemon.process.kill()
+        daemon.process.wait()
     else:
         old = daemon.workers("p")[0]
         os.kill(old, signal.SIGKILL)
         eventually(lambda: daemon.workers("p") not in ([], [old]))
     eventually(lambda: not stat_of(pid), 3, "it lives, or is a zombie")
+    if end == "nine":
+        daemon.start()  # and stops in order, as the gate wants it
 
 
 @pytest.mark.skipif(SANITIZED, reason="measures time")

@@ -65,7 +65,7 @@ def test_a_service_of_its_own_user(service):
         assert {pathlib.Path(f"/proc/{pid}").stat().st_uid} == {pathlib.Path("/var/lib/cpexd").stat().st_uid} != {0}
         assert int(values["CapEff"], 16) == int(values["CapBnd"], 16) == 0
         assert values["NoNewPrivs"] == "1" and values["Seccomp"] == "2"
-    assert len(service.pids()) == 2
+    assert len(service.pids()) == 3, "cpexd, the guard, and the worker"
 
 
 # ---- Who may what ----
@@ -255,7 +255,7 @@ def test_without_the_sockets_of_systemd(service):
 
 def test_a_stop_leaves_nothing(service):
     service.start([says("x", f"p{n}") for n in range(3)])
-    assert len(service.pids()) == 4
+    assert len(service.pids()) == 7, "cpexd, and three workers with their guards"
     group = pathlib.Path(f"/sys/fs/cgroup{service.show('ControlGroup')}")
     service.systemctl("stop")
     assert not group.exists()

@@ -49,7 +49,7 @@ def test_session_limits_signals_descriptors(any_python):
     with worker:
         worker.init("sample.Sample", HOOKS)
         process = process_of(worker)
-        assert process["sid"] == process["pid"] == worker.process.pid
+        assert process["sid"] == process["pid"] == worker.pid
         assert process["limits"] == {"RLIMIT_AS": 1 << 31, "RLIMIT_NOFILE": 300, "RLIMIT_CORE": 0}
         assert process["umask"] == 0o077
         assert process["fds"][:3] == [0, 1, 2]
@@ -57,9 +57,9 @@ def test_session_limits_signals_descriptors(any_python):
         assert process["sigint"] == signal.SIG_IGN and process["sigterm"] == signal.SIG_DFL and process["blocked"] == 0
         assert process["oom"] == min(1000, int(open("/proc/self/oom_score_adj").read()) + 300)
         assert process["stdin"] == ""
-        os.kill(worker.process.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGINT)
         assert worker.tool() == {}
-        os.kill(worker.process.pid, signal.SIGTERM)
+        os.kill(worker.pid, signal.SIGTERM)
         assert worker.wait() == -signal.SIGTERM
 
 
@@ -111,7 +111,7 @@ def test_a_limit_of_memory_is_an_error_of_the_call(any_python):
 def test_the_worker_dies_with_its_parent(any_python):
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'tests/worker')!r})\n"
-        f"from worker import Worker\nw = Worker({any_python!r}); w.init('sample.Sample', []); print(w.process.pid, flush=True)\n"
+        f"from worker import Worker\nw = Worker({any_python!r}); w.init('sample.Sample', []); print(w.pid, flush=True)\n"
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
@@ -194,7 +194,7 @@ def test_the_venv_of_the_interpreter_is_active(any_python, tmp_path):
     (site / "cpex").mkdir()
     with Worker(tmp_path / "venv/bin/python") as worker:
         assert worker.init("only_here.Sample", HOOKS)["hooks"] == HOOKS
-        assert worker.tool({"do": "process"})["metadata"]["pid"] == worker.process.pid
+        assert worker.tool({"do": "process"})["metadata"]["pid"] == worker.pid
 
 
 def test_starting_is_quick(any_python):
@@ -209,7 +209,7 @@ def test_starting_is_quick(any_python):
 
 def test_memory_and_descriptors_stay(any_python):
     def resident():
-        with open(f"/proc/{worker.process.pid}/statm") as statm:
+        with open(f"/proc/{worker.pid}/statm") as statm:
             return int(statm.read().split()[1]) * 4096
 
     request = pack(
@@ -228,10 +228,10 @@ def test_memory_and_descriptors_stay(any_python):
                     worker.fail("tool_pre_invoke", {f"key{i}": 1})
 
         calls(2000)
-        before, fds = resident(), len(os.listdir(f"/proc/{worker.process.pid}/fd"))
+        before, fds = resident(), len(os.listdir(f"/proc/{worker.pid}/fd"))
         calls(10000)
         assert resident() - before < 1 << 20
-        assert len(os.listdir(f"/proc/{worker.process.pid}/fd")) == fds
+        assert len(os.listdir(f"/proc/{worker.pid}/fd")) == fds
 
 
 def test_the_build_is_of_the_stable_abi():

@@ -60,6 +60,16 @@ class Worker:
         self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=1 << 30)
         self._answers = {}
         self._last = 0
+        self._pid = None
+
+    @property
+    def pid(self):
+        """The worker's, which it says itself; `process` is its guard."""
+        if not self._pid:
+            kind, method, (params,) = self.receive()
+            assert (kind, method) == (2, "started")
+            self._pid = params["pid"]
+        return self._pid
 
     def __enter__(self):
         return self
@@ -67,7 +77,7 @@ class Worker:
     def __exit__(self, *exc):
         self.socket.close()
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.terminate()
         self.process.wait()
         os.close(self.output)
 
@@ -97,6 +107,7 @@ class Worker:
 
     def answer(self, ident, timeout=10):
         """The result of a request; Failed for an error."""
+        assert self.pid
         while ident not in self._answers:
             kind, other, error, result = self.receive(timeout)
             assert kind == 1 and other not in self._answers and (error is None) != (result is None)

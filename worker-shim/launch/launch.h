@@ -5,12 +5,15 @@
  * What the daemon and cpexd-launch agree upon: descriptors and exit statuses. Statuses below 120 are the worker's own.
  */
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
 #define LAUNCH_FD_SOCKET 3
 #define LAUNCH_FD_STACKS 4 /* where Python writes its stacks, by a signal and when it crashes */
+
+#define LAUNCH_SIGNAL_STACKS (SIGRTMAX - 1) /* has them written; shim/cpexd_worker/__main__.py and the daemon have it too */
 
 #define LAUNCH_EXIT_USAGE 120     /* the command line is wrong */
 #define LAUNCH_EXIT_SETUP 121     /* a step before Python failed; descriptor 2 says which */
@@ -47,6 +50,15 @@ void launch_fail(int status, const char *format, ...) __attribute__((noreturn, f
 
 /* A piece of the sandbox that this kernel lacks: is said, or ends the process where all of it is required. */
 void launch_lacks(const struct launch *launch, const char *what);
+
+/* Has the kernel send signal `with` when the parent ends. It may have ended already: then this process does, for nobody waits for it. 0: not
+ * checked. */
+void follow_parent(pid_t parent, int with);
+
+void close_from(int first);
+
+/* Forks. Returns in the child, which is to become the worker; this process stays behind and guards it. */
+void guard_enter(void);
 
 /* Removes from the environment what a worker must not inherit. */
 void clean_environment(void);

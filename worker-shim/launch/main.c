@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * cpexd-launch: makes of a forked child what a worker shall be, then becomes the Python of the plugin's venv.
+ * cpexd-launch: makes of a forked child what a worker shall be, which then becomes the Python of the plugin's venv, and guards it (guard.c).
  *
  * It stands between the daemon and Python so that the daemon can start workers with posix_spawn, from a large address space,
  * and so that none of this runs in a forked copy of the daemon. It gets the socket as descriptor 3 and the plugin's output as 1
@@ -183,18 +183,11 @@ static void check_socket(void) {
                             LAUNCH_FD_SOCKET);
 }
 
-/* The worker dies with the daemon. The daemon may have died before the first line: then nobody waits for this worker. */
-static void follow_parent(pid_t parent) {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-                launch_fail(LAUNCH_EXIT_SETUP, "cannot ask to be killed with the daemon: %m");
+void follow_parent(pid_t parent, int with) {
+        if (prctl(PR_SET_PDEATHSIG, with) < 0)
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot ask to be told of the daemon's end: %m");
         if (parent > 0 && getppid() != parent)
                 launch_fail(LAUNCH_EXIT_SETUP, "the daemon, process %d, is gone", (int)parent);
-}
-
-/* What the plugin starts stays below this process, however it detaches itself, and so is found when the worker ends. */
-static void keep_descendants(void) {
-        if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-                launch_fail(LAUNCH_EXIT_SETUP, "cannot become the parent of orphans: %m");
 }
 
 static void leave_session(void) {
@@ -212,7 +205,7 @@ static void reset_signals(void) {
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void close_from(int first) {
+void close_from(int first) {
         struct dirent *entry;
         DIR *dir;
         int fd;
@@ -276,7 +269,7 @@ static void run_python(const struct launch *launch) {
 }
 
 static void run_program(const struct launch *launch) {
-        follow_parent(launch->parent);
+        follow_parent(launch->parent, SIGKILL);
         close_from(STDERR_FILENO + 1);
         raise_oom_score();
         sandbox_enter(launch);
@@ -291,9 +284,10 @@ int main(int argc, char *argv[]) {
         parse_options(argc, argv, &launch);
         if (launch.program)
                 run_program(&launch);
-        follow_parent(launch.parent);
+        follow_parent(launch.parent, SIGTERM);
         check_socket();
-        keep_descendants();
+        leave_session();
+        guard_enter();
         leave_session();
         reset_signals();
         (void)umask(077);

@@ -6,7 +6,7 @@ import os
 import sys
 
 _STACKS = 4  # the daemon reads there where the threads are
-_STACKS_SIGNAL = 63  # SIGRTMAX - 1; the daemon's pool/process.c has it too
+_STACKS_SIGNAL = 63  # SIGRTMAX - 1; launch/launch.h has it too
 
 
 def _main():

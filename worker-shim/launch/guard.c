@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The guard of a worker: the process that the daemon started, which stays, and whose child becomes Python. It is there for the end.
+ *
+ *     cpexd ── guard ── Python ── what the plugin starts
+ *
+ * Whatever the plugin starts, and however that detaches itself, becomes the guard's child when its own parent is gone, for the guard is a
+ * subreaper. So when Python ends, or the daemon says so, or the daemon is no more, even by SIGKILL, the guard kills what there is until there is nothing,
+ * and only then ends itself, in the way that Python did. To the daemon the guard's end is the end of the whole worker.
+ *
+ * Should somebody kill the guard, then Python gets SIGKILL from the kernel, and the rest is the daemon's, which is a subreaper as well. A
+ * plugin in the sandbox cannot: Landlock lets it send signals to its own only, and the guard is not in the sandbox.
+ *
+ * A PID namespace would do the same and more, but not where it is needed: it takes privileges or user namespaces, which containers and
+ * many systems do not give, and a /proc of its own, without which a process does not find itself there (psutil).
+ */
+
+#include <endian.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "launch.h"
+
+/* Return: whether they could be looked for. */
+static bool kill_children(void) {
+        FILE *file = fopen("/proc/thread-self/children", "re");
+        int pid;
+
+        if (!file)
+                return false; /* they become children of the daemon, then */
+        while (fscanf(file, "%d", &pid) == 1)
+                (void)kill(pid, SIGKILL);
+        (void)fclose(file);
+        return true;
+}
+
+/* Of those that end the children become ours, if they have any. */
+static void end_descendants(void) {
+        while (kill_children() && waitpid(-1, NULL, 0) > 0)
+                ;
+}
+
+/* Return: whether the worker has ended; *ret_status is then how. Others are reaped on the way. */
+static bool reap(pid_t worker, int *ret_status) {
+        int status;
+        pid_t pid;
+
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+                if (pid == worker) {
+                        *ret_status = status;
+                        return true;
+                }
+        return false;
+}
+
+static void end_as(int status) __attribute__((noreturn));
+static void end_as(int status) {
+        sigset_t none;
+
+        if (WIFSIGNALED(status)) {
+                (void)sigemptyset(&none);
+                (void)signal(WTERMSIG(status), SIG_DFL);
+                (void)sigprocmask(SIG_SETMASK, &none, NULL);
+                (void)raise(WTERMSIG(status));
+        }
+        _exit(WIFEXITED(status) ? WEXITSTATUS(status) : LAUNCH_EXIT_SETUP);
+}
+
+static void guard(pid_t worker) __attribute__((noreturn));
+static void guard(pid_t worker) {
+        int number, status = 0;
+        sigset_t awaited;
+
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* what the plugin is configured with is in this environment, too */
+        close_from(0);
+        (void)sigemptyset(&awaited);
+        (void)sigaddset(&awaited, SIGCHLD);
+        (void)sigaddset(&awaited, SIGTERM);
+        (void)sigaddset(&awaited, LAUNCH_SIGNAL_STACKS);
+        while (!reap(worker, &status)) {
+                number = sigwaitinfo(&awaited, NULL);
+                if (number == SIGTERM)
+                        (void)kill(worker, SIGKILL);
+                else if (number == LAUNCH_SIGNAL_STACKS)
+                        (void)kill(worker, number);
+        }
+        end_descendants();
+        end_as(status);
+}
+
+/* [2, "started", [{"pid": …}]]: the first message, from a time when nothing could forge it. */
+static void tell_daemon(void) {
+        unsigned char message[] = "\x93\x02\xa7started\x91\x81\xa3pid\xce....";
+        const uint32_t pid = htobe32((uint32_t)getpid());
+
+        memcpy(message + sizeof(message) - 1 - sizeof(pid), &pid, sizeof(pid));
+        if (send(LAUNCH_FD_SOCKET, message, sizeof(message) - 1, MSG_NOSIGNAL) < 0)
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot tell the daemon that it has started: %m");
+}
+
+void guard_enter(void) {
+        pid_t above = getpid(), worker;
+        sigset_t all;
+
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot become the parent of orphans: %m");
+        (void)signal(SIGCHLD, SIG_DFL); /* if it were ignored nothing would be told */
+        (void)sigfillset(&all);
+        (void)sigprocmask(SIG_SETMASK, &all, NULL);
+        worker = fork();
+        if (worker < 0)
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot start a process beside the guard: %m");
+        if (worker > 0)
+                guard(worker);
+        follow_parent(above, SIGKILL);
+        tell_daemon();
+}
