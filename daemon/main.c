@@ -29,6 +29,7 @@
 #include "config/paths.h"
 #include "host/listener.h"
 #include "parts.h"
+#include "pool/cgroup.h"
 #include "pool/scratch.h"
 
 /* Documented in cpexd(8) and in --help. */
@@ -406,6 +407,7 @@ static int run(const struct service_args *args) {
         log_init(LOG_LEVEL_INFO);
         event_set_log_callback(on_event_log);
         child_adopt_orphans();
+        cgroups_enter();
         raise_files();
         status = start(&cpexd, args);
         if (status == STATUS_OK && loop_run(cpexd.base) < 0)

@@ -222,6 +222,7 @@ int command_explain(const struct options *options) {
         put_explained_limit(&out, answer, "tasks");
         put_explained_limit(&out, answer, "files");
         put_explained_limit(&out, answer, "memory");
+        put_explained_limit(&out, answer, "cpu");
         if (put_settings(&out, map_get(answer, "settings")) < 0)
                 return report_error(options, "memory", "out of memory");
         return report_output(options, &out, EXIT_OK);

@@ -183,8 +183,9 @@ static bool sandbox_same(const struct sandbox *a, const struct sandbox *b) {
 static bool isolation_same(const struct isolation *a, const struct isolation *b) {
         return str_eq(a->python, b->python) && a->workers_min == b->workers_min && a->workers_max == b->workers_max &&
                a->max_concurrent == b->max_concurrent && a->queue == b->queue && a->timeout_usec == b->timeout_usec &&
-               a->startup_timeout_usec == b->startup_timeout_usec && a->memory_bytes == b->memory_bytes && a->files == b->files &&
-               str_eq(a->socket, b->socket) && a->idle_usec == b->idle_usec && a->queue_timeout_usec == b->queue_timeout_usec &&
+               a->startup_timeout_usec == b->startup_timeout_usec && a->memory_bytes == b->memory_bytes &&
+               a->cpu_percent == b->cpu_percent && a->files == b->files && str_eq(a->socket, b->socket) &&
+               a->idle_usec == b->idle_usec && a->queue_timeout_usec == b->queue_timeout_usec &&
                a->recycle_calls == b->recycle_calls && a->recycle_age_usec == b->recycle_age_usec &&
                a->recycle_memory_bytes == b->recycle_memory_bytes && strlist_same(&a->env, &b->env) &&
                sandbox_same(&a->sandbox, &b->sandbox);

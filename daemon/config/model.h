@@ -46,7 +46,7 @@ const char *sandbox_profile_name(enum sandbox_profile profile);
 struct sandbox {
         int profile;                /* enum sandbox_profile */
         int require;                /* do not start where the kernel lacks a piece of it */
-        unsigned tasks;             /* RLIMIT_NPROC; 0: none */
+        unsigned tasks;             /* processes and threads; 0: not limited */
         struct strlist network;     /* "all", "unix", or what ends in a port (sandbox_port()); none: no sockets */
         struct strlist read, write; /* absolute */
 };
@@ -84,7 +84,8 @@ struct isolation {
         uint64_t recycle_memory_bytes; /* resident */
         usec_t timeout_usec;           /* one call of one plugin */
         usec_t startup_timeout_usec;
-        uint64_t memory_bytes; /* RLIMIT_AS; 0: none */
+        uint64_t memory_bytes; /* 0: not limited */
+        unsigned cpu_percent;  /* of one processor; 0: not limited */
         uint64_t files;        /* RLIMIT_NOFILE */
         struct strlist env;    /* names of variables, or NAME*, that workers inherit beyond the harmless ones */
         struct sandbox sandbox;

@@ -107,7 +107,13 @@ const struct config_key config_keys[] = {
         {"isolation.recycle.memory", KEY_BYTES, AT(isolation.recycle_memory_bytes), 1u << 20, UINT64_C(1) << 50, "null", true,
          "Likewise when so much of its memory is resident."},
         {"isolation.memory", KEY_BYTES, AT(isolation.memory_bytes), 16u << 20, UINT64_C(1) << 50, "null", true,
-         "Address space of a worker, such as 512M or 2G; null: no limit."},
+         "Memory of a worker, such as 512M or 2G: of all that it starts, where there are control groups, else its address space; "
+         "null: no "
+         "limit."},
+        {"isolation.cpu", KEY_COUNT, AT(isolation.cpu_percent), 1, 100000, "null", true,
+         "Processor time of a worker and all that it starts, in percent of one processor, where there are control groups; null: "
+         "no "
+         "limit."},
         {"isolation.files", KEY_COUNT, AT(isolation.files), 16, 1048576, "1024", true, "Files that a worker may have open."},
         {"isolation.env", KEY_NAMES, AT(isolation.env), NO_LIMITS, "[]", true,
          "Variables of cpexd's environment, NAME or NAME*, that workers inherit beyond PATH, locale, proxies and the like."},
@@ -122,7 +128,8 @@ const struct config_key config_keys[] = {
         {"isolation.sandbox.write", KEY_PATHS, AT(isolation.sandbox.write), NO_LIMITS, "[]", true,
          "Files and folders that a worker may read and change, beside a temporary folder of its own."},
         {"isolation.sandbox.tasks", KEY_COUNT, AT(isolation.sandbox.tasks), 1, 4194304, "null", true,
-         "How many processes and threads the worker's user, if not root, may have in all; null: as many as cpexd."},
+         "How many processes and threads a worker may have: where there are no control groups, its user, if not root, in all; "
+         "null: no limit."},
         {"isolation.sandbox.require", KEY_BOOL, AT(isolation.sandbox.require), NO_LIMITS, "false", true,
          "Do not start workers where the kernel lacks a piece of the sandbox; false: do without it, and log that."},
         {"isolation.socket", KEY_ENTRY_PATH, AT(isolation.socket), NO_LIMITS, "null", true,

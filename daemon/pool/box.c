@@ -36,13 +36,7 @@ static int append_network(struct strlist *list, const struct strlist *network) {
 
 int box_options(struct strlist *ret, const struct plugin_entry *entry) {
         const struct sandbox *sandbox = &entry->isolation.sandbox;
-        char number[16];
 
-        if (sandbox->tasks > 0) {
-                (void)snprintf(number, sizeof(number), "%u", sandbox->tasks);
-                if (append_pair(ret, "--rlimit-nproc", number) < 0)
-                        return -ENOMEM;
-        }
         if (sandbox->profile == SANDBOX_OFF)
                 return 0;
         if (append_pair(ret, "--profile", sandbox_profile_name((enum sandbox_profile)sandbox->profile)) < 0 ||
@@ -100,7 +94,8 @@ size_t box_put(struct buf *buf, const struct plugin_entry *entry, const char *py
         put_limit(buf, "tasks", isolation->sandbox.tasks);
         put_limit(buf, "files", isolation->files);
         put_limit(buf, "memory", isolation->memory_bytes);
+        put_limit(buf, "cpu", isolation->cpu_percent);
         mp_put_str(buf, "require");
         mp_put_bool(buf, isolation->sandbox.require);
-        return 11;
+        return 12;
 }

@@ -296,8 +296,13 @@ static int make_spec(struct pool *pool) {
                                 .env = env,
                                 .box = &pool->box,
                                 .scratch = entry->isolation.sandbox.profile != SANDBOX_OFF,
-                                .memory_bytes = entry->isolation.memory_bytes,
                                 .files = entry->isolation.files,
+                                .limits =
+                                        {
+                                                .memory_bytes = entry->isolation.memory_bytes,
+                                                .tasks = entry->isolation.sandbox.tasks,
+                                                .cpu_percent = entry->isolation.cpu_percent,
+                                        },
                         },
                 .server = entry->isolation.socket,
                 .load = {pool->load.data, pool->load.len},

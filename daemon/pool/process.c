@@ -31,7 +31,7 @@
 #define LAST_LINE_BYTES 256
 #define STACKS_BYTES ((off_t)64 << 10)
 #define STACKS_TOLD ((size_t)8 << 10)
-#define OPTIONS_MAX 20               /* beside those of the sandbox */
+#define OPTIONS_MAX 24               /* beside those of the sandbox */
 #define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/launch/launch.h has it */
 
 struct process {
@@ -46,6 +46,7 @@ struct process {
         char last[LAST_LINES][LAST_LINE_BYTES]; /* a ring */
         unsigned n_last;
         int stacks;    /* the shared memory; its offset is where the worker will write */
+        char *cgroup;  /* its control group; NULL: none of its own */
         char *scratch; /* its temporary folder; NULL: none of its own */
         struct event_base *base;
         off_t stacks_from; /* what is before was asked for another time */
@@ -73,7 +74,10 @@ static void on_child_exit(void *data, int status) {
         struct process *process = data;
         char how[128];
 
-        if (WIFSIGNALED(status))
+        if (cgroup_ran_out_of_memory(process->cgroup))
+                (void)snprintf(how, sizeof(how), "it was killed because it used more than isolation.memory, %llu MiB",
+                               (unsigned long long)process->spec->limits.memory_bytes >> 20);
+        else if (WIFSIGNALED(status))
                 (void)snprintf(how, sizeof(how), "it was killed by signal %d (%s)", WTERMSIG(status),
                                strsignal(WTERMSIG(status)));
         else
@@ -94,15 +98,37 @@ static size_t put_options(const struct process *process, const char **argv) {
                 argv[n++] = "--tmp";
                 argv[n++] = process->scratch;
         }
+        if (spec->limits.cpu_percent && !cgroups_control(CGROUP_CPU)) {
+                argv[n++] = "--lack";
+                argv[n++] = "limit processor time (isolation.cpu) without a control group";
+        }
+        if (process->cgroup) {
+                argv[n++] = "--cgroup";
+                argv[n++] = process->cgroup;
+        }
         for (size_t i = 0; i < spec->box->n; i++)
                 argv[n++] = spec->box->items[i];
+        return n;
+}
+
+struct number {
+        char text[24];
+};
+
+/* 0 is no limit. */
+static size_t put_number(const char **argv, size_t n, const char *option, uint64_t value, struct number *number) {
+        if (value == 0)
+                return n;
+        (void)snprintf(number->text, sizeof(number->text), "%llu", (unsigned long long)value);
+        argv[n++] = option;
+        argv[n++] = number->text;
         return n;
 }
 
 static int spawn(struct process *process, struct event_base *base, int socket, int output) {
         const struct process_spec *spec = process->spec;
         CLEANUP_FREE const char **argv = calloc(OPTIONS_MAX + spec->box->n, sizeof(*argv));
-        char parent[16], memory[32], files[32];
+        struct number parent, memory, files, tasks;
         const struct child_spec child = {.argv = argv,
                                          .env = spec->env,
                                          .output = output,
@@ -115,19 +141,12 @@ static int spawn(struct process *process, struct event_base *base, int socket, i
         if (!argv)
                 return -ENOMEM;
         n = put_options(process, argv);
-        (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
-        argv[n++] = "--parent";
-        argv[n++] = parent;
-        if (spec->memory_bytes) {
-                (void)snprintf(memory, sizeof(memory), "%llu", (unsigned long long)spec->memory_bytes);
-                argv[n++] = "--rlimit-as";
-                argv[n++] = memory;
-        }
-        if (spec->files) {
-                (void)snprintf(files, sizeof(files), "%llu", (unsigned long long)spec->files);
-                argv[n++] = "--rlimit-nofile";
-                argv[n++] = files;
-        }
+        n = put_number(argv, n, "--parent", (uint64_t)getpid(), &parent);
+        n = put_number(argv, n, "--rlimit-nofile", spec->files, &files);
+        if (!cgroups_control(CGROUP_MEMORY))
+                n = put_number(argv, n, "--rlimit-as", spec->limits.memory_bytes, &memory);
+        if (!cgroups_control(CGROUP_TASKS))
+                (void)put_number(argv, n, "--rlimit-nproc", spec->limits.tasks, &tasks);
         r = child_spawn(&process->child, base, &child, on_child_exit, process);
         if (r == 0)
                 child_set_guard(process->child);
@@ -163,6 +182,7 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
         process->stacks = process->memory = -1;
         process->base = base;
         r = make_stacks(&process->stacks);
+        r = r ? r : cgroup_new(&process->cgroup, spec->plugin, &spec->limits);
         if (r == 0 && spec->scratch)
                 r = scratch_new(&process->scratch, base, spec->launcher);
         r = r ? r : child_pipe(&output_read, &output_write);
@@ -248,6 +268,7 @@ struct process *process_free(struct process *process) {
         if (!process)
                 return NULL;
         process->child = child_free(process->child);
+        process->cgroup = cgroup_free(process->cgroup);
         process->output = lines_free(process->output);
         process->scratch = scratch_free(process->scratch, process->base, process->spec->launcher);
         (void)fd_close(process->stacks);

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "config/model.h"
+#include "pool/cgroup.h"
 
 struct process;
 
@@ -23,7 +24,8 @@ struct process_spec {
         char *const *env;                                    /* its environment, NULL-terminated */
         const struct strlist *box;                           /* options of the launcher for its sandbox */
         bool scratch;                                        /* it gets a temporary folder of its own */
-        uint64_t memory_bytes, files;                        /* rlimits; 0: none */
+        uint64_t files;                                      /* that it may have open; 0: no limit */
+        struct cgroup_limits limits;                         /* by its control group; without one, by rlimits */
 };
 
 /* Called once, from the loop, when the process has ended; `how` says how, in words. May free the process. */

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/oom.h"
 #include "config.h"
 #include "venv/builder.h"
 #include "venv/cache.h"
@@ -513,6 +514,7 @@ int main(int argc, char **argv) {
                 (void)puts("error=the process that --parent names is not the parent");
                 return EXIT_FAILURE;
         }
+        oom_expose(OOM_SCORE_BUILDER);
         (void)umask(umask(0) | S_IWGRP | S_IWOTH); /* see check_folder() in cache.c */
         /* Who reads the log may be gone; cleaning up goes on without. */
         if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || stop_watch() < 0 || resolve_requirements(&options, &requirements) < 0)

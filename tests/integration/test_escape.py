@@ -393,3 +393,16 @@ def test_nothing_outlives_the_worker(cpexd, profile, deed):
     else:
         eventually(lambda: not daemon.processes_left(), 5)
         daemon.start()  # and stops in order, as the gate wants it
+
+
+def test_a_limit_that_is_not_to_be_had(cpexd):
+    """The daemon of this test has no control group of its own."""
+    does = "\nasync def tool_pre_invoke(self, payload, context):\n    return Result()\n"
+    daemon = cpexd([plugin("lax", does, isolation={"cpu": 50}),
+                    plugin("firm", does, hooks=["tool_post_invoke"], isolation={"cpu": 50, "sandbox": {"require": True}})], ready=False)
+    daemon.expect("cannot start: it exited with status 121")
+    lacks = r"worker \d+: cpexd-launch: this system cannot limit processor time \(isolation.cpu\) without a control group"
+    daemon.wait_log(f'"lax" {lacks}: the sandbox does without')
+    daemon.wait_log(f'"firm" {lacks}, and sandbox.require is set')
+    eventually(lambda: daemon.workers("lax") and daemon.status("firm")["error"] == "it exited with status 121")
+    assert daemon.stop() == 0

@@ -83,10 +83,13 @@ class Service:
     def pid(self):
         return int(self.show("MainPID"))
 
+    @property
+    def cgroup(self):
+        return pathlib.Path(f"/sys/fs/cgroup{self.show('ControlGroup')}")
+
     def pids(self):
         """All processes of the unit."""
-        folder = pathlib.Path(f"/sys/fs/cgroup{self.show('ControlGroup')}")
-        return sorted(int(pid) for path in folder.rglob("cgroup.procs") for pid in path.read_text().split())
+        return sorted(int(pid) for path in self.cgroup.rglob("cgroup.procs") for pid in path.read_text().split())
 
     def host(self):
         return Host(self.socket)

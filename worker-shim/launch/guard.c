@@ -17,12 +17,15 @@
  */
 
 #include <endian.h>
+#include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,8 +44,9 @@ static bool kill_children(void) {
         return true;
 }
 
-/* Of those that end the children become ours, if they have any. */
-static void end_descendants(void) {
+/* Of those that end the children become ours, if they have any. The control group knows them all at once. */
+static void end_descendants(int cgroup_kill) {
+        (void)!write(cgroup_kill, "1", 1);
         while (kill_children() && waitpid(-1, NULL, 0) > 0)
                 ;
 }
@@ -73,13 +77,16 @@ static void end_as(int status) {
         _exit(WIFEXITED(status) ? WEXITSTATUS(status) : LAUNCH_EXIT_SETUP);
 }
 
-static void guard(pid_t worker) __attribute__((noreturn));
-static void guard(pid_t worker) {
+static void guard(pid_t worker, int cgroup) __attribute__((noreturn));
+static void guard(pid_t worker, int cgroup) {
+        int cgroup_kill = openat(cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC); /* Linux 5.14; -1: none */
         int number, status = 0;
         sigset_t awaited;
 
         (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* what the plugin is configured with is in this environment, too */
-        close_from(0);
+        if (cgroup_kill >= 0)
+                cgroup_kill = dup2(cgroup_kill, STDIN_FILENO);
+        close_from(cgroup_kill + 1);
         (void)sigemptyset(&awaited);
         (void)sigaddset(&awaited, SIGCHLD);
         (void)sigaddset(&awaited, SIGTERM);
@@ -91,7 +98,7 @@ static void guard(pid_t worker) {
                 else if (number == LAUNCH_SIGNAL_STACKS)
                         (void)kill(worker, number);
         }
-        end_descendants();
+        end_descendants(cgroup_kill);
         end_as(status);
 }
 
@@ -105,7 +112,38 @@ static void tell_daemon(void) {
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot tell the daemon that it has started: %m");
 }
 
-void guard_enter(void) {
+static int open_cgroup(const char *path) {
+        int fd = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+        if (path && fd < 0)
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot open the control group %s: %m", path);
+        return fd;
+}
+
+static void join(int cgroup) {
+        int fd = openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+        if (fd < 0 || write(fd, "0", 1) < 0)
+                launch_fail(LAUNCH_EXIT_SETUP, "cannot enter the control group: %m");
+        (void)close(fd);
+}
+
+/* To be born in a group costs nothing. To move there later takes milliseconds, but a filter of system calls (RestrictNamespaces= of a unit) may
+ * allow no more. */
+static pid_t fork_into(int cgroup) {
+        struct clone_args args = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
+        pid_t pid = cgroup < 0 ? fork() : (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+
+        if (cgroup < 0 || pid >= 0)
+                return pid;
+        pid = fork();
+        if (pid == 0)
+                join(cgroup);
+        return pid;
+}
+
+void guard_enter(const struct launch *launch) {
+        int cgroup = open_cgroup(launch->cgroup);
         pid_t above = getpid(), worker;
         sigset_t all;
 
@@ -114,11 +152,11 @@ void guard_enter(void) {
         (void)signal(SIGCHLD, SIG_DFL); /* if it were ignored nothing would be told */
         (void)sigfillset(&all);
         (void)sigprocmask(SIG_SETMASK, &all, NULL);
-        worker = fork();
+        worker = fork_into(cgroup);
         if (worker < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot start a process beside the guard: %m");
         if (worker > 0)
-                guard(worker);
+                guard(worker, cgroup);
         follow_parent(above, SIGKILL);
         tell_daemon();
 }

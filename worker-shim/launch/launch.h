@@ -34,6 +34,7 @@ enum profile {
 struct launch {
         const char *python, *shim, *ext, *sdk, *name;
         char *const *program; /* what to run in the place of a worker: an installer of venvs; NULL: a worker */
+        const char *cgroup;   /* of the worker; NULL: that of the daemon */
         pid_t parent;         /* 0: not checked */
         unsigned long long as_bytes, nofile, tasks, file_bytes; /* 0: not limited */
 
@@ -43,12 +44,13 @@ struct launch {
         struct texts read, write;   /* folders and files beside what every worker gets */
         bool network_all, unix_all; /* TCP and UDP; Unix sockets */
         struct texts ports;         /* TCP ports to connect to, as numbers */
+        struct texts lacks;         /* what the daemon cannot do for it, as launch_lacks() has it */
 };
 
 /* Says on descriptor 2 what is wrong, and ends the process. */
 void launch_fail(int status, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
 
-/* A piece of the sandbox that this kernel lacks: is said, or ends the process where all of it is required. */
+/* A piece of the sandbox that is not to be had here: is said, or ends the process where all of it is required. */
 void launch_lacks(const struct launch *launch, const char *what);
 
 /* Has the kernel send signal `with` when the parent ends. It may have ended already: then this process does, for nobody waits for it. 0: not
@@ -58,7 +60,7 @@ void follow_parent(pid_t parent, int with);
 void close_from(int first);
 
 /* Forks. Returns in the child, which is to become the worker; this process stays behind and guards it. */
-void guard_enter(void);
+void guard_enter(const struct launch *launch);
 
 /* Removes from the environment what a worker must not inherit. */
 void clean_environment(void);

@@ -32,9 +32,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/oom.h"
 #include "launch.h"
-
-#define OOM_SCORE_ADJ_RAISE 300 /* the kernel's scale ends at 1000: a worker goes before the daemon */
 
 void launch_fail(int status, const char *format, ...) {
         va_list args;
@@ -49,8 +48,8 @@ void launch_fail(int status, const char *format, ...) {
 
 void launch_lacks(const struct launch *launch, const char *what) {
         if (launch->require)
-                launch_fail(LAUNCH_EXIT_SETUP, "this kernel cannot %s, and sandbox.require is set", what);
-        (void)fprintf(stderr, "cpexd-launch: this kernel cannot %s: the sandbox does without\n", what);
+                launch_fail(LAUNCH_EXIT_SETUP, "this system cannot %s, and sandbox.require is set", what);
+        (void)fprintf(stderr, "cpexd-launch: this system cannot %s: the sandbox does without\n", what);
 }
 
 static unsigned long long parse_number(const char *option, const char *text) {
@@ -97,6 +96,7 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 {"ext", required_argument, NULL, 'e'},
                 {"sdk", required_argument, NULL, 'k'},
                 {"name", required_argument, NULL, 'n'},
+                {"cgroup", required_argument, NULL, 'c'},
                 {"parent", required_argument, NULL, 'P'},
                 {"rlimit-as", required_argument, NULL, 'a'},
                 {"rlimit-nofile", required_argument, NULL, 'f'},
@@ -108,6 +108,7 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 {"read", required_argument, NULL, 'r'},
                 {"write", required_argument, NULL, 'w'},
                 {"network", required_argument, NULL, 'N'},
+                {"lack", required_argument, NULL, 'L'},
                 {"remove-content", required_argument, NULL, 'D'},
                 {NULL, 0, NULL, 0},
         };
@@ -129,6 +130,9 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                         break;
                 case 'n':
                         launch->name = optarg;
+                        break;
+                case 'c':
+                        launch->cgroup = optarg;
                         break;
                 case 'P':
                         launch->parent = (pid_t)parse_number("--parent", optarg);
@@ -162,6 +166,9 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                         break;
                 case 'N':
                         parse_network(launch, optarg);
+                        break;
+                case 'L':
+                        append(&launch->lacks, optarg);
                         break;
                 case 'D':
                         _exit(remove_content(optarg)); /* no handlers: they would find no files */
@@ -242,20 +249,6 @@ static void set_limits(const struct launch *launch) {
                 set_limit(RLIMIT_FSIZE, "the size of a file", launch->file_bytes);
 }
 
-static void raise_oom_score(void) {
-        FILE *file = fopen("/proc/self/oom_score_adj", "r+e");
-        int score;
-
-        if (!file)
-                return;
-        if (fscanf(file, "%d", &score) == 1) {
-                score = score > 1000 - OOM_SCORE_ADJ_RAISE ? 1000 : score + OOM_SCORE_ADJ_RAISE;
-                rewind(file);
-                (void)fprintf(file, "%d", score);
-        }
-        (void)fclose(file);
-}
-
 /* -s: no packages of the user, -P: no folder of the script first on sys.path. argv[0] is how Python finds its venv. */
 static void run_python(const struct launch *launch) {
         char *runner = NULL;
@@ -271,7 +264,7 @@ static void run_python(const struct launch *launch) {
 static void run_program(const struct launch *launch) {
         follow_parent(launch->parent, SIGKILL);
         close_from(STDERR_FILENO + 1);
-        raise_oom_score();
+        oom_expose(OOM_SCORE_WORKER);
         sandbox_enter(launch);
         set_limits(launch);
         (void)execv(launch->program[0], launch->program);
@@ -287,12 +280,14 @@ int main(int argc, char *argv[]) {
         follow_parent(launch.parent, SIGTERM);
         check_socket();
         leave_session();
-        guard_enter();
+        guard_enter(&launch);
+        for (size_t i = 0; i < launch.lacks.n; i++)
+                launch_lacks(&launch, launch.lacks.items[i]);
         leave_session();
         reset_signals();
         (void)umask(077);
         close_from(LAUNCH_FD_STACKS + 1);
-        raise_oom_score();
+        oom_expose(OOM_SCORE_WORKER);
         clean_environment();
         sandbox_enter(&launch);
         set_limits(&launch); /* last: what comes before shall not fail for want of what a plugin is denied */
