@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The worker's end of the socket to the daemon. It reads as much as has arrived and hands out one decoded message at a time;
- * the walk for the end of a message resumes where it stopped, so a long message that trickles in costs its length once. The
- * buffer is compacted only when less than it holds would be moved away, hence each byte moves a bounded number of times.
+ * The worker's end of the socket to the daemon. It reads as much as has arrived and hands out one decoded message at a time.
  *
  * The socket moves to a high descriptor at once: plugin code that writes to a small number by mistake must not find the
  * protocol there. Its blocking mode is left alone and does not matter.
@@ -13,7 +11,7 @@
  */
 
 #include "cpexd.h"
-#include "head.h"
+#include "inbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,16 +21,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BUFFER_BYTES ((size_t)64 * 1024) /* room for a read; a buffer that grew beyond four times this shrinks when empty */
+#define READ_BYTES ((size_t)16 * 1024) /* the least room for a read */
 #define HIGH_FD 256
 
 struct conn {
         PyObject_HEAD int fd; /* -1: closed */
         bool reading;         /* a thread is in recv() without the interpreter's lock */
-        size_t limit;         /* longest message accepted, in bytes */
-        uint8_t *data;
-        size_t start, len, cap; /* the bytes not yet handed out are data[start … start + len) */
-        struct walk walk;
+        struct inbox inbox;
 };
 
 static PyObject *fail_closed(void) {
@@ -40,48 +35,10 @@ static PyObject *fail_closed(void) {
         return NULL;
 }
 
-static PyObject *fail_walk(enum walk_status status) {
-        PyErr_SetString(PyExc_ValueError, status == WALK_BAD    ? "the byte 0xc1 is not msgpack"
-                                          : status == WALK_DEEP ? "a message is nested deeper than 128 levels"
-                                                                : "a message is longer than the limit");
-        return NULL;
-}
-
-/* Makes room for a read behind what is held. Return: false with an exception. */
-static bool make_room(struct conn *conn) {
-        uint8_t *data;
-        size_t cap;
-
-        if (conn->len == 0)
-                conn->start = 0;
-        if (conn->len == 0 && conn->cap > 4 * BUFFER_BYTES) {
-                PyMem_Free(conn->data);
-                conn->data = NULL;
-                conn->cap = 0;
-        }
-        if (conn->cap - conn->start - conn->len >= BUFFER_BYTES / 4)
-                return true;
-        if (conn->start >= conn->len && conn->start > 0) {
-                memcpy(conn->data, conn->data + conn->start, conn->len);
-                conn->start = 0;
-        }
-        if (conn->cap - conn->start - conn->len >= BUFFER_BYTES / 4)
-                return true;
-        cap = conn->cap ? conn->cap * 2 : BUFFER_BYTES;
-        data = PyMem_Realloc(conn->data, cap);
-        if (!data) {
-                PyErr_NoMemory();
-                return false;
-        }
-        conn->data = data;
-        conn->cap = cap;
-        return true;
-}
-
 /* Reads once. Return: bytes read, 0 at the end, -1 with errno set. */
 static ssize_t read_some(struct conn *conn, bool wait) {
-        uint8_t *at = conn->data + conn->start + conn->len;
-        size_t room = conn->cap - conn->start - conn->len;
+        uint8_t *at = inbox_end(&conn->inbox);
+        size_t room = inbox_room(&conn->inbox);
         struct pollfd poll_fd = {.fd = conn->fd, .events = POLLIN};
         ssize_t n;
 
@@ -99,17 +56,18 @@ static ssize_t read_some(struct conn *conn, bool wait) {
 static int fill(struct conn *conn, bool wait) {
         ssize_t n;
 
-        if (!make_room(conn))
+        if (!inbox_make_room(&conn->inbox, READ_BYTES))
                 return -1;
         for (;;) {
                 n = read_some(conn, wait);
                 if (n > 0) {
-                        conn->len += (size_t)n;
+                        conn->inbox.len += (size_t)n;
                         return 1;
                 }
                 if (n == 0) {
-                        PyErr_SetString(PyExc_EOFError, conn->len == 0 ? "the daemon closed the connection"
-                                                                       : "the daemon closed the connection inside a message");
+                        PyErr_SetString(PyExc_EOFError, conn->inbox.len == 0
+                                                                ? "the daemon closed the connection"
+                                                                : "the daemon closed the connection inside a message");
                         return -1;
                 }
                 if (errno == EAGAIN && !wait)
@@ -155,9 +113,9 @@ static void fail_undecodable(const uint8_t *data, size_t len) {
 
 static PyObject *conn_recv(PyObject *self, PyObject *args) {
         struct conn *conn = (struct conn *)self;
-        enum walk_status status;
+        const uint8_t *data;
         PyObject *message;
-        size_t message_len;
+        size_t len;
         int wait = 1, r;
 
         if (!PyArg_ParseTuple(args, "|p:recv", &wait))
@@ -168,26 +126,20 @@ static PyObject *conn_recv(PyObject *self, PyObject *args) {
                 PyErr_SetString(PyExc_RuntimeError, "another thread is reading from the connection");
                 return NULL;
         }
-        for (;;) {
-                status = conn->len == 0 ? WALK_MORE : walk_on(&conn->walk, conn->data + conn->start, conn->len, conn->limit);
-                if (status == WALK_DONE)
-                        break;
-                if (status != WALK_MORE)
-                        return fail_walk(status);
+        while ((r = inbox_walk(&conn->inbox)) == 0) {
                 r = fill(conn, wait);
                 if (r < 0)
                         return NULL;
                 if (r == 0)
                         Py_RETURN_NONE;
         }
-        message_len = conn->walk.pos;
-        message = codec_decode(conn->data + conn->start, message_len);
+        if (r < 0)
+                return NULL;
+        data = inbox_message(&conn->inbox, &len);
+        message = codec_decode(data, len);
         if (!message)
-                fail_undecodable(conn->data + conn->start, message_len);
-        conn->start += message_len;
-        conn->len -= message_len;
-        conn->walk.pos = 0;
-        conn->walk.ended = false;
+                fail_undecodable(data, len);
+        inbox_drop(&conn->inbox);
         return message;
 }
 
@@ -268,7 +220,7 @@ static PyObject *conn_new(PyTypeObject *type, PyObject *args, PyObject *options)
         conn = (struct conn *)alloc(type, 0);
         if (!conn)
                 return NULL;
-        conn->limit = (size_t)limit;
+        conn->inbox.limit = (size_t)limit;
         conn->fd = move_high(fd);
         if (conn->fd < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
                 PyErr_SetFromErrno(PyExc_OSError);
@@ -285,7 +237,7 @@ static void conn_dealloc(PyObject *self) {
 
         if (conn->fd >= 0)
                 (void)close(conn->fd);
-        PyMem_Free(conn->data);
+        inbox_free(&conn->inbox);
         release(self);
         Py_DECREF(type);
 }

@@ -6,7 +6,7 @@
  * names arrive in every call, and interning them in the interpreter instead would keep every name a stranger invents for ever.
  */
 
-#include "cpexd.h"
+#include "codec.h"
 #include "head.h"
 
 #include <string.h>
@@ -121,6 +121,8 @@ static PyObject *make_ext(int8_t type, const uint8_t *data, size_t len) {
                 return make_secret(data, len);
         if (type == EXT_BIGINT)
                 return make_bigint(data, len);
+        if (codec_make_extension)
+                return PyObject_CallFunction(codec_make_extension, "iy#", (int)type, (const char *)data, (Py_ssize_t)len);
         if (type == EXT_DATE)
                 return make_date(data, len);
         PyErr_Format(PyExc_ValueError, "the msgpack extension type %d is not known", (int)type);

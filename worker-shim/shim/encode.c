@@ -7,7 +7,7 @@
  * are checked again at every step and items are held while they are written.
  */
 
-#include "cpexd.h"
+#include "codec.h"
 #include "head.h"
 
 #include <string.h>
@@ -391,6 +391,17 @@ static bool write_fallback(struct writer *writer, PyObject *value, unsigned dept
         return ok;
 }
 
+/* A tuple of type and bytes, by its class. */
+static bool write_extension(struct writer *writer, PyObject *value) {
+        const char *data;
+        Py_ssize_t len;
+        int type;
+
+        if (!PyArg_ParseTuple(value, "iy#", &type, &data, &len))
+                return false;
+        return write_ext_head(writer, (int8_t)type, (size_t)len) && write_bytes(writer, data, (size_t)len);
+}
+
 static bool write_container(struct writer *writer, PyObject *value, unsigned depth) {
         if (depth >= DEPTH_MAX && PyObject_Size(value) != 0)
                 return fail_deep();
@@ -413,6 +424,8 @@ static bool write_subclass(struct writer *writer, PyObject *value, unsigned dept
                 return write_long(writer, value);
         if (PyFloat_Check(value))
                 return write_float(writer, value);
+        if (codec_extension && Py_IS_TYPE(value, (PyTypeObject *)codec_extension))
+                return write_extension(writer, value);
         if (is_container(value))
                 return write_container(writer, value, depth);
         if (PyBytes_Check(value) || PyByteArray_Check(value) || Py_IS_TYPE(value, &PyMemoryView_Type))

@@ -11,7 +11,7 @@
 
 #define LARGE_BYTES (8 * 1024 * 1024)
 
-PyObject *codec_secret, *codec_fallback, *codec_oversize, *conn_undecodable;
+PyObject *codec_secret, *codec_fallback, *codec_oversize, *codec_extension, *codec_make_extension, *conn_undecodable;
 
 static PyObject *module_decode(PyObject *module, PyObject *data) {
         PyObject *value;
