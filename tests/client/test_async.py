@@ -60,6 +60,49 @@ def test_another_generation(daemon):
     asyncio.run(main())
 
 
+def test_calls_of_one_turn_are_sent_together(daemon):
+    read = []
+
+    def serve(peer):
+        ids = []
+        while data := peer.sock.recv(1 << 20):
+            unpacker = msgpack.Unpacker()
+            unpacker.feed(data)
+            came = [message[1] for message in unpacker]
+            read.append(len(came))
+            ids += came
+            if len(ids) == 20:
+                peer.send(b"".join(msgpack.packb([1, msgid, None, {}]) for msgid in ids))
+                ids.clear()
+
+    async def twice(client):
+        await client.ping()
+        await client.ping()
+
+    async def main():
+        async with AsyncClient(path, timeout=10) as client:
+            await asyncio.gather(*(twice(client) for _ in range(20)))
+
+    path = daemon(serve).path
+    asyncio.run(main())
+    assert sum(read) == 40 and read[-1] == 20
+
+
+def test_what_comes_before_garbage_is_an_answer(daemon):
+    def serve(peer):
+        first, _ = peer.receive(), peer.receive()
+        peer.send(msgpack.packb([1, first[1], None, {"good": 1}]) + b"\xc1")
+        peer.receive()
+
+    async def main():
+        async with AsyncClient(path, timeout=10) as client:
+            answers = await asyncio.gather(client.call("x"), client.call("y"), return_exceptions=True)
+            assert answers[0] == {"good": 1} and type(answers[1]) is ProtocolError
+
+    path = daemon(serve).path
+    asyncio.run(main())
+
+
 def test_a_subscription_that_is_refused(daemon):
     async def main():
         async with AsyncClient(path, on_generation=print) as client:

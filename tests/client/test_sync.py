@@ -2,11 +2,14 @@
 """The client for threads, against a stand-in for the daemon."""
 
 import concurrent.futures
+import contextlib
 import gc
 import os
+import signal
 import threading
 import time
 import warnings
+import weakref
 
 import cpexd_client
 import msgpack
@@ -290,6 +293,146 @@ def test_a_daemon_that_does_not_read(daemon):
         with pytest.raises(CallTimeout):
             client.call("x", {"big": bytes(16 << 20)}, timeout=0.2)
         release.set()
+
+
+def test_ctrl_c_while_waiting(daemon):
+    """The call is cancelled, and the connection is as good as before."""
+    told = []
+
+    def serve(peer):
+        slow = peer.receive()
+        time.sleep(0.2)  # an interrupt in the middle of sending would cost the connection
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        told.append(peer.receive())
+        peer.answer(slow[1], {"late": True})
+        while message := peer.receive():
+            peer.answer(message[1], {"n": 2})
+
+    server = daemon(serve)
+    with Client(server.path) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.call("slow")
+        assert client.call("x") == client.call("y", timeout=10) == {"n": 2}
+    assert told == [[2, "cancel", [{"msgid": 0}]]]
+    assert len(server.peers) == 1
+
+
+@pytest.fixture
+def handled():
+    """When SIGUSR1 came."""
+    times = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: times.append(time.monotonic()))
+    yield times
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("timeout", [None, 10])
+def test_signals_while_waiting(daemon, handled, timeout):
+    """A handler runs in the middle of the wait, which then goes on."""
+
+    def serve(peer):
+        slow = peer.receive()
+        while len(handled) < 3:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            time.sleep(0.01)
+        peer.answer(slow[1], {})
+
+    with Client(daemon(serve).path) as client:
+        assert client.call("slow", timeout=timeout) == {}
+    assert len(handled) >= 3
+
+
+def test_signals_do_not_put_a_timeout_off(daemon, handled):
+    over = threading.Event()
+
+    def serve(peer):
+        peer.receive()
+        while not over.wait(0.02):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    with Client(daemon(serve).path) as client:
+        try:
+            with pytest.raises(CallTimeout):
+                client.call("slow", timeout=0.2)
+        finally:
+            over.set()
+    assert handled
+
+
+def test_what_comes_before_garbage_is_an_answer(daemon):
+    def serve(peer):
+        peer.send(msgpack.packb([1, peer.receive()[1], None, {"good": 1}]) + b"\xc1")
+        peer.receive()
+
+    with Client(daemon(serve).path, timeout=10) as client:
+        assert client.call("x") == {"good": 1}
+
+
+def test_an_answer_longer_than_the_limit(daemon):
+    with Client(daemon().path, timeout=10, max_frame_bytes=1000) as client:
+        assert client.call("x", {"text": "y" * 900})
+        with pytest.raises(ProtocolError, match="longer than"):
+            client.call("x", {"text": "y" * 1000})
+
+
+def test_threads_that_give_up_hand_over(daemon):
+    """Some of the threads time out, the one that reads among them; the others still get their answers."""
+
+    def serve(peer):
+        waiting = []
+        while message := peer.receive():
+            if message[0] == 0 and message[3][0]["n"] % 3:
+                waiting.append(message)
+            if len(waiting) == 20:
+                time.sleep(0.2)
+                for _, msgid, _, [params] in waiting:
+                    peer.answer(msgid, params)
+                waiting.clear()
+
+    def call(n):
+        try:
+            return client.call("x", {"n": n}, timeout=30 if n % 3 else 0.1)["n"]
+        except CallTimeout:
+            return None
+
+    with Client(daemon(serve).path) as client, concurrent.futures.ThreadPoolExecutor(30) as pool:
+        for _ in range(3):
+            assert list(pool.map(call, range(30))) == [n if n % 3 else None for n in range(30)]
+
+
+def test_a_child_process_with_a_client_of_its_own(daemon):
+    with Client(daemon().path, timeout=10) as client:
+        client.ping()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with contextlib.suppress(BaseException), Client(client.path, timeout=10) as own:
+                status = 0 if own.call("x", {"n": 1})["params"] == {"n": 1} else 1
+            os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert client.call("x", {"n": 2})["params"] == {"n": 2}
+
+
+def test_a_client_that_nobody_closed_leaves_nothing(daemon):
+    path = daemon().path
+    Client(path).ping()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    clients = []
+    for _ in range(20):
+        client = Client(path, timeout=10)
+        client.ping()
+        client.itself = client  # found by the collector only
+        clients.append(weakref.ref(client))
+    del client
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert not any(client() for client in clients)
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < deadline:
+        time.sleep(0.01)  # the fake daemon is to see it
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_close_ends_calls_and_leaves_no_descriptor(daemon):

@@ -10,7 +10,7 @@ from conftest import TOP
 from cpexd_client import ProtocolError, Secret, codec
 
 VECTORS = json.loads((TOP / "tests" / "vectors" / "protocol.json").read_text())["vectors"]
-KINDS = ["request", "response", "notification"]
+FIELDS = {"request": ["id", "method", "params"], "response": ["id", "error", "result"], "notification": ["method", "params"]}
 
 
 def same(value, right):
@@ -40,7 +40,8 @@ def same_special(value, right):
 
 def read(data, size):
     reader = codec.Reader(16 << 20)
-    return [message for at in range(0, len(data), size) for message in reader.feed(data[at : at + size])]
+    messages = [message for at in range(0, len(data), size) if not reader.failure for message in reader.feed(data[at : at + size])]
+    return messages, reader.failure
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
@@ -48,30 +49,33 @@ def test_vector(vector):
     data = bytes.fromhex(vector["hex"])
     for size in (1, len(data)):
         if "refused" in vector:
-            try:
-                assert read(data, size) == []
-                assert vector["refused"].startswith("declares more bytes"), "was not refused"
-            except ProtocolError:
-                pass
+            messages, failure = read(data, size)
+            assert messages == []
+            assert failure or vector["refused"].startswith("declares more bytes"), "was not refused"
             continue
-        [message] = read(data, size)
-        assert KINDS[message.kind] == vector["kind"]
-        for field in ("id", "method", "params", "error", "result"):
-            assert same(getattr(message, field), vector.get(field)), field
+        [message], failure = read(data, size)
+        assert not failure
+        fields = FIELDS[vector["kind"]]
+        assert message[0] == list(FIELDS).index(vector["kind"])
+        assert len(message) == 1 + len(fields)
+        for value, field in zip(message[1:], fields):
+            if field == "params":
+                value = value[0] if value else {}
+            assert same(value, vector.get(field)), field
 
 
 def test_what_is_declared_too_large_is_refused_when_it_comes():
     reader = codec.Reader(1 << 20)
-    with pytest.raises(ProtocolError):
-        assert list(reader.feed(bytes.fromhex("940001dbffffffff"))) == []
-        for _ in range(3):
-            assert list(reader.feed(bytes(1 << 19))) == []
+    assert reader.feed(bytes.fromhex("940001dbffffffff")) == []
+    for _ in range(3):
+        assert reader.failure or reader.feed(bytes(1 << 19)) == []
+    assert reader.failure
 
 
 @pytest.mark.parametrize("vector", [v for v in VECTORS if v.get("method") == "test"], ids=lambda vector: vector["name"])
 def test_values_are_written_as_they_are_read(vector):
-    [message] = read(bytes.fromhex(vector["hex"]), 4096)
-    again = codec.request(message.id, message.method, message.params)
+    [message], _ = read(bytes.fromhex(vector["hex"]), 4096)
+    again = codec.pack(message)
     if "32 bits" in vector["name"]:  # Python has no floats of 32 bits
         again = again.replace(bytes.fromhex("cb3ff8000000000000"), bytes.fromhex("ca3fc00000"))
     assert again.hex() == vector["hex"]

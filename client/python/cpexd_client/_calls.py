@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import math
 import os
-import uuid
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-from . import codec
-from .errors import ProtocolError
+from . import codec, errors
 
 MAX_FRAME_BYTES = 256 << 20
 
@@ -49,15 +47,19 @@ class Options(TypedDict, total=False):
     timing: bool
 
 
+_OPTIONS = Options.__optional_keys__
+
+
 def invoke_params(hook: str, payload: Any, timeout: float | None, options: Options) -> dict[str, Any]:
-    if unknown := options.keys() - Options.__optional_keys__:
-        raise TypeError(f"invoke() got an unexpected keyword argument {unknown.pop()!r}")
-    params = {key: value for key, value in options.items() if value is not None and value is not False}
-    params["hook"] = hook
-    params["payload"] = codec.pack(payload)
-    params["context"] = context = dict(options.get("context") or {})
-    if "request_id" not in context:
-        context["request_id"] = uuid.uuid4().hex
+    params: dict[str, Any] = {"hook": hook, "payload": codec.pack(payload)}
+    for key, value in options.items():
+        if key not in _OPTIONS:
+            raise TypeError(f"invoke() got an unexpected keyword argument {key!r}")
+        if value is not None and value is not False:
+            params[key] = value
+    context = params.get("context")
+    if type(context) is not dict or "request_id" not in context:
+        params["context"] = {"request_id": os.urandom(16).hex(), **(context or {})}
     if timeout is not None:
         params["timeout_ms"] = max(1, math.ceil(timeout * 1000))
     return params
@@ -68,9 +70,13 @@ def wait_for(timeout: float | None) -> float | None:
     return None if timeout is None else timeout + GRACE
 
 
-def result_map(result: Any) -> dict[str, Any]:
-    if result is None:
+def result(response: codec.Message) -> dict[str, Any]:
+    """Raises what the error of the response says."""
+    _, _, error, value = response
+    if error is not None:
+        raise errors.from_wire(error)
+    if value is None:
         return {}
-    if type(result) is not dict:
-        raise ProtocolError("the result is not a map")
-    return result
+    if type(value) is not dict:
+        raise errors.ProtocolError("the result is not a map")
+    return value

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client for asyncio: one protocol object reads and resolves futures by their id; no task and no queue for a call."""
+"""The client for asyncio: one protocol object reads and resolves futures by their id; no task for a call.
+
+Calls of one turn of the loop are sent together: what is read wakes many tasks at once, whose next calls are one system call then.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # which type checkers bring themselves
 
 
+_TOGETHER_BYTES = 1 << 16  # more than that is sent at once, so that the transport tells when it is too much
+
+
 class _Connection(asyncio.Protocol):
     def __init__(self, sock: socket.socket, max_frame_bytes: int, on_generation: Callable[[int], object] | None) -> None:
         self.sock = sock
@@ -24,6 +30,9 @@ class _Connection(asyncio.Protocol):
         self.calls: dict[int, asyncio.Future[Any]] = {}
         self.lost: errors.CpexdError | None = None
         self.next_id = 0
+        self.unsent: list[bytes] = []
+        self.unsent_bytes = 0
+        self.several = False  # messages came at once, so several tasks may be about to call
         self.reader = codec.Reader(max_frame_bytes)
         self.transport: asyncio.Transport
         self.writable = asyncio.Event()
@@ -34,10 +43,26 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            for message in self.reader.feed(data):
-                self._take(message)
+            messages = self.reader.feed(data)
+            self.several = len(messages) > 1
+            for message in messages:
+                if message[0] == codec.RESPONSE:
+                    future = self.calls.get(message[1])
+                    if future and not future.done():  # else late: nobody waits for it any more
+                        future.set_result(message)
+                elif message[0] == codec.NOTIFICATION:
+                    self._notice(message[1], message[2])
+                else:
+                    raise errors.ProtocolError("the daemon sent a request")
+            if self.reader.failure:
+                raise errors.ProtocolError(self.reader.failure)
         except errors.ProtocolError as error:
             self.lose(error)
+
+    def _notice(self, method: Any, params: Any) -> None:
+        number = params[0].get("generation") if params else None
+        if self.on_generation and method == "generation" and isinstance(number, int):
+            self.loop.call_soon(self.on_generation, number)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lose(errors.ConnectionLost(f"the connection was lost: {exc}" if exc else "the daemon closed the connection"))
@@ -53,6 +78,7 @@ class _Connection(asyncio.Protocol):
             return
         self.lost = reason
         self.transport.abort()
+        self.unsent.clear()
         self.writable.set()
         for future in self.calls.values():
             if not future.done():
@@ -66,22 +92,6 @@ class _Connection(asyncio.Protocol):
         except RuntimeError:  # the loop is closed, and the connection of no use to anybody
             self.sock.close()
 
-    def _take(self, message: codec.Message) -> None:
-        if message.kind == codec.REQUEST:
-            raise errors.ProtocolError("the daemon sent a request")
-        if message.kind == codec.NOTIFICATION:
-            number = (message.params or {}).get("generation")
-            if self.on_generation and message.method == "generation" and isinstance(number, int):
-                self.loop.call_soon(self.on_generation, number)
-            return
-        future = self.calls.get(message.id) if message.id is not None else None
-        if future is None or future.done():  # late: nobody waits for it any more
-            return
-        if message.error is None:
-            future.set_result(message.result)
-        else:
-            future.set_exception(errors.from_wire(message.error))
-
     def new_id(self) -> int:
         while self.next_id in self.calls:
             self.next_id = (self.next_id + 1) & 0xFFFFFFFF
@@ -89,9 +99,25 @@ class _Connection(asyncio.Protocol):
         self.next_id = (msgid + 1) & 0xFFFFFFFF
         return msgid
 
-    async def call(self, method: str, params: dict[str, Any], seconds: float | None) -> Any:
+    def write(self, data: bytes) -> None:
+        self.unsent.append(data)
+        self.unsent_bytes += len(data)
+        if len(self.calls) == 1 and not self.several or self.unsent_bytes > _TOGETHER_BYTES:
+            self._flush()
+        elif len(self.unsent) == 1:
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self.unsent:
+            data = self.unsent[0] if len(self.unsent) == 1 else b"".join(self.unsent)
+            self.unsent.clear()
+            self.unsent_bytes = 0
+            self.transport.write(data)
+
+    async def call(self, method: str, params: dict[str, Any], seconds: float | None) -> codec.Message:
+        """Returns the response."""
         msgid = self.new_id()
-        data = codec.request(msgid, method, params)
+        data = codec.pack([codec.REQUEST, msgid, method, [params]])
         future = self.calls[msgid] = self.loop.create_future()
         timer = None if seconds is None else self.loop.call_later(seconds, _time_over, future)
         sent = False
@@ -99,12 +125,12 @@ class _Connection(asyncio.Protocol):
             while not self.writable.is_set() and not future.done():
                 await _either(self.writable, future)
             if not future.done():
-                self.transport.write(data)
+                self.write(data)
                 sent = True
             return await future
         except (asyncio.CancelledError, errors.CallTimeout):
             if sent and not self.lost:
-                self.transport.write(codec.cancel(msgid))
+                self.write(codec.pack([codec.NOTIFICATION, "cancel", [{"msgid": msgid}]]))
             raise
         finally:
             self.calls.pop(msgid, None)
@@ -128,7 +154,7 @@ async def _connect(path: str, max_frame_bytes: int, on_generation: Callable[[int
 async def _subscribe(connection: _Connection, seconds: float | None) -> None:
     params = _calls.hello_params(_calls.NAME) | {"notifications": ["generation"]}
     try:
-        await connection.call("hello", params, seconds)
+        _calls.result(await connection.call("hello", params, seconds))
     except BaseException:
         connection.lose(errors.ConnectionLost("the daemon did not take the subscription"))
         raise
@@ -200,14 +226,15 @@ class AsyncClient:
                 connection.lose_from_afar(reason)
         await asyncio.sleep(0)  # a transport closes its descriptor in the loop's next turn
 
-    async def _connection(self) -> _Connection:
+    def _connected(self) -> _Connection | None:
+        mine = self._loops.get(asyncio.get_running_loop())
+        return mine.connection if mine and mine.connection and not mine.connection.lost else None
+
+    async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        mine = self._loops.get(loop)
-        if mine is None:
+        if loop not in self._loops:
             self._forget_closed_loops()
-            mine = self._loops.setdefault(loop, _Loop())
-        if mine.connection and not mine.connection.lost:
-            return mine.connection
+        mine = self._loops.setdefault(loop, _Loop())
         async with mine.connecting:  # one task connects for all that wait
             if not mine.connection or mine.connection.lost:
                 connection = await _connect(self.path, self._max_frame_bytes, self._on_generation)
@@ -226,9 +253,9 @@ class AsyncClient:
 
     async def call(self, method: str, params: dict[str, Any] | None = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Calls any method of the daemon. `timeout` in seconds. Raises what the daemon's error says (``CpexdError``)."""
-        connection = await self._connection()
         seconds = self.timeout if timeout is None else timeout
-        return _calls.result_map(await connection.call(method, params or {}, seconds))
+        connection = self._connected() or await self._connect()
+        return _calls.result(await connection.call(method, params or {}, seconds))
 
     async def hello(self, name: str = _calls.NAME) -> dict[str, Any]:
         """{version, server, generation, features, limits}; `name` is for the daemon's log."""
@@ -252,4 +279,5 @@ class AsyncClient:
         """Calls a hook; arguments, options and errors as ``Client.invoke``."""
         seconds = self.timeout if timeout is None else timeout
         params = _calls.invoke_params(hook, payload, seconds, options)
-        return Answer(await self.call("invoke", params, timeout=_calls.wait_for(seconds)))
+        connection = self._connected() or await self._connect()
+        return Answer(_calls.result(await connection.call("invoke", params, _calls.wait_for(seconds))))

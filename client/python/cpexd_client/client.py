@@ -8,6 +8,8 @@ of thread, and two system calls: it does not look first whether the daemon is st
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import select
 import socket
@@ -21,32 +23,14 @@ from .answer import Answer
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # which type checkers bring themselves
 
-_READ_BYTES = 1 << 18
-
 
 class _Call:
-    __slots__ = ("id", "ready", "done", "result", "error")
-
-    def __init__(self, msgid: int) -> None:
-        self.id = msgid
-        self.ready: threading.Condition | None = None  # where its thread waits for another one that reads
-        self.done = False
-        self.result: Any = None
-        self.error: Exception | None = None
+    answer: codec.Message | errors.CpexdError | None = None
+    ready: threading.Condition | None = None  # where its thread waits while another one reads
 
 
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _poll(sock: socket.socket, event: int) -> select.poll:
-    poll = select.poll()
-    poll.register(sock, event)
-    return poll
-
-
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(seconds * 1000)
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 class _HungUp(errors.ConnectionLost):
@@ -54,14 +38,15 @@ class _HungUp(errors.ConnectionLost):
 
 
 class _Connection:
+    """What threads do to `calls` are single steps of Python, so one that is alone takes no lock but those of what it does."""
+
     def __init__(self, path: str, max_frame_bytes: int, seconds: float | None) -> None:
-        self.lock = threading.Lock()  # over everything but sending
-        self.send_lock = threading.Lock()
+        self.sending = threading.Lock()
+        self.reading = threading.Lock()
+        self.lock = threading.Lock()  # over loss, and whoever waits for a reader
         self.lost: errors.CpexdError | None = None
         self.calls: dict[int, _Call] = {}
-        self.reading = False
-        self.next_id = 0
-        self.reader = codec.Reader(max_frame_bytes)
+        self.ids = itertools.count()
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.sock.settimeout(seconds)
@@ -70,71 +55,116 @@ class _Connection:
             self.sock.close()
             raise
         self.sock.settimeout(None)
-        self.readable = _poll(self.sock, select.POLLIN)
+        self.reader = codec.Reader(max_frame_bytes, self.sock)
 
     def close(self, reason: errors.CpexdError) -> None:
-        with self.lock:
-            self._lose(reason)
-            self._release()
-
-    def _lose(self, reason: errors.CpexdError) -> None:
         """Fails what is in flight."""
-        if self.lost:
-            return
-        self.lost = reason
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
+        with self.lock:
+            if not self.lost:
+                self.lost = reason
+                with contextlib.suppress(OSError):
+                    self.sock.shutdown(socket.SHUT_RDWR)
+                for call in list(self.calls.values()):
+                    call.answer = call.answer or type(reason)(reason.message)  # its own, for raising writes into it
+                    if call.ready:
+                        call.ready.notify()
+            if not self.calls:  # nobody is in a system call on it; whoever comes sees that it is lost
+                self.sock.close()
+
+    def call(self, method: str, params: dict[str, Any], deadline: float | None) -> codec.Message:
+        """Returns the response. Raises _HungUp where nothing could be sent."""
+        call, sent = _Call(), False
+        while self.calls.setdefault(msgid := next(self.ids) & 0xFFFFFFFF, call) is not call:
             pass
-        for call in self.calls.values():
-            self._finish(call, None, self._loss())
-
-    def _loss(self) -> errors.CpexdError:
-        """An exception of its own for each thread, for raising writes into it."""
-        assert self.lost
-        return type(self.lost)(self.lost.message)
-
-    def _release(self) -> None:
-        """Closes the descriptor of a lost connection once no other thread can be in a system call on it."""
-        if self.lost and not self.reading and not self.calls:
-            self.sock.close()
-
-    def new_call(self) -> _Call:
-        with self.lock:
-            while self.next_id in self.calls:
-                self.next_id = (self.next_id + 1) & 0xFFFFFFFF
-            call = _Call(self.next_id)
-            self.next_id = (self.next_id + 1) & 0xFFFFFFFF
-            self.calls[call.id] = call
+        try:
             if self.lost:
-                self._finish(call, None, self._loss())
-            return call
+                raise _HungUp(self.lost.message)
+            self.send(codec.pack([codec.REQUEST, msgid, method, [params]]), deadline)
+            sent = True
+            while call.answer is None:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise errors.CallTimeout("no answer came in time")
+                if self.reading.acquire(False):
+                    try:
+                        if call.answer is None:
+                            self._read(left)
+                    finally:
+                        self.reading.release()
+                else:
+                    self._follow(call, left)
+        except (errors.CallTimeout, KeyboardInterrupt):
+            if sent and not self.lost:
+                self._cancel(msgid)
+            raise
+        finally:
+            del self.calls[msgid]
+            if self.calls or self.lost:
+                self._leave()
+        if type(call.answer) is list:
+            return call.answer
+        assert isinstance(call.answer, errors.CpexdError)
+        raise call.answer
 
-    def forget(self, call: _Call) -> None:
+    def _leave(self) -> None:
+        """Another thread may have to read on, or the descriptor to be closed."""
+        if self.lost:
+            self.close(self.lost)
+            return
         with self.lock:
-            self.calls.pop(call.id, None)
-            self._release()
+            for other in list(self.calls.values()):
+                if other.ready and other.answer is None:
+                    other.ready.notify()
+                    return
 
-    @staticmethod
-    def _finish(call: _Call, result: Any, error: Exception | None) -> None:
-        if not call.done:
-            call.done, call.result, call.error = True, result, error
-            if call.ready:
-                call.ready.notify()
+    def _follow(self, call: _Call, seconds: float | None) -> None:
+        """Waits while another thread reads."""
+        with self.lock:
+            call.ready = threading.Condition(self.lock)
+            if call.answer is None and self.reading.locked():
+                call.ready.wait(seconds)
+            call.ready = None
+
+    def _read(self, seconds: float | None) -> None:
+        """Reads once, and hands out what came."""
+        try:
+            for message in self.reader.receive(seconds):
+                if message[0] == codec.RESPONSE:
+                    call = self.calls.get(message[1])  # None: late, nobody waits for it any more
+                    if call and call.answer is None:
+                        call.answer = message
+                        if call.ready:
+                            with self.lock:
+                                if call.ready:
+                                    call.ready.notify()
+                elif message[0] == codec.REQUEST:
+                    raise errors.ProtocolError("the daemon sent a request")
+            if self.reader.failure:
+                raise errors.ProtocolError(self.reader.failure)
+        except errors.ProtocolError as error:
+            self.close(error)
+        except (OSError, EOFError) as error:
+            self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
+
+    def _cancel(self, msgid: int) -> None:
+        with contextlib.suppress(errors.CpexdError):
+            self.send(codec.pack([codec.NOTIFICATION, "cancel", [{"msgid": msgid}]]), time.monotonic() + 0.1)
 
     def send(self, data: bytes, deadline: float | None) -> None:
         """Sends all of `data`. A part of a message would spoil the stream, so being late in the middle costs the connection. Raises
         _HungUp where nothing could be sent."""
-        left = _left(deadline)
-        if not self.send_lock.acquire(timeout=-1 if left is None else left):
+        if not self.sending.acquire(False) and not self.sending.acquire(timeout=-1 if deadline is None else _left(deadline)):
             raise errors.CallTimeout("the request could not be sent in time")
+        rest: bytes | memoryview = data
         try:
-            rest = memoryview(data)
-            while rest:
+            while True:
                 try:
-                    rest = rest[self.sock.send(rest, socket.MSG_DONTWAIT) :]
+                    n = self.sock.send(rest, socket.MSG_DONTWAIT)
+                    if n == len(rest):
+                        return
+                    rest = memoryview(rest)[n:]
                 except BlockingIOError:
-                    if not _poll(self.sock, select.POLLOUT).poll(_milliseconds(_left(deadline))):
+                    if not self._writable(deadline):
                         if len(rest) < len(data):
                             self.close(errors.ConnectionLost("the daemon took only a part of a request"))
                         raise errors.CallTimeout("the daemon did not take the request in time") from None
@@ -153,70 +183,12 @@ class _Connection:
             self.close(errors.ConnectionLost("sending was interrupted"))
             raise
         finally:
-            self.send_lock.release()
+            self.sending.release()
 
-    def wait(self, call: _Call, deadline: float | None) -> Any:
-        with self.lock:
-            try:
-                while not call.done:
-                    left = _left(deadline)
-                    if left == 0:
-                        raise errors.CallTimeout("no answer came in time")
-                    if self.reading:
-                        call.ready = threading.Condition(self.lock)
-                        call.ready.wait(left)
-                        call.ready = None
-                    else:
-                        self._read(left)
-            finally:
-                self.calls.pop(call.id, None)
-                if not self.reading:
-                    self._wake_reader()
-                self._release()
-            if call.error:
-                raise call.error
-            return call.result
-
-    def _wake_reader(self) -> None:
-        for other in self.calls.values():
-            if other.ready:
-                other.ready.notify()
-                return
-
-    def _read(self, seconds: float | None) -> None:
-        """Reads once, without the lock, and hands out what came."""
-        data: bytes | None = None
-        failure: errors.CpexdError | None = None
-        self.reading = True
-        self.lock.release()
-        try:
-            if seconds is None:
-                data = self.sock.recv(_READ_BYTES)
-            elif self.readable.poll(_milliseconds(seconds)):
-                data = self.sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            failure = errors.ConnectionLost(f"the connection was lost: {error}")
-        finally:
-            self.lock.acquire()
-            self.reading = False
-        if data == b"":
-            failure = errors.ConnectionLost("the daemon closed the connection")
-        try:
-            for message in self.reader.feed(data) if data else ():
-                self._take(message)
-        except errors.ProtocolError as error:
-            failure = error
-        if failure:
-            self._lose(failure)
-
-    def _take(self, message: codec.Message) -> None:
-        if message.kind == codec.REQUEST:
-            raise errors.ProtocolError("the daemon sent a request")
-        if message.kind == codec.RESPONSE and message.id in self.calls:  # else late: nobody waits for it any more
-            error = None if message.error is None else errors.from_wire(message.error)
-            self._finish(self.calls[message.id], message.result, error)
+    def _writable(self, deadline: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        return bool(poll.poll(None if deadline is None else math.ceil(_left(deadline) * 1000)))
 
 
 class Client:
@@ -256,44 +228,24 @@ class Client:
         if connection:
             connection.close(errors.ConnectionLost("the client was closed"))
 
-    def _connected(self, deadline: float | None) -> _Connection:
+    def _connect(self, deadline: float | None) -> _Connection:
         with self._lock:
             if not self._connection or self._connection.lost:
-                self._connection = _Connection(self.path, self._max_frame_bytes, _left(deadline))
+                self._connection = _Connection(self.path, self._max_frame_bytes, None if deadline is None else _left(deadline))
             return self._connection
 
     def call(self, method: str, params: dict[str, Any] | None = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Calls any method of the daemon. `timeout` in seconds. Raises what the daemon's error says (``CpexdError``)."""
         seconds = self.timeout if timeout is None else timeout
         deadline = None if seconds is None else time.monotonic() + seconds
+        connection = self._connection
+        if not connection or connection.lost:
+            connection = self._connect(deadline)
         try:
-            connection, call = self._begin(method, params or {}, deadline)
+            response = connection.call(method, params or {}, deadline)
         except _HungUp:  # while nobody was reading
-            connection, call = self._begin(method, params or {}, deadline)
-        try:
-            return _calls.result_map(connection.wait(call, deadline))
-        except (errors.CallTimeout, KeyboardInterrupt):
-            self._cancel(connection, call.id)
-            raise
-
-    def _begin(self, method: str, params: dict[str, Any], deadline: float | None) -> tuple[_Connection, _Call]:
-        connection = self._connected(deadline)
-        call = connection.new_call()
-        try:
-            connection.send(codec.request(call.id, method, params), deadline)
-        except BaseException:
-            connection.forget(call)
-            raise
-        return connection, call
-
-    @staticmethod
-    def _cancel(connection: _Connection, msgid: int) -> None:
-        if connection.lost:
-            return
-        try:
-            connection.send(codec.cancel(msgid), time.monotonic() + 0.1)
-        except errors.CpexdError:
-            pass
+            response = self._connect(deadline).call(method, params or {}, deadline)
+        return _calls.result(response)
 
     def hello(self, name: str = _calls.NAME) -> dict[str, Any]:
         """{version, server, generation, features, limits}; `name` is for the daemon's log."""
@@ -338,4 +290,4 @@ class Client:
         """
         seconds = self.timeout if timeout is None else timeout
         params = _calls.invoke_params(hook, payload, seconds, options)
-        return Answer(self.call("invoke", params, timeout=_calls.wait_for(seconds)))
+        return Answer(self.call("invoke", params, timeout=None if seconds is None else seconds + _calls.GRACE))

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import contextlib
+import functools
+import math
+import select
+import socket
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -14,7 +18,12 @@ EXT_SECRET = 1
 EXT_BIGINT = 2
 DEPTH_MAX = 128
 
+_READ_BYTES = 1 << 16  # a new string of 1 << 18 would be memory that the kernel has to give and take each time
+
 REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
+
+# A message is the list that it is on the wire.
+Message = list[Any]
 
 
 class Secret:
@@ -41,19 +50,8 @@ class Secret:
         return f"Secret({str(self)!r})"
 
 
-class Message(NamedTuple):
-    """One message. ``id`` is None for a notification, ``method`` for a response; ``error`` and ``result`` are of responses."""
-
-    kind: int
-    id: int | None = None
-    method: str | None = None
-    params: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    result: Any = None
-
-
 def _default(value: Any) -> Any:
-    """What msgpack does not know: integers beyond 64 bits, secrets (ours and pydantic's), models."""
+    """What msgpack does not know: integers beyond 64 bits, secrets (ours and pydantic's), models, sets."""
     if isinstance(value, int):
         n = (value if value >= 0 else ~value).bit_length() // 8 + 1
         return msgpack.ExtType(EXT_BIGINT, value.to_bytes(n, "big", signed=True))
@@ -61,6 +59,11 @@ def _default(value: Any) -> Any:
         return msgpack.ExtType(EXT_SECRET, value.get_secret_value().encode("utf-8", "surrogatepass"))
     if hasattr(value, "model_dump"):
         return value.model_dump()
+    if isinstance(value, (set, frozenset)):
+        items = list(value)
+        with contextlib.suppress(TypeError):  # in order, where they have one
+            items.sort()
+        return items
     raise TypeError(f"a value of type {type(value).__name__} cannot be sent: {value!r}")
 
 
@@ -72,86 +75,132 @@ def _ext(code: int, data: bytes) -> Any:
     return msgpack.ExtType(code, data)
 
 
-_UNPACK: dict[str, Any] = {"ext_hook": _ext, "strict_map_key": False, "unicode_errors": "surrogatepass"}
+_CONTAINERS = frozenset((dict, list))
+
+_OPTIONS: dict[str, Any] = {"ext_hook": _ext, "strict_map_key": False, "unicode_errors": "surrogatepass"}
+_unpackb = functools.partial(msgpack.unpackb, **_OPTIONS)
 
 # What msgpack raises for bytes that it cannot take; TypeError for a map key that Python cannot hash.
 _BAD_BYTES = (ValueError, TypeError, msgpack.UnpackException)
 
+# A packer has a buffer, which is cold memory if it is a new one for each value. One that nobody uses lies here.
+_idle_packers: list[Any] = []
+_IDLE_BYTES = 1 << 20  # with a buffer that has grown beyond that it is not kept
+
 
 def pack(value: Any) -> bytes:
     """Raises TypeError for what has no form on the wire."""
-    packed: bytes = msgpack.packb(value, default=_default, unicode_errors="surrogatepass")
+    try:
+        packer = _idle_packers.pop()
+    except IndexError:
+        packer = msgpack.Packer(default=_default, unicode_errors="surrogatepass")
+    packed: bytes = packer.pack(value)
+    if len(packed) < _IDLE_BYTES:
+        _idle_packers.append(packer)
     return packed
 
 
 def unpack(document: bytes) -> Any:
     """The value of a document. Raises ProtocolError where it is not exactly one."""
     try:
-        return msgpack.unpackb(document, **_UNPACK)
+        return _unpackb(document)
     except _BAD_BYTES as error:
         raise ProtocolError(f"a document is not one msgpack value: {error!r}") from None
 
 
-def _fits(value: Any, levels: int) -> bool:
-    """Whether no more than `levels` containers are inside each other; an empty one at the bottom does not count."""
-    if levels == 0:
-        return False
-    for item in value.values() if type(value) is dict else value:
-        if type(item) in (dict, list) and item and not _fits(item, levels - 1):
-            return False
-    return True
+def _fits(value: Any) -> bool:
+    """Whether no more than DEPTH_MAX containers are inside each other; an empty one at the bottom does not count."""
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        below = []
+        for container in level:
+            for item in container.values() if type(container) is dict else container:
+                if item and type(item) in _CONTAINERS:
+                    below.append(item)
+        if not below:
+            return True
+        level = below
+    return False
 
 
-def _is_uint(value: Any, maximum: int) -> bool:
-    return type(value) is int and 0 <= value <= maximum
-
-
-def message(value: Any) -> Message:
-    """Takes an envelope apart. Raises ProtocolError with the sentence that says what is wrong with it."""
+def check(value: Any) -> Message:
+    """The value, which is a message. Raises ProtocolError with the sentence that says what is wrong with it."""
     if type(value) is not list:
         raise ProtocolError("a message is an array")
-    if not value or not _is_uint(value[0], NOTIFICATION):
+    if not value or type(value[0]) is not int or not 0 <= value[0] <= NOTIFICATION:
         raise ProtocolError("a message begins with 0, 1 or 2")
     kind = value[0]
     if len(value) != (3 if kind == NOTIFICATION else 4):
         raise ProtocolError("the message has the wrong number of elements")
-    if kind != NOTIFICATION and not _is_uint(value[1], 2**32 - 1):
+    if kind != NOTIFICATION and (type(value[1]) is not int or not 0 <= value[1] < 1 << 32):
         raise ProtocolError("the message id is not an integer of 32 bits")
-    if not _fits(value, DEPTH_MAX):
+    if not _fits(value):
         raise ProtocolError("a message is nested too deeply")
     if kind == RESPONSE:
         if value[2] is not None and type(value[2]) is not dict:
             raise ProtocolError("the error is neither nil nor a map")
-        return Message(kind, value[1], None, None, value[2], value[3])
+        return value
     method, params = value[-2:]
     if type(method) is not str:
         raise ProtocolError("the method is not a string")
     if type(params) is not list or len(params) > 1 or (params and type(params[0]) is not dict):
         raise ProtocolError("the parameters are not an array of one map")
-    return Message(kind, None if kind == NOTIFICATION else value[1], method, params[0] if params else {})
+    return value
 
 
 class Reader:
-    """Finds the messages in a stream of bytes, however they are split."""
+    """Finds the messages in a stream of bytes, however they are split.
 
-    def __init__(self, max_frame_bytes: int) -> None:
-        self._unpacker = msgpack.Unpacker(max_buffer_size=max_frame_bytes, max_array_len=max_frame_bytes - 1, **_UNPACK)
+    ``failure`` is None, or says why nothing can be read after the messages that were handed out.
+    """
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """Yields the messages that `data` completes. Raises ProtocolError; nothing can be read after that."""
+    def __init__(self, max_frame_bytes: int, sock: socket.socket | None = None) -> None:
+        self.failure: str | None = None
+        self._limit = max_frame_bytes
+        self._unpacker: Any = None  # once a message was split, or came with another
+        self._sock: Any = sock
+        if sock:
+            self._readable = select.poll()
+            self._readable.register(sock, select.POLLIN)
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that `data` completes."""
+        messages: list[Message] = []
         try:
+            if self._unpacker is None:
+                try:
+                    if len(data) <= self._limit:
+                        return [check(_unpackb(data))]
+                except _BAD_BYTES:
+                    pass
+                self._unpacker = msgpack.Unpacker(
+                    read_size=min(_READ_BYTES, self._limit),
+                    max_buffer_size=self._limit,
+                    max_array_len=self._limit - 1,
+                    **_OPTIONS,
+                )
             self._unpacker.feed(data)
             for value in self._unpacker:
-                yield message(value)
+                messages.append(check(value))
+        except ProtocolError as error:
+            self.failure = error.message
         except msgpack.BufferFull:
-            raise ProtocolError("a message is longer than max_frame_bytes") from None
+            self.failure = "a message is longer than max_frame_bytes"
         except _BAD_BYTES as error:
-            raise ProtocolError(f"the bytes are not msgpack: {error!r}") from None
+            self.failure = f"the bytes are not msgpack: {error!r}"
+        return messages
 
-
-def request(msgid: int, method: str, params: dict[str, Any]) -> bytes:
-    return pack([REQUEST, msgid, method, [params]])
-
-
-def cancel(msgid: int) -> bytes:
-    return pack([NOTIFICATION, "cancel", [{"msgid": msgid}]])
+    def receive(self, seconds: float | None) -> list[Message]:
+        """Reads from the socket once, when there is something to read, and does as feed(). Raises EOFError at the end."""
+        if seconds is None:
+            data = self._sock.recv(_READ_BYTES)
+        elif self._readable.poll(math.ceil(seconds * 1000)):
+            try:
+                data = self._sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return []
+        else:
+            return []
+        if not data:
+            raise EOFError("the daemon closed the connection")
+        return self.feed(data)
