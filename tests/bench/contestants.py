@@ -122,11 +122,11 @@ class Daemon:
 class Contestant:
     """A caller, and what it calls."""
 
-    def __init__(self, name, python, kind, place, folder, log):
+    def __init__(self, name, python, kind, place, folder, log, build=None):
         self.name = name
         env = dict(os.environ)
         if kind == "cpexd":  # the client, and what own_time() needs of the plugin
-            paths = ROOT / "client/python", ROOT / "conf/plugins/pii_scanner"
+            paths = ROOT / "client/python", build / "client", ROOT / "conf/plugins/pii_scanner"
             env["PYTHONPATH"] = os.pathsep.join(map(str, paths))
         self.process = subprocess.Popen([python, HERE / "caller.py", kind, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=open(log, "wb"), text=True, cwd=folder, env=env)
@@ -170,7 +170,7 @@ class Contestant:
 
 class Cpexd(Contestant):
     def __init__(self, python, daemon, log):
-        super().__init__("cpexd", python, "cpexd", daemon.socket, daemon.folder, log)
+        super().__init__("cpexd", python, "cpexd", daemon.socket, daemon.folder, log, daemon.build)
         self.daemon = daemon
 
     def roles(self):

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import pathlib
 import sys
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "client" / "python"))
+BUILD = pathlib.Path(os.environ.get("CPEXD_BUILD", TOP / "build")).resolve()
+PURE = "CPEXD_TEST_PURE" in os.environ  # without the extension
+
+CLIENT_PATHS = [str(TOP / "client" / "python")] + ([] if PURE else [str(BUILD / "client")])
+sys.path[:0] = CLIENT_PATHS
 
 import fake  # noqa: E402
 

@@ -16,7 +16,7 @@ import sys
 import time
 
 import pytest
-from conftest import TOP
+from conftest import CLIENT_PATHS, TOP
 
 CPEXD = pathlib.Path(os.environ.get("CPEXD_BUILD", "build"), "cpexd").absolute()
 PYTHONS = {"0.1.4": "CPEXD_TEST_CPEX_PYTHON", "0.1.3": "CPEXD_TEST_OLD_CPEX_PYTHON"}
@@ -172,7 +172,7 @@ class Host:
 
     def __init__(self, python, folder, program):
         env = {key: value for key, value in os.environ.items() if not key.startswith(("PLUGINS_", "CPEXD_"))}
-        env["PYTHONPATH"] = os.pathsep.join(map(str, [CLIENT, folder / "guard", PII_SCANNER, folder]))
+        env["PYTHONPATH"] = os.pathsep.join(map(str, [*CLIENT_PATHS, folder / "guard", PII_SCANNER, folder]))
         pipe = subprocess.PIPE
         self.log = folder / f"{program.stem}.log"
         with open(self.log, "wb") as log:
@@ -305,6 +305,6 @@ import cpexd_client
 assert not any(name.startswith(("cpex.", "pydantic")) for name in sys.modules)
 import cpexd_client.cpex
 """
-    env = os.environ | {"PYTHONPATH": str(CLIENT)}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(CLIENT_PATHS)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 1 and "pip install 'cpexd-client[cpex]'" in done.stderr.splitlines()[-1]

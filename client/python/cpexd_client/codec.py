@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values and messages on the wire (docs/protocol.md)."""
+"""Values and messages on the wire (docs/protocol.md): in Python, and in C (src/module.c) where that was built."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ def _default(value: Any) -> Any:
 def _ext(code: int, data: bytes) -> Any:
     if code == EXT_SECRET:
         return Secret(data.decode("utf-8", "surrogatepass"))
+    if code == -1:  # as msgpack does by itself
+        return msgpack.Timestamp.from_bytes(data)
     if code == EXT_BIGINT:
         return int.from_bytes(data, "big", signed=True)
     return msgpack.ExtType(code, data)
@@ -204,3 +206,22 @@ class Reader:
         if not data:
             raise EOFError("the daemon closed the connection")
         return self.feed(data)
+
+
+def _fallback(value: Any) -> Any:
+    """As _default(), for the extension, which knows more."""
+    if hasattr(value, "get_secret_value"):
+        return Secret(value.get_secret_value())
+    if isinstance(value, msgpack.Timestamp):
+        return tuple.__new__(msgpack.ExtType, (-1, value.to_bytes()))
+    return _default(value)
+
+
+try:
+    import _cpexd_client  # type: ignore[import-not-found]
+
+    _cpexd_client.configure(Secret, _fallback, msgpack.ExtType, _ext, ProtocolError)
+except ImportError:  # it was not built, or serves another interpreter of this process
+    pass
+else:
+    pack, unpack, Reader = _cpexd_client.pack, _cpexd_client.unpack, _cpexd_client.Reader  # type: ignore[misc]
