@@ -126,7 +126,7 @@ class Contestant:
         self.name = name
         env = dict(os.environ)
         if kind == "cpexd":  # the client, and what own_time() needs of the plugin
-            paths = ROOT / "client/python", build / "client", ROOT / "conf/plugins/pii_scanner"
+            paths = ROOT / "client/python", build / "client", build / "worker-shim", ROOT / "conf/plugins/pii_scanner"
             env["PYTHONPATH"] = os.pathsep.join(map(str, paths))
         self.process = subprocess.Popen([python, HERE / "caller.py", kind, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=open(log, "wb"), text=True, cwd=folder, env=env)
