@@ -65,7 +65,7 @@ static void on_close_later(evutil_socket_t fd, short what, void *data) {
 
 /* Return: whether the connection may have the memory that it has. */
 static bool account_memory(struct conn *conn) {
-        size_t bytes = conn->in.cap + conn->out.cap;
+        size_t bytes = conn_memory(conn);
         const char *reason;
 
         if (bytes == conn->told || !conn->handler->on_memory)
@@ -316,4 +316,57 @@ void conn_resume(struct conn *conn) {
 
 size_t conn_pending(const struct conn *conn) {
         return conn->out.len - conn->out_pos;
+}
+
+int conn_fd(const struct conn *conn) {
+        return conn->fd;
+}
+
+size_t conn_memory(const struct conn *conn) {
+        return conn->in.cap + conn->out.cap;
+}
+
+/* ---- An upgrade ---- */
+
+struct saved {
+        int fd;
+        struct mp in, out;
+};
+static const struct carried members[] = {
+        CARRIED(FD, struct saved, fd),
+        CARRIED(SLICE, struct saved, in),
+        CARRIED(SLICE, struct saved, out),
+};
+
+static struct mp rest_of(const struct buf *buf, size_t pos) {
+        return (struct mp){buf->len > pos ? buf->data + pos : NULL, buf->len - pos};
+}
+
+void conn_save(const struct conn *conn, struct carry *carry) {
+        const struct saved saved = {conn->fd, rest_of(&conn->in, conn->in_pos), rest_of(&conn->out, conn->out_pos)};
+
+        mp_put_map(&carry->out, ELEMENTS(members));
+        carry_put(carry, members, ELEMENTS(members), &saved);
+}
+
+int conn_adopt(struct conn **ret, struct event_base *base, struct mp map, const struct conn_limits *limits,
+               const struct conn_handler *handler, void *data) {
+        struct saved saved = {.fd = -1};
+        CLEANUP_CONN struct conn *conn = NULL;
+        int r = carry_get(map, members, ELEMENTS(members), &saved);
+
+        r = r < 0 ? r : conn_new(&conn, base, saved.fd, limits, handler, data);
+        if (r < 0)
+                return r;
+        buf_append(&conn->in, saved.in.data, saved.in.len);
+        conn->out.limit = 0; /* it may have been higher when this was appended */
+        buf_append(&conn->out, saved.out.data, saved.out.len);
+        conn->out.limit = limits->output_bytes;
+        if (buf_error(&conn->in) || buf_error(&conn->out) || (conn->out.len > 0 && event_add(conn->writable, NULL) < 0))
+                return -ENOMEM;
+        if (conn->in.len > 0)
+                handle_later(conn);
+        conn->told = conn_memory(conn);
+        *ret = TAKE(conn);
+        return 0;
 }

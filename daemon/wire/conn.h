@@ -15,6 +15,7 @@
 
 #include <event2/event.h>
 
+#include "wire/carry.h"
 #include "wire/rpc.h"
 
 struct conn;
@@ -59,3 +60,14 @@ void conn_resume(struct conn *conn);
 
 /* Return: bytes that wait to be written. */
 size_t conn_pending(const struct conn *conn);
+
+/* Return: its descriptor, which stays its own. */
+int conn_fd(const struct conn *conn);
+
+/* Return: bytes of both buffers, as on_memory is told; of an adopted connection it is not, at first. */
+size_t conn_memory(const struct conn *conn);
+
+/* wire/carry.h. What has arrived and what waits to be sent come along. */
+void conn_save(const struct conn *conn, struct carry *carry);
+int conn_adopt(struct conn **ret, struct event_base *base, struct mp saved, const struct conn_limits *limits,
+               const struct conn_handler *handler, void *data);

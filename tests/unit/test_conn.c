@@ -216,6 +216,32 @@ static void test_peer_that_does_not_read_is_cut_off(void **state) {
         assert_non_null(strstr(f->reason, "output_bytes"));
 }
 
+/* Half a message and an answer that nobody has read go on on another connection. */
+static void test_carried(void **state) {
+        static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close};
+        const struct conn_limits limits = {.frame_bytes = 1024, .output_bytes = 4096};
+        CLEANUP_BUF struct buf request = {0};
+        CLEANUP_CARRY struct carry carry = {0};
+        struct fixture *f = *state;
+        int fd = conn_fd(f->conn), copy = dup(fd);
+        char answer[16];
+
+        put_request(&request, 1, 10);
+        feed(f, request.data, 5);
+        buf_append_str(conn_output(f->conn), "unread");
+        conn_save(f->conn, &carry);
+        f->conn = conn_free(f->conn);
+        assert_int_equal(dup2(copy, fd), fd); /* it was not closed */
+        (void)close(copy);
+
+        assert_int_equal(conn_adopt(&f->conn, f->base, (struct mp){carry.out.data, carry.out.len}, &limits, &handler, f), 0);
+        feed(f, request.data + 5, request.len - 5);
+        assert_int_equal(f->messages, 1);
+        assert_int_equal(read(f->peer, answer, sizeof(answer)), 6);
+        assert_memory_equal(answer, "unread", 6);
+        assert_int_equal(f->closes, 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_split_at_every_byte, set_up, tear_down),
@@ -229,6 +255,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_paused_messages_come_after_resume, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_flood_leaves_turns_to_others, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_peer_that_does_not_read_is_cut_off, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_carried, set_up, tear_down),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
