@@ -30,7 +30,6 @@
 #define ASK_MSEC 20
 #define FREE_WAIT_MSEC 100
 #define END_WAIT_MSEC 1000
-#define STRANGERS_MAX 64
 
 struct child {
         LIST_ENTRY(child) link;
@@ -46,8 +45,7 @@ struct child {
 
 static LIST_HEAD(, child) children = LIST_HEAD_INITIALIZER(children);
 static bool adopting;
-static pid_t strangers[STRANGERS_MAX]; /* children that were there before */
-static size_t n_strangers;
+static struct strangers strangers; /* children that were there before */
 
 static void child_destroy(struct child *child) {
         LIST_REMOVE(child, link);
@@ -85,8 +83,8 @@ static bool is_known(pid_t pid) {
         LIST_FOREACH(child, &children, link)
                 if (child->pid == pid)
                         return true;
-        for (size_t i = 0; i < n_strangers; i++)
-                if (strangers[i] == pid)
+        for (size_t i = 0; i < strangers.n; i++)
+                if (strangers.pids[i] == pid)
                         return true;
         return false;
 }
@@ -119,13 +117,23 @@ static void kill_orphans(struct event_base *base) {
 
 static void note_stranger(pid_t pid, void *data) {
         (void)data;
-        if (n_strangers < STRANGERS_MAX)
-                strangers[n_strangers++] = pid;
+        if (strangers.n < ELEMENTS(strangers.pids))
+                strangers.pids[strangers.n++] = pid;
 }
 
 void child_adopt_orphans(void) {
         each_child(note_stranger, NULL);
         adopting = prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+}
+
+const struct strangers *child_strangers(void) {
+        return &strangers;
+}
+
+void child_adopt_again(struct event_base *base, const struct strangers *those) {
+        strangers = *those;
+        adopting = prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+        kill_orphans(base);
 }
 
 static void end_orphan(pid_t pid, void *left) {
@@ -254,7 +262,8 @@ int child_spawn(struct child **ret, struct event_base *base, const struct child_
         r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->error, STDERR_FILENO);
         for (unsigned i = 0; i < spec->n_extra; i++)
                 r = r ? r : posix_spawn_file_actions_adddup2(&actions, spec->extra[i], STDERR_FILENO + 1 + (int)i);
-        r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1 + (int)spec->n_extra);
+        if (!spec->heir)
+                r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1 + (int)spec->n_extra);
         r = r ? r
               : posix_spawn(&pid, spec->argv[0], &actions, &attributes, (char *const *)spec->argv,
                             spec->env ? spec->env : environ);

@@ -27,11 +27,21 @@ struct child_spec {
         int extra[2];            /* become 3 and 4; the second is at least 4 here as well. Nothing else is inherited. */
         unsigned n_extra;
         bool group; /* it leads a process group of its own */
+        bool heir;  /* it inherits every descriptor that is not close-on-exec; n_extra is 0 then */
 };
 
 /* Makes this process the parent of whatever its children leave behind. Children that it has already, and has not started by
  * child_spawn(), are none of its business. */
 void child_adopt_orphans(void);
+
+/* The same after an upgrade, once all children are watched that the old program has had: those `strangers` are none of our business, the
+ * others are, as orphans. */
+struct strangers {
+        pid_t pids[64];
+        size_t n;
+};
+const struct strangers *child_strangers(void);
+void child_adopt_again(struct event_base *base, const struct strangers *strangers);
 
 /* For the end of this process: kills what is left of anything that its children left behind, and waits for it, for up to a second. */
 void child_end_orphans(void);

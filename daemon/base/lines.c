@@ -83,6 +83,19 @@ void lines_drain(struct lines *lines) {
                 emit(lines);
 }
 
+const char *lines_rest(struct lines *lines) {
+        lines->line[lines->len] = 0;
+        return lines->line;
+}
+
+int lines_fd(const struct lines *lines) {
+        return lines->fd;
+}
+
+void lines_begin(struct lines *lines, const char *rest) {
+        feed(lines, rest, strlen(rest));
+}
+
 struct lines *lines_free(struct lines *lines) {
         if (!lines)
                 return NULL;

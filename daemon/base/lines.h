@@ -21,4 +21,11 @@ int lines_new(struct lines **ret, struct event_base *base, int fd, lines_callbac
 /* Reads what is in the pipe now, up to a bound. For the last words of a process that has ended. */
 void lines_drain(struct lines *lines);
 
+/* The beginning of a line whose rest has not come; NUL-terminated. */
+const char *lines_rest(struct lines *lines);
+int lines_fd(const struct lines *lines); /* stays its own */
+
+/* Goes on with a line that begins so. */
+void lines_begin(struct lines *lines, const char *rest);
+
 struct lines *lines_free(struct lines *lines);

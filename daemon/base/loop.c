@@ -42,7 +42,7 @@ int loop_run(struct event_base *base) {
                 now = busy_usec();
                 note_turn(now - turn_began);
                 turn_began = now;
-        } while (r == 0 && !event_base_got_break(base));
+        } while (r == 0 && !event_base_got_break(base) && !event_base_got_exit(base));
         return r < 0 ? -EIO : 0;
 }
 

@@ -19,7 +19,7 @@ struct loop_figures {
         uint64_t n_long;     /* turns beyond LOOP_LONG_USEC */
 };
 
-/* Runs until event_base_loopbreak(), or until there is nothing to wait for. Return: 0 or -EIO. */
+/* Runs until event_base_loopbreak() or event_base_loopexit(), or until there is nothing to wait for. Return: 0 or -EIO. */
 int loop_run(struct event_base *base);
 
 struct loop_figures loop_figures(void);

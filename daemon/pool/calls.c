@@ -107,23 +107,38 @@ static void on_timer(evutil_socket_t fd, short what, void *data) {
         }
 }
 
-int calls_give(struct calls *calls, struct step *step) {
+/* Return: a call that nobody waits for yet; NULL: no memory. */
+static struct worker_call *call_new(struct calls *calls) {
         struct worker_call *call = calloc(1, sizeof(*call));
+
+        if (!call)
+                return NULL;
+        call->calls = calls;
+        evtimer_assign(&call->timer, calls->base, on_timer, call);
+        TAILQ_INSERT_TAIL(&calls->all, call, link);
+        calls->n++;
+        calls->n_given_up++;
+        return call;
+}
+
+static void call_take_step(struct worker_call *call, struct step *step) {
+        call->step = step;
+        call->calls->n_given_up--;
+        step->place = STEP_GIVEN;
+        step->call = call;
+}
+
+int calls_give(struct calls *calls, struct step *step) {
+        struct worker_call *call = call_new(calls);
         struct buf *out = conn_output(calls->conn);
 
         if (!call)
                 return -ENOMEM;
-        call->calls = calls;
-        call->step = step;
         call->id = calls->next_id++;
-        TAILQ_INSERT_TAIL(&calls->all, call, link);
-        calls->n++;
         calls->n_total++;
-        step->place = STEP_GIVEN;
-        step->call = call;
+        call_take_step(call, step);
 
         step->given_usec = clock_now_usec();
-        evtimer_assign(&call->timer, calls->base, on_timer, call);
         timer_start(&call->timer, step_time_left(step, step->given_usec));
 
         rpc_put_request(out, call->id, "invoke");
@@ -184,4 +199,61 @@ void calls_end(struct calls *calls, const struct step_outcome *outcome) {
                 if (step)
                         step_finish(step, outcome);
         }
+}
+
+/* ---- An upgrade ---- */
+
+static const struct carried members[] = {
+        CARRIED(UINT, struct calls, n_total),
+        CARRIED(UINT, struct calls, n_stray),
+        CARRIED(UINT, struct calls, n_late),
+        CARRIED(UINT, struct calls, next_id),
+};
+
+static const struct carried call_members[] = {
+        CARRIED(UINT, struct worker_call, id),
+        CARRIED(UINT, struct worker_call, phase),
+        CARRIED(EVENT, struct worker_call, timer),
+};
+
+void calls_save(const struct calls *calls, struct carry *carry) {
+        const struct worker_call *call;
+
+        mp_put_map(&carry->out, ELEMENTS(members) + 1);
+        carry_put(carry, members, ELEMENTS(members), calls);
+        mp_put_str(&carry->out, "all");
+        mp_put_array(&carry->out, calls->n);
+        TAILQ_FOREACH(call, &calls->all, link) {
+                mp_put_map(&carry->out, ELEMENTS(call_members));
+                carry_put(carry, call_members, ELEMENTS(call_members), call);
+        }
+}
+
+int calls_adopt(struct calls *calls, struct mp saved) {
+        struct carry_items items = carry_items(mp_map_value(saved, "all"));
+        int r = carry_get(saved, members, ELEMENTS(members), calls);
+        struct mp item;
+
+        while (r == 0 && carry_next(&items, &item)) {
+                struct worker_call *call = call_new(calls);
+
+                r = call ? carry_get(item, call_members, ELEMENTS(call_members), call) : -ENOMEM;
+                if (r == 0)
+                        calls->n_over += call->phase > CALL_RUNNING;
+        }
+        return r;
+}
+
+int calls_adopt_step(struct calls *calls, struct step *step, uint32_t id) {
+        struct worker_call *call = find(calls, id);
+
+        if (!call || call->step)
+                return -EBADMSG;
+        call_take_step(call, step);
+        return 0;
+}
+
+void *calls_owner(const struct step *step, uint32_t *ret_id) {
+        *ret_id = step->call->id;
+        return step->call->calls->data;
 }

@@ -55,6 +55,14 @@ bool calls_answered(struct calls *calls, const struct rpc_msg *msg);
 /* Ends all; those that were not given up get this outcome. */
 void calls_end(struct calls *calls, const struct step_outcome *outcome);
 
+/* wire/carry.h. At first nobody waits for what is adopted. The steps come back one by one. */
+void calls_save(const struct calls *calls, struct carry *carry);
+int calls_adopt(struct calls *calls, struct mp saved);
+int calls_adopt_step(struct calls *calls, struct step *step, uint32_t id);
+
+/* Return: whose call it is, the data of calls_init(), which is the worker; *ret_id: its id. */
+void *calls_owner(const struct step *step, uint32_t *ret_id);
+
 static inline unsigned calls_open(const struct calls *calls) {
         return calls->n - calls->n_given_up;
 }

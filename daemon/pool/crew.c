@@ -241,7 +241,7 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
         pool_schedule(pool);
 }
 
-static const struct worker_handler worker_handler = {
+const struct worker_handler crew_handler = {
         .on_ready = on_worker_ready,
         .on_idle = on_worker_idle,
         .on_exit = on_worker_exit,
@@ -263,7 +263,7 @@ static bool start_worker(struct pool *pool) {
                 i++;
         if (i == pool->n_slots)
                 return false;
-        r = worker_start(&pool->workers[i], pool->base, &pool->spec, &worker_handler, pool);
+        r = worker_start(&pool->workers[i], pool->base, &pool->spec, &crew_handler, pool);
         if (r < 0) {
                 if (server)
                         (void)snprintf(reason, sizeof(reason), "its server cannot be reached at %s: %s", server, strerror(-r));

@@ -74,6 +74,22 @@ static struct worker *pick_worker(const struct pool *pool, const struct step *st
         return best;
 }
 
+void pool_enqueue(struct pool *pool, struct step *step, usec_t expires_usec) {
+        struct step *before = TAILQ_LAST(&pool->waiting, step_list);
+
+        while (before && before->submitted_usec > step->submitted_usec)
+                before = TAILQ_PREV(before, step_list, link);
+        if (before)
+                TAILQ_INSERT_AFTER(&pool->waiting, before, step, link);
+        else
+                TAILQ_INSERT_HEAD(&pool->waiting, step, link);
+        step->place = STEP_WAITING;
+        pool->n_waiting++;
+        evtimer_assign(&step->timer, pool->base, on_wait_timer, step);
+        timer_start_at(&step->timer, expires_usec);
+        pool_schedule(pool);
+}
+
 void pool_submit(struct pool *pool, struct step *step) {
         struct worker *worker;
         usec_t left;
@@ -92,12 +108,7 @@ void pool_submit(struct pool *pool, struct step *step) {
                 left = MAX(left, pool->entry->isolation.startup_timeout_usec);
         if (pool->entry->isolation.queue_timeout_usec)
                 left = MIN(left, pool->entry->isolation.queue_timeout_usec);
-        step->place = STEP_WAITING;
-        TAILQ_INSERT_TAIL(&pool->waiting, step, link);
-        pool->n_waiting++;
-        evtimer_assign(&step->timer, pool->base, on_wait_timer, step);
-        timer_start(&step->timer, left);
-        pool_schedule(pool);
+        pool_enqueue(pool, step, step->submitted_usec + left);
 }
 
 static void give(struct pool *pool, struct worker *worker, struct step *step) {
@@ -270,9 +281,8 @@ static int put_init(struct buf *buf, const struct plugin_entry *entry, const str
         return buf_error(buf);
 }
 
-/* What each worker is started with. Return: 0 or -ENOMEM. */
-static int make_spec(struct pool *pool) {
-        const struct plugin_entry *entry = pool->entry;
+int pool_make_spec(struct pool *pool) {
+        const struct plugin_entry *entry = pool->configured;
         const struct pool_layout *layout = &pool->layout;
         char **env = environment_for_worker(&entry->isolation.env);
 
@@ -320,7 +330,7 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
         (void)what;
         if (loop_is_late()) /* thousands may want to try again at once */
                 (void)crew_pause(pool, BACKOFF_MIN_USEC);
-        else if (!pool->env && make_spec(pool) < 0)
+        else if (!pool->env && pool_make_spec(pool) < 0)
                 pool_fail(pool, "out of memory");
         else if (!pool_needs_venv(pool))
                 become_prepared(pool);

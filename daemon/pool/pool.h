@@ -61,6 +61,13 @@ void pool_take_entry(struct pool *pool, struct plugin_entry *entry);
  * an external plugin told a worker of `other`, as it must have told one of `pool`; empty: nothing yet, and then such pools are not the same. */
 bool pool_serves_same(const struct pool *pool, const struct pool *other, struct mp report);
 
+/* wire/carry.h. A pool is adopted when it is new; its steps come back one by one, from their owners, and are submitted then if they
+ * were. */
+void pool_save(const struct pool *pool, struct carry *carry);
+int pool_adopt(struct pool *pool, struct mp saved);
+void pool_save_step(const struct step *step, struct carry *carry);
+int pool_adopt_step(struct pool *pool, struct step *step, struct mp saved);
+
 /* It is the plugin's turn: its workers, which have loaded its class by then or not, may construct and initialize it. */
 void pool_initialize(struct pool *pool);
 

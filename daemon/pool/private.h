@@ -5,6 +5,7 @@
  * Inside the pool: its data. pool.c takes steps and hands them on, crew.c sees to the workers, status.c writes what there is.
  */
 
+#include "base/timer.h"
 #include "pool/pool.h"
 #include "venv/job.h"
 
@@ -59,6 +60,9 @@ struct pool {
 /* pool.c */
 void pool_schedule(struct pool *pool); /* pool_work() on the next turn of the loop */
 void pool_work(struct pool *pool);
+/* Has the step wait, behind those that came before it. */
+void pool_enqueue(struct pool *pool, struct step *step, usec_t expires_usec);
+int pool_make_spec(struct pool *pool); /* what each worker is started with. Return: 0 or -ENOMEM */
 void pool_settle(struct pool *pool, enum pool_state state);
 
 /* crew.c */
@@ -66,6 +70,7 @@ unsigned crew_count(const struct pool *pool, enum worker_state state);
 void crew_fill(struct pool *pool); /* starts what workers are needed */
 void crew_look(struct pool *pool); /* lets those go that are due to */
 bool crew_pause(struct pool *pool, usec_t pause);
+extern const struct worker_handler crew_handler; /* of the workers; its data: the pool */
 /* Return: whether its workers say what its entry is, which the generation that made it hears. */
 bool pool_may_report(const struct pool *pool);
 bool pool_needs_venv(const struct pool *pool);

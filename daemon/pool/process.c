@@ -208,6 +208,75 @@ void process_started(struct process *process, pid_t pid) {
         process->memory = open(path, O_RDONLY | O_CLOEXEC);
 }
 
+/* ---- An upgrade ---- */
+
+static const struct carried members[] = {
+        CARRIED(UINT, struct process, output_since_usec),
+        CARRIED(UINT, struct process, output_lines),
+        CARRIED(BYTES, struct process, last),
+        CARRIED(UINT, struct process, n_last),
+        CARRIED(FD, struct process, stacks),
+        CARRIED(INT, struct process, pid),
+        CARRIED(STR, struct process, cgroup),
+        CARRIED(STR, struct process, scratch),
+        CARRIED(INT, struct process, stacks_from),
+        CARRIED(FD, struct process, memory),
+};
+
+/* What its own objects hold. */
+struct held {
+        pid_t child;
+        int output;
+        char *rest; /* of the output */
+};
+static const struct carried held_members[] = {
+        CARRIED(INT, struct held, child),
+        CARRIED(FD, struct held, output),
+        CARRIED(STR, struct held, rest),
+};
+
+void process_save(const struct process *process, struct carry *carry) {
+        const struct held held = {
+                .child = child_pid(process->child),
+                .output = lines_fd(process->output),
+                .rest = (char *)lines_rest(process->output),
+        };
+
+        mp_put_map(&carry->out, ELEMENTS(members) + ELEMENTS(held_members));
+        carry_put(carry, members, ELEMENTS(members), process);
+        carry_put(carry, held_members, ELEMENTS(held_members), &held);
+}
+
+int process_adopt(struct process **ret, struct event_base *base, const struct process_spec *spec, struct mp saved,
+                  process_callback on_exit, void *data) {
+        struct process *process = calloc(1, sizeof(*process));
+        struct held held = {.output = -1};
+        CLEANUP_FREE char *rest = NULL;
+        int r;
+
+        if (!process)
+                return -ENOMEM;
+        process->spec = spec;
+        process->on_exit = on_exit;
+        process->data = data;
+        process->base = base;
+        process->stacks = process->memory = -1;
+        r = carry_get(saved, members, ELEMENTS(members), process);
+        r = r < 0 ? r : carry_get(saved, held_members, ELEMENTS(held_members), &held);
+        rest = held.rest;
+        r = r < 0 ? r : lines_new(&process->output, base, held.output, on_output, process);
+        r = r < 0 ? r : child_watch(&process->child, base, held.child, on_child_exit, process);
+        if (r < 0)
+                return r;
+        child_set_guard(process->child);
+        if (rest)
+                lines_begin(process->output, rest);
+        *ret = process;
+        return 0;
+}
+
+/* ---- What may be asked of it ---- */
+
 pid_t process_pid(const struct process *process) {
         if (!process || !process->child)
                 return 0;

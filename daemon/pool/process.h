@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "config/model.h"
 #include "pool/cgroup.h"
+#include "wire/carry.h"
 
 struct process;
 
@@ -53,6 +54,11 @@ uint64_t process_memory_bytes(const struct process *process);
 
 /* Ends it and all that it has started. The second time its guard is killed at once, and the rest is looked for (base/child.h). */
 void process_kill(struct process *process);
+
+/* wire/carry.h. The process runs on, and nothing that it writes is lost. */
+void process_save(const struct process *process, struct carry *carry);
+int process_adopt(struct process **ret, struct event_base *base, const struct process_spec *spec, struct mp saved,
+                  process_callback on_exit, void *data);
 
 /* Kills and reaps it; on_exit is not called any more. NULL does nothing. Return: NULL. */
 struct process *process_free(struct process *process);

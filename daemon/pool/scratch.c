@@ -28,7 +28,8 @@ struct removal {
         LIST_ENTRY(removal) link;
         struct child *child;
         char *path;
-        int lock; /* of a daemon's folder, else -1 */
+        int lock;  /* of a daemon's folder, else -1 */
+        pid_t pid; /* of the child, for an upgrade */
 };
 
 static LIST_HEAD(, removal) removals = LIST_HEAD_INITIALIZER(removals);
@@ -164,6 +165,56 @@ char *scratch_free(char *path, struct event_base *base, const char *launcher) {
                 log_warning("the temporary folder %s of a worker that has ended stays: %s", path, strerror(-r));
         free(path);
         return NULL;
+}
+
+/* ---- An upgrade ---- */
+
+struct held {
+        char *own;
+        int lock;
+};
+static const struct carried members[] = {CARRIED(STR, struct held, own), CARRIED(FD, struct held, lock)};
+static const struct carried removal_members[] = {
+        CARRIED(STR, struct removal, path),
+        CARRIED(INT, struct removal, pid),
+        CARRIED(FD, struct removal, lock),
+};
+
+void scratch_save(struct carry *carry) {
+        const struct held held = {own, own_lock};
+        struct removal *removal;
+        size_t array, n = 0;
+
+        mp_put_map(&carry->out, ELEMENTS(members) + 1);
+        carry_put(carry, members, ELEMENTS(members), &held);
+        mp_put_str(&carry->out, "removals");
+        array = mp_array_begin(&carry->out);
+        LIST_FOREACH(removal, &removals, link) {
+                removal->pid = child_pid(removal->child);
+                mp_put_map(&carry->out, ELEMENTS(removal_members));
+                carry_put(carry, removal_members, ELEMENTS(removal_members), removal);
+                n++;
+        }
+        mp_array_end(&carry->out, array, n);
+}
+
+int scratch_adopt(struct event_base *base, struct mp saved) {
+        struct carry_items items = carry_items(mp_map_value(saved, "removals"));
+        struct held held = {NULL, -1};
+        int r = carry_get(saved, members, ELEMENTS(members), &held);
+        struct mp item;
+
+        own = held.own;
+        own_lock = held.lock;
+        while (r == 0 && carry_next(&items, &item)) {
+                struct removal *removal = calloc(1, sizeof(*removal));
+
+                r = removal ? carry_get(item, removal_members, ELEMENTS(removal_members), removal) : -ENOMEM;
+                r = r < 0 ? r : child_watch(&removal->child, base, removal->pid, on_removed, removal);
+                if (r == 0)
+                        LIST_INSERT_HEAD(&removals, removal, link);
+        }
+        return r;
 }
 
 void scratch_end(void) {

@@ -8,11 +8,17 @@
 
 #include <event2/event.h>
 
+#include "wire/carry.h"
+
 /* Makes an empty one. `launcher` removes what earlier daemons have left. Return: 0 or a negative errno. */
 int scratch_new(char **ret, struct event_base *base, const char *launcher);
 
 /* Removes it; a process of its own (`launcher`) removes what is in it. NULL does nothing. Return: NULL. */
 char *scratch_free(char *path, struct event_base *base, const char *launcher);
+
+/* wire/carry.h. */
+void scratch_save(struct carry *carry);
+int scratch_adopt(struct event_base *base, struct mp saved);
 
 /* For the end of this process, while the loop is still there: waits up to a second for folders that are being emptied, and removes the
  * daemon's own. */

@@ -12,6 +12,15 @@ static const char *status_name(const struct pool *pool) {
         return pool->state == POOL_STARTING ? "starting" : pool->state == POOL_READY ? "ready" : "failed";
 }
 
+static const char *state_name(enum worker_state state) {
+        static const char *const names[WORKER_STATE_MAX_] = {
+                [WORKER_STARTING] = "starting", [WORKER_LOADED] = "loaded",     [WORKER_INITIALIZING] = "initializing",
+                [WORKER_READY] = "ready",       [WORKER_STOPPING] = "stopping", [WORKER_ENDING] = "ending",
+        };
+
+        return names[state];
+}
+
 static void put_worker_status(const struct worker *worker, struct buf *buf) {
         mp_put_map(buf, 6);
         mp_put_str(buf, "pid");
@@ -20,7 +29,7 @@ static void put_worker_status(const struct worker *worker, struct buf *buf) {
         else
                 mp_put_nil(buf); /* the connection to a plugin server */
         mp_put_str(buf, "state");
-        mp_put_str(buf, worker_state_name(worker_state(worker)));
+        mp_put_str(buf, state_name(worker_state(worker)));
         mp_put_str(buf, "calls_active");
         mp_put_uint(buf, worker_calls_active(worker));
         mp_put_str(buf, "calls_total");

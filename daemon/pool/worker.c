@@ -62,15 +62,6 @@ struct worker {
                 log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);                                                             \
         } while (0)
 
-const char *worker_state_name(enum worker_state state) {
-        static const char *const names[WORKER_STATE_MAX_] = {
-                [WORKER_STARTING] = "starting", [WORKER_LOADED] = "loaded",     [WORKER_INITIALIZING] = "initializing",
-                [WORKER_READY] = "ready",       [WORKER_STOPPING] = "stopping", [WORKER_ENDING] = "ending",
-        };
-
-        return names[state];
-}
-
 static void happen(struct worker *worker, enum event_kind event);
 
 /* Says why the worker is about to end, unless something has said so before. */
@@ -382,11 +373,15 @@ static const struct conn_handler conn_handler = {.on_message = on_message, .on_c
 
 /* ---- Life ---- */
 
-static int take_conn(struct worker *worker, int fd) {
-        const struct conn_limits limits = {
+static struct conn_limits limits_of(const struct worker *worker) {
+        return (struct conn_limits){
                 .frame_bytes = worker->spec->frame_bytes,
                 .output_bytes = OUTPUT_BYTES + worker->spec->frame_bytes + CONTROL_BYTES,
         };
+}
+
+static int take_conn(struct worker *worker, int fd) {
+        const struct conn_limits limits = limits_of(worker);
         int r = conn_new(&worker->conn, worker->base, fd, &limits, &conn_handler, worker);
 
         worker->calls.conn = worker->conn;
@@ -420,13 +415,13 @@ static int connect_to_server(struct worker *worker) {
         return take_conn(worker, TAKE_FD(fd));
 }
 
-int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
-                 const struct worker_handler *handler, void *data) {
+/* Return: a worker without process and connection; NULL: no memory. */
+static struct worker *worker_new(struct event_base *base, const struct worker_spec *spec, const struct worker_handler *handler,
+                                 void *data) {
         struct worker *worker = calloc(1, sizeof(*worker));
-        int r;
 
         if (!worker)
-                return -ENOMEM;
+                return NULL;
         worker->base = base;
         worker->spec = spec;
         worker->handler = handler;
@@ -435,8 +430,17 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
         calls_init(&worker->calls, base, ID_FIRST_CALL, spec->server ? &server_calls : &process_calls, worker);
         worker->timer = evtimer_new(base, on_timer, worker);
         worker->end = event_new(base, -1, 0, on_end_event, worker);
-        r = worker->timer && worker->end ? 0 : -ENOMEM;
-        r = r ? r : spec->server ? connect_to_server(worker) : start_process(worker);
+        return worker->timer && worker->end ? worker : worker_free(worker);
+}
+
+int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
+                 const struct worker_handler *handler, void *data) {
+        struct worker *worker = worker_new(base, spec, handler, data);
+        int r;
+
+        if (!worker)
+                return -ENOMEM;
+        r = spec->server ? connect_to_server(worker) : start_process(worker);
         if (r < 0) {
                 (void)worker_free(worker);
                 return r;
@@ -490,6 +494,63 @@ struct worker *worker_free(struct worker *worker) {
                 event_free(worker->end);
         free(worker);
         return NULL;
+}
+
+/* ---- An upgrade ---- */
+
+static const struct carried members[] = {
+        CARRIED(UINT, struct worker, state),           CARRIED(BOOL, struct worker, may_initialize),
+        CARRIED(BOOL, struct worker, was_stopped),     CARRIED(BOOL, struct worker, retiring),
+        CARRIED(UINT, struct worker, started_usec),    CARRIED(UINT, struct worker, ready_usec),
+        CARRIED(UINT, struct worker, last_given_usec), CARRIED(BYTES, struct worker, reason),
+        CARRIED(TIMER, struct worker, timer),
+};
+
+void worker_save(const struct worker *worker, struct carry *carry) {
+        size_t map = mp_map_begin(&carry->out), n = ELEMENTS(members) + 1;
+
+        carry_put(carry, members, ELEMENTS(members), worker);
+        mp_put_str(&carry->out, "calls");
+        calls_save(&worker->calls, carry);
+        if (worker->process) {
+                mp_put_str(&carry->out, "process");
+                process_save(worker->process, carry);
+                n++;
+        }
+        if (worker->conn) {
+                mp_put_str(&carry->out, "conn");
+                conn_save(worker->conn, carry);
+                n++;
+        }
+        mp_map_end(&carry->out, map, n);
+}
+
+int worker_adopt(struct worker **ret, struct event_base *base, const struct worker_spec *spec, struct mp saved,
+                 const struct worker_handler *handler, void *data) {
+        struct mp process = mp_map_value(saved, "process"), conn = mp_map_value(saved, "conn");
+        struct worker *worker = worker_new(base, spec, handler, data);
+        struct conn_limits limits;
+        int r;
+
+        if (!worker)
+                return -ENOMEM;
+        limits = limits_of(worker);
+        r = carry_get(saved, members, ELEMENTS(members), worker);
+        if (worker->state >= WORKER_STATE_MAX_)
+                r = -EBADMSG;
+        if (r == 0 && process.len > 0)
+                r = process_adopt(&worker->process, base, &spec->process, process, on_process_exit, worker);
+        if (r == 0 && conn.len > 0)
+                r = conn_adopt(&worker->conn, base, conn, &limits, &conn_handler, worker);
+        worker->calls.conn = worker->conn;
+        r = r < 0 ? r : calls_adopt(&worker->calls, mp_map_value(saved, "calls"));
+        if (r == 0)
+                *ret = worker;
+        return r;
+}
+
+int worker_adopt_step(struct worker *worker, struct step *step, uint32_t id) {
+        return calls_adopt_step(&worker->calls, step, id);
 }
 
 enum worker_state worker_state(const struct worker *worker) {

@@ -27,7 +27,6 @@ enum worker_state {
         WORKER_ENDING,
         WORKER_STATE_MAX_,
 };
-const char *worker_state_name(enum worker_state state);
 
 /* What a worker is started with; owned by the pool, which outlives its workers. */
 struct worker_spec {
@@ -69,6 +68,12 @@ void worker_stop(struct worker *worker);
 
 /* Kills the process (its whole group) if it lives. Steps in flight get STEP_STOPPED. Return: NULL. */
 struct worker *worker_free(struct worker *worker);
+
+/* wire/carry.h. At first nobody waits for the calls that it has; the steps come back one by one. */
+void worker_save(const struct worker *worker, struct carry *carry);
+int worker_adopt(struct worker **ret, struct event_base *base, const struct worker_spec *spec, struct mp saved,
+                 const struct worker_handler *handler, void *data);
+int worker_adopt_step(struct worker *worker, struct step *step, uint32_t id);
 
 enum worker_state worker_state(const struct worker *worker);
 pid_t worker_pid(const struct worker *worker);             /* 0: it is none of our processes */
