@@ -204,6 +204,26 @@ int decisions_new(struct decisions **ret, struct event_base *base, struct genera
         return 0;
 }
 
+static const struct carried members[] = {
+        CARRIED(STR, struct decisions, path),     CARRIED(FD, struct decisions, fd),
+        CARRIED(BUF, struct decisions, waiting),  CARRIED(BOOL, struct decisions, cut),
+        CARRIED(UINT, struct decisions, dropped), CARRIED(UINT, struct decisions, retry_usec),
+        CARRIED(BOOL, struct decisions, failing), CARRIED(UINT, struct decisions, dropped_at_failure),
+};
+
+void decisions_save(const struct decisions *decisions, struct carry *carry) {
+        mp_put_map(&carry->out, ELEMENTS(members));
+        carry_put(carry, members, ELEMENTS(members), decisions);
+}
+
+int decisions_adopt(struct decisions *decisions, struct mp saved) {
+        int r = carry_get(saved, members, ELEMENTS(members), decisions);
+
+        if (decisions->waiting.len > 0)
+                timer_start(decisions->timer, COLLECT_USEC);
+        return r;
+}
+
 struct decisions *decisions_free(struct decisions *decisions) {
         if (!decisions)
                 return NULL;

@@ -22,5 +22,9 @@ void decisions_add(struct decisions *decisions, const struct invocation *invocat
 /* Return: how many lines were dropped so far. */
 uint64_t decisions_dropped(const struct decisions *decisions);
 
+/* wire/carry.h. To be adopted when new. */
+void decisions_save(const struct decisions *decisions, struct carry *carry);
+int decisions_adopt(struct decisions *decisions, struct mp saved);
+
 /* Writes what can still be written. Return: NULL. */
 struct decisions *decisions_free(struct decisions *decisions);

@@ -173,6 +173,20 @@ static char *path_of(int fd) {
         return strdup(address.sun_path);
 }
 
+/* Takes over `fd`. `backlog`: 0 where it listens already. */
+static int accept_on(struct listener *listener, struct event_base *base, int fd, int backlog) {
+        listener->accepting = evconnlistener_new(base, on_accept, listener,
+                                                 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, backlog, fd);
+        if (!listener->accepting) {
+                int r = -errno;
+
+                (void)fd_close(fd);
+                return r;
+        }
+        evconnlistener_set_error_cb(listener->accepting, on_accept_error);
+        return 0;
+}
+
 static int start_listening(struct listener *listener, struct event_base *base, const struct socket_config *config, int given) {
         CLEANUP_FD int fd = given;
         int r = 0;
@@ -186,14 +200,7 @@ static int start_listening(struct listener *listener, struct event_base *base, c
         if (r < 0)
                 return r;
         /* The manager's socket listens already. */
-        listener->accepting =
-                evconnlistener_new(base, on_accept, listener, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED,
-                                   given < 0 ? BACKLOG : 0, fd);
-        if (!listener->accepting)
-                return -errno;
-        (void)TAKE_FD(fd);
-        evconnlistener_set_error_cb(listener->accepting, on_accept_error);
-        return 0;
+        return accept_on(listener, base, TAKE_FD(fd), given < 0 ? BACKLOG : 0);
 }
 
 int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, int fd,
@@ -215,6 +222,45 @@ int listener_new(struct listener **ret, struct event_base *base, const struct so
         }
         *ret = listener;
         return 0;
+}
+
+/* ---- An upgrade ---- */
+
+static const struct carried members[] = {
+        CARRIED(STR, struct listener, path),    CARRIED(STR, struct listener, lock_path), CARRIED(FD, struct listener, lock_fd),
+        CARRIED(UINT, struct listener, device), CARRIED(UINT, struct listener, inode),
+};
+
+struct held {
+        int fd;
+};
+static const struct carried held_members[] = {CARRIED(FD, struct held, fd)};
+
+void listener_save(const struct listener *listener, struct carry *carry) {
+        const struct held held = {listener_fd(listener)};
+
+        mp_put_map(&carry->out, ELEMENTS(members) + ELEMENTS(held_members));
+        carry_put(carry, members, ELEMENTS(members), listener);
+        carry_put(carry, held_members, ELEMENTS(held_members), &held);
+}
+
+int listener_adopt(struct listener **ret, struct event_base *base, struct mp saved, listener_callback on_connection, void *data) {
+        struct listener *listener = calloc(1, sizeof(*listener));
+        struct held held = {-1};
+        int r;
+
+        if (!listener)
+                return -ENOMEM;
+        listener->lock_fd = -1;
+        listener->on_connection = on_connection;
+        listener->data = data;
+        listener->resume = evtimer_new(base, on_resume, listener);
+        r = listener->resume ? carry_get(saved, members, ELEMENTS(members), listener) : -ENOMEM;
+        r = r < 0 ? r : carry_get(saved, held_members, ELEMENTS(held_members), &held);
+        r = r < 0 ? r : accept_on(listener, base, held.fd, 0);
+        if (r == 0)
+                *ret = listener;
+        return r;
 }
 
 const char *listener_path(const struct listener *listener) {

@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "config/model.h"
+#include "wire/carry.h"
 
 struct listener;
 
@@ -22,6 +23,10 @@ typedef void (*listener_callback)(void *data, int fd);
  * is missing. Return: 0, -EADDRINUSE when another process serves it, or another negative errno. */
 int listener_new(struct listener **ret, struct event_base *base, const struct socket_config *config, int fd,
                  listener_callback on_connection, void *data);
+
+/* wire/carry.h. */
+void listener_save(const struct listener *listener, struct carry *carry);
+int listener_adopt(struct listener **ret, struct event_base *base, struct mp saved, listener_callback on_connection, void *data);
 
 /* Where it listens; of the manager's socket this is not the configured path but its own. */
 const char *listener_path(const struct listener *listener);

@@ -72,9 +72,13 @@ bool account_take(struct account *account, enum quota quota, size_t amount) {
 
         if (amount > limit || account->held[quota] > limit - amount || amount > total || accounts->held[quota] > total - amount)
                 return false;
-        account->held[quota] += amount;
-        accounts->held[quota] += amount;
+        account_hold(account, quota, amount);
         return true;
+}
+
+void account_hold(struct account *account, enum quota quota, size_t amount) {
+        account->held[quota] += amount;
+        account->accounts->held[quota] += amount;
 }
 
 void account_give(struct account *account, enum quota quota, size_t amount) {

@@ -50,6 +50,7 @@ size_t account_limit(const struct account *account, enum quota quota);
 
 /* Return: whether there is so much more for the user, who has it then. */
 bool account_take(struct account *account, enum quota quota, size_t amount);
+void account_hold(struct account *account, enum quota quota, size_t amount); /* what it had before, whatever the limits are */
 void account_give(struct account *account, enum quota quota, size_t amount);
 
 void accounts_done(struct accounts *accounts);

@@ -141,6 +141,17 @@ static bool charge_call(struct session *session, const struct generation *genera
         return false;
 }
 
+static void call_enter(struct call *call) {
+        struct session *session = call->session;
+
+        TAILQ_INSERT_TAIL(&session->calls, call, link);
+        session->n_calls++;
+        session->bytes += call->bytes;
+        if (session->bytes >= session->bytes_max)
+                conn_pause(session->conn);
+        session->hosts->counts.calls_active++;
+}
+
 static void on_invoke(struct session *session, struct generation *generation, const struct rpc_msg *msg) {
         struct buf *out = conn_output(session->conn);
         struct hosts *hosts = session->hosts;
@@ -166,12 +177,7 @@ static void on_invoke(struct session *session, struct generation *generation, co
                 return;
         }
         call->bytes = msg->params.len;
-        TAILQ_INSERT_TAIL(&session->calls, call, link);
-        session->n_calls++;
-        session->bytes += call->bytes;
-        if (session->bytes >= session->bytes_max)
-                conn_pause(session->conn);
-        hosts->counts.calls_active++;
+        call_enter(call);
 }
 
 /* Answers a call in the place of its invocation, which is withdrawn. */
@@ -330,19 +336,39 @@ static struct account *admit(struct hosts *hosts, int fd, const struct peer *pee
         return NULL;
 }
 
-void hosts_accept(struct hosts *hosts, int fd) {
-        const struct generation *generation = *hosts->current;
-        const struct conn_limits limits = {
+static struct conn_limits limits_of(const struct generation *generation) {
+        return (struct conn_limits){
                 .frame_bytes = generation->daemon->frame_bytes,
                 .output_bytes = generation->daemon->output_bytes,
         };
+}
+
+/* Return: a session without a connection, which takes over the peer and, where there is one, the account; NULL: no memory. */
+static struct session *session_new(struct hosts *hosts, struct account *account, struct peer *peer) {
+        struct session *session = calloc(1, sizeof(*session));
+
+        if (!session)
+                return NULL;
+        session->hosts = hosts;
+        session->account = account;
+        session->bytes_max = FRAMES_IN_FLIGHT * limits_of(*hosts->current).frame_bytes;
+        session->peer = *peer;
+        *peer = (struct peer){0};
+        TAILQ_INIT(&session->calls);
+        TAILQ_INSERT_TAIL(&hosts->sessions, session, link);
+        hosts->counts.connected++;
+        return session;
+}
+
+void hosts_accept(struct hosts *hosts, int fd) {
+        const struct conn_limits limits = limits_of(*hosts->current);
         CLEANUP(peer_done) struct peer peer = {0};
         struct session *session;
         struct account *account;
 
         update_totals(hosts);
         account = peer_read(&peer, fd) == 0 ? admit(hosts, fd, &peer) : NULL;
-        session = account ? calloc(1, sizeof(*session)) : NULL;
+        session = account ? session_new(hosts, account, &peer) : NULL;
         if (!session) {
                 if (account) {
                         refusals_add(&hosts->refused, "host", &peer, "out of memory", OF_THE_MACHINE);
@@ -352,18 +378,99 @@ void hosts_accept(struct hosts *hosts, int fd) {
                 (void)fd_close(fd);
                 return;
         }
-        session->hosts = hosts;
-        session->account = account;
-        session->bytes_max = FRAMES_IN_FLIGHT * limits.frame_bytes;
-        session->peer = peer;
-        peer = (struct peer){0};
-        TAILQ_INIT(&session->calls);
-        TAILQ_INSERT_TAIL(&hosts->sessions, session, link);
-        hosts->counts.connected++;
         if (conn_new(&session->conn, hosts->base, fd, &limits, &handler, session) < 0) {
                 refusals_add(&hosts->refused, "host", &session->peer, "out of memory", OF_THE_MACHINE);
                 session_free(session);
         }
+}
+
+/* ---- An upgrade ---- */
+
+static const struct carried call_members[] = {CARRIED(UINT, struct call, msgid), CARRIED(UINT, struct call, bytes)};
+static const struct carried members[] = {
+        CARRIED(UINT, struct hosts, counts.calls_total),
+        CARRIED(UINT, struct hosts, counts.calls_failed),
+        CARRIED(UINT, struct hosts, refused.total),
+        CARRIED(UINT, struct hosts, forbidden.total),
+};
+
+static void session_save(const struct session *session, struct carry *carry) {
+        const struct call *call;
+
+        mp_put_map(&carry->out, 2);
+        mp_put_str(&carry->out, "conn");
+        conn_save(session->conn, carry);
+        mp_put_str(&carry->out, "calls");
+        mp_put_array(&carry->out, session->n_calls);
+        TAILQ_FOREACH(call, &session->calls, link) {
+                mp_put_map(&carry->out, ELEMENTS(call_members) + 1);
+                carry_put(carry, call_members, ELEMENTS(call_members), call);
+                mp_put_str(&carry->out, "invocation");
+                invocation_save(call->invocation, carry);
+        }
+}
+
+void hosts_save(const struct hosts *hosts, struct carry *carry) {
+        const struct session *session;
+
+        mp_put_map(&carry->out, ELEMENTS(members) + 2);
+        carry_put(carry, members, ELEMENTS(members), hosts);
+        mp_put_str(&carry->out, "decisions");
+        decisions_save(hosts->decisions, carry);
+        mp_put_str(&carry->out, "sessions");
+        mp_put_array(&carry->out, hosts->counts.connected);
+        TAILQ_FOREACH(session, &hosts->sessions, link)
+                session_save(session, carry);
+}
+
+static int call_adopt(struct session *session, struct mp saved) {
+        struct call *call = calloc(1, sizeof(*call));
+        int r = call ? carry_get(saved, call_members, ELEMENTS(call_members), call) : -ENOMEM;
+
+        if (r < 0)
+                return r;
+        call->session = session;
+        account_hold(session->account, QUOTA_CALLS, 1);
+        account_hold(session->account, QUOTA_BYTES, call->bytes);
+        r = invocation_adopt(&call->invocation, *session->hosts->current, mp_map_value(saved, "invocation"), on_invocation_done,
+                             call);
+        if (r == 0)
+                call_enter(call);
+        return r;
+}
+
+static int session_adopt(struct hosts *hosts, struct mp saved) {
+        const struct conn_limits limits = limits_of(*hosts->current);
+        struct carry_items calls = carry_items(mp_map_value(saved, "calls"));
+        struct session *session = session_new(hosts, NULL, &(struct peer){0});
+        struct mp item;
+        int r = session ? conn_adopt(&session->conn, hosts->base, mp_map_value(saved, "conn"), &limits, &handler, session)
+                        : -ENOMEM;
+
+        r = r < 0 ? r : peer_read(&session->peer, conn_fd(session->conn));
+        if (r < 0)
+                return r;
+        session->account = account_open(&hosts->accounts, session->peer.uid);
+        if (!session->account)
+                return -ENOMEM;
+        session->memory = conn_memory(session->conn);
+        account_hold(session->account, QUOTA_CONNECTIONS, 1);
+        account_hold(session->account, QUOTA_BYTES, session->memory);
+        while (r == 0 && carry_next(&calls, &item))
+                r = call_adopt(session, item);
+        return r;
+}
+
+int hosts_adopt(struct hosts *hosts, struct mp saved) {
+        struct carry_items sessions = carry_items(mp_map_value(saved, "sessions"));
+        int r = carry_get(saved, members, ELEMENTS(members), hosts);
+        struct mp item;
+
+        r = r < 0 ? r : decisions_adopt(hosts->decisions, mp_map_value(saved, "decisions"));
+        update_totals(hosts);
+        while (r == 0 && carry_next(&sessions, &item))
+                r = session_adopt(hosts, item);
+        return r;
 }
 
 /* ---- All of them ---- */

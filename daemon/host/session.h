@@ -27,6 +27,10 @@ void hosts_tell_generation(struct hosts *hosts);
  * called once, from the loop, when no call is in flight and the answers are written. */
 void hosts_stop(struct hosts *hosts, usec_t drain_usec, void (*idle)(void *data), void *data);
 
+/* wire/carry.h. To be adopted when new, after the generation that serves. */
+void hosts_save(const struct hosts *hosts, struct carry *carry);
+int hosts_adopt(struct hosts *hosts, struct mp saved);
+
 /* Ends all sessions. Return: NULL. */
 struct hosts *hosts_free(struct hosts *hosts);
 

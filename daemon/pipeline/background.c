@@ -9,6 +9,7 @@
 #include "pipeline/turn.h"
 
 struct background {
+        TAILQ_ENTRY(background) link;
         struct step step;
         struct generation *generation;
         const struct plugin *plugin;
@@ -33,15 +34,35 @@ static void on_failure(const struct background *background, const struct step_ou
                 pool_disable(background->plugin->pool);
 }
 
+static void background_free(struct background *background) {
+        TAILQ_REMOVE(&background->generation->background, background, link);
+        step_done(&background->step);
+        generation_unref(background->generation);
+        free(background);
+}
+
 static void on_done(struct step *step, const struct step_outcome *outcome) {
         struct background *background = CONTAINER_OF(step, struct background, step);
 
         /* Nobody looks at what a background plugin returns. */
         if (outcome->cause != STEP_ANSWERED && !(outcome->cause == STEP_RAISED && is_junk_result(outcome->error)))
                 on_failure(background, outcome);
-        step_done(step);
-        generation_unref(background->generation);
-        free(background);
+        background_free(background);
+}
+
+/* Return: NULL: no memory. */
+static struct background *background_new(struct generation *generation, const struct plugin *plugin) {
+        struct background *background = calloc(1, sizeof(*background));
+
+        if (!background)
+                return NULL;
+        background->generation = generation_ref(generation);
+        background->plugin = plugin;
+        background->step.on_done = on_done;
+        background->step.timeout_usec = plugin->entry->isolation.timeout_usec;
+        background->step.deadline_usec = USEC_INFINITY;
+        TAILQ_INSERT_TAIL(&generation->background, background, link);
+        return background;
 }
 
 /* Listed twice for a hook, a background plugin still runs once a call. */
@@ -67,21 +88,49 @@ void background_start(struct turn *turn) {
         turn->state = TURN_OVER;
         if (is_repeated(turn))
                 return;
-        background = calloc(1, sizeof(*background));
+        background = background_new(invocation->generation, turn->plugin);
         if (!background || turn_put_params(turn, &background->step.params) < 0) {
                 if (background)
-                        step_done(&background->step);
-                free(background);
+                        background_free(background);
                 log_error("a background plugin was not started: out of memory");
                 return;
         }
-        background->generation = generation_ref(invocation->generation);
-        background->plugin = turn->plugin;
-        background->step.on_done = on_done;
-        background->step.timeout_usec = turn->plugin->entry->isolation.timeout_usec;
-        background->step.deadline_usec = USEC_INFINITY;
         record_put(&record, &invocation->records);
         invocation->n_records++;
         turn->decision = TURN_STARTED;
         pool_submit(turn->plugin->pool, &background->step);
+}
+
+/* ---- An upgrade ---- */
+
+void background_save(const struct generation *generation, struct carry *carry) {
+        size_t array = mp_array_begin(&carry->out), n = 0;
+        const struct background *background;
+
+        TAILQ_FOREACH(background, &generation->background, link) {
+                mp_put_map(&carry->out, 2);
+                mp_put_str(&carry->out, "plugin");
+                mp_put_str(&carry->out, background->plugin->entry->name);
+                mp_put_str(&carry->out, "step");
+                pool_save_step(&background->step, carry);
+                n++;
+        }
+        mp_array_end(&carry->out, array, n);
+}
+
+int background_adopt(struct generation *generation, struct mp saved) {
+        struct carry_items items = carry_items(saved);
+        struct mp item;
+
+        while (carry_next(&items, &item)) {
+                const struct plugin *plugin = generation_adopted_plugin(generation, item);
+                struct background *background = plugin ? background_new(generation, plugin) : NULL;
+                int r = plugin ? -ENOMEM : -EBADMSG;
+
+                if (background)
+                        r = pool_adopt_step(plugin->pool, &background->step, mp_map_value(item, "step"));
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }

@@ -19,6 +19,7 @@
 #include "base/loop.h"
 #include "config/merged.h"
 #include "config/paths.h"
+#include "pipeline/turn.h"
 
 #define PREPARING_MAX 32 /* plugins whose venvs are looked for, or built, at a time: each takes a process, or several */
 
@@ -376,9 +377,9 @@ static int make_plugins(struct generation *generation) {
         return 0;
 }
 
-int generation_new(struct generation **ret, struct event_base *base, const struct generation *previous,
-                   struct daemon_config *daemon, struct plugins_config *config, const struct pool_layout *layout,
-                   const struct generation_handler *handler, void *data) {
+static int make(struct generation **ret, struct event_base *base, uint64_t number, const struct generation *previous,
+                struct daemon_config *daemon, struct plugins_config *config, const struct pool_layout *layout,
+                const struct generation_handler *handler, void *data) {
         struct generation *generation = calloc(1, sizeof(*generation));
 
         if (!generation) {
@@ -386,7 +387,7 @@ int generation_new(struct generation **ret, struct event_base *base, const struc
                 plugins_config_free(config);
                 return -ENOMEM;
         }
-        generation->number = (previous ? previous->number : 0) + 1;
+        generation->number = number;
         generation->previous = previous;
         generation->daemon = daemon;
         generation->config = config;
@@ -401,6 +402,7 @@ int generation_new(struct generation **ret, struct event_base *base, const struc
         generation->gone = handler->gone;
         generation->data = data;
         generation->refs = 1;
+        TAILQ_INIT(&generation->background);
         generation->later = event_new(base, -1, 0, on_later, generation);
         if (!generation->later || make_plugins(generation) < 0 || build_names(generation) < 0 || build_hooks(generation) < 0) {
                 (void)generation_destroy(generation);
@@ -409,6 +411,71 @@ int generation_new(struct generation **ret, struct event_base *base, const struc
         event_active(generation->later, EV_TIMEOUT, 0);
         *ret = generation;
         return 0;
+}
+
+int generation_new(struct generation **ret, struct event_base *base, const struct generation *previous,
+                   struct daemon_config *daemon, struct plugins_config *config, const struct pool_layout *layout,
+                   const struct generation_handler *handler, void *data) {
+        return make(ret, base, previous ? previous->number + 1 : 1, previous, daemon, config, layout, handler, data);
+}
+
+/* ---- An upgrade ---- */
+
+static const struct carried plugin_members[] = {CARRIED(BYTES, struct plugin, id)};
+
+void generation_save(const struct generation *generation, struct carry *carry) {
+        mp_put_map(&carry->out, 3);
+        mp_put_str(&carry->out, "number");
+        mp_put_uint(&carry->out, generation->number);
+        mp_put_str(&carry->out, "plugins");
+        mp_put_map(&carry->out, generation->n_plugins);
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                const struct plugin *plugin = &generation->plugins[i];
+
+                mp_put_str(&carry->out, plugin->entry->name);
+                mp_put_map(&carry->out, ELEMENTS(plugin_members) + 1);
+                carry_put(carry, plugin_members, ELEMENTS(plugin_members), plugin);
+                mp_put_str(&carry->out, "pool");
+                pool_save(plugin->pool, carry);
+        }
+        mp_put_str(&carry->out, "background");
+        background_save(generation, carry);
+}
+
+/* What the server of an external plugin has said makes its entry what it was, before the pool is what it was. */
+static int adopt_plugin(struct generation *generation, size_t i, struct mp saved) {
+        struct mp pool = mp_map_value(saved, "pool");
+        struct mp_cur cur = mp_cur(mp_map_value(pool, "report"));
+        struct mp report = {0};
+        int r = carry_get(saved, plugin_members, ELEMENTS(plugin_members), &generation->plugins[i]);
+
+        (void)mp_read_bin(&cur, &report);
+        if (r == 0 && report.len > 0 && on_reported(generation, generation->plugins[i].pool, report) < 0)
+                r = -EBADMSG;
+        return r < 0 ? r : pool_adopt(generation->plugins[i].pool, pool);
+}
+
+int generation_adopt(struct generation **ret, struct event_base *base, struct daemon_config *daemon,
+                     struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler,
+                     void *data, struct mp saved) {
+        struct mp plugins = mp_map_value(saved, "plugins");
+        struct mp_cur cur = mp_cur(mp_map_value(saved, "number"));
+        struct generation *generation;
+        uint64_t number = 0;
+        int r;
+
+        (void)mp_read_uint(&cur, &number);
+        r = make(&generation, base, number, NULL, daemon, config, layout, handler, data);
+        for (size_t i = 0; r == 0 && i < generation->n_plugins; i++)
+                r = adopt_plugin(generation, i, mp_map_value(plugins, generation->plugins[i].entry->name));
+        if (r < 0)
+                return r;
+        generation->n_begun = generation->n_settled = generation->n_plugins;
+        generation->settled = NULL;
+        r = background_adopt(generation, mp_map_value(saved, "background"));
+        if (r == 0)
+                *ret = generation;
+        return r;
 }
 
 struct generation *generation_ref(struct generation *generation) {
@@ -479,4 +546,10 @@ const struct plugin *generation_plugin(const struct generation *generation, cons
 
         found = bsearch(&key, generation->by_name, generation->n_plugins, sizeof(key), compare_seats);
         return found ? &generation->plugins[found->index] : NULL;
+}
+
+const struct plugin *generation_adopted_plugin(const struct generation *generation, struct mp saved) {
+        CLEANUP_FREE char *name = mp_dup_str(mp_map_value(saved, "plugin"));
+
+        return name ? generation_plugin(generation, name) : NULL;
 }

@@ -52,8 +52,9 @@ struct generation {
         struct plugin_seat *by_name; /* n_plugins, sorted */
         struct hook *hooks;          /* by name, too */
         size_t n_hooks;
-        struct plugin **listeners; /* what the hooks point into */
-        struct outdated *outdated; /* plugins and hooks as they were: calls in flight may go by them */
+        struct plugin **listeners;           /* what the hooks point into */
+        TAILQ_HEAD(, background) background; /* calls that nobody waits for */
+        struct outdated *outdated;           /* plugins and hooks as they were: calls in flight may go by them */
 
         TAILQ_ENTRY(generation) link; /* the maker's */
 
@@ -88,6 +89,12 @@ int generation_new(struct generation **ret, struct event_base *base, const struc
                    struct daemon_config *daemon, struct plugins_config *config, const struct pool_layout *layout,
                    const struct generation_handler *handler, void *data);
 
+/* wire/carry.h: one that serves. Calls come back one by one, from their owners. */
+void generation_save(const struct generation *generation, struct carry *carry);
+int generation_adopt(struct generation **ret, struct event_base *base, struct daemon_config *daemon,
+                     struct plugins_config *config, const struct pool_layout *layout, const struct generation_handler *handler,
+                     void *data, struct mp saved);
+
 struct generation *generation_ref(struct generation *generation);
 void generation_unref(struct generation *generation);
 
@@ -96,6 +103,9 @@ void generation_retire(struct generation *generation);
 
 /* Kills all that is left, calls nobody. Only for the end of the process. Return: NULL. */
 struct generation *generation_destroy(struct generation *generation);
+
+/* Return: the plugin that the map of a carried call names; NULL: there is none. */
+const struct plugin *generation_adopted_plugin(const struct generation *generation, struct mp saved);
 
 /* Return: the hook of that name, NULL when no plugin listens to it. */
 const struct hook *generation_hook(const struct generation *generation, struct mp name);

@@ -78,7 +78,7 @@ static void withdraw_running(struct invocation *invocation) {
                 }
 }
 
-static void on_step_done(struct step *step, const struct step_outcome *outcome) {
+void turn_on_step_done(struct step *step, const struct step_outcome *outcome) {
         struct turn *turn = CONTAINER_OF(step, struct turn, step);
         struct invocation *invocation = turn->invocation;
 
@@ -106,7 +106,7 @@ static void start_turn(struct turn *turn) {
                 return;
         turn->state = TURN_RUNNING;
         buf_set(&turn->context, turn_own_context(turn)); /* what it keeps if it fails or is cancelled */
-        turn->step.on_done = on_step_done;
+        turn->step.on_done = turn_on_step_done;
         turn->step.timeout_usec = turn->plugin->entry->isolation.timeout_usec;
         turn->step.deadline_usec = invocation->deadline_usec;
         invocation->n_running++;
@@ -207,15 +207,13 @@ static bool names_a_plugin(const struct generation *generation, const struct req
         return false;
 }
 
-static struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params) {
-        const struct hook *hook = generation_hook(generation, in->hook);
-        size_t n_turns = hook ? hook->phase_start[PHASE_MAX_] : 0;
+struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params, size_t n_turns) {
         struct invocation *invocation = calloc(1, sizeof(*invocation) + n_turns * sizeof(struct turn));
 
         if (!invocation)
                 return NULL;
         invocation->generation = generation_ref(generation);
-        invocation->hook = hook;
+        invocation->hook = generation_hook(generation, in->hook);
         invocation->later = event_new(generation->base, -1, 0, on_later, invocation);
         invocation->started_usec = clock_now_usec();
         invocation->deadline_usec = USEC_INFINITY;
@@ -237,6 +235,7 @@ static struct invocation *invocation_new(struct generation *generation, const st
 bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done,
                       void *data, struct refusal *ret_refusal) {
         struct invocation *invocation;
+        const struct hook *hook;
         struct request in;
         const char *wrong = request_parse(params, &in);
 
@@ -248,7 +247,8 @@ bool invocation_start(struct invocation **ret, struct generation *generation, st
                 *ret_refusal = (struct refusal){"unknown_plugin", "plugin: no plugin has that name"};
                 return false;
         }
-        invocation = invocation_new(generation, &in, params);
+        hook = generation_hook(generation, in.hook);
+        invocation = invocation_new(generation, &in, params, hook ? hook->phase_start[PHASE_MAX_] : 0);
         if (!invocation) {
                 *ret_refusal = (struct refusal){"limit", "out of memory"};
                 return false;

@@ -31,6 +31,11 @@ typedef void (*invocation_done)(void *data, struct invocation *invocation);
 bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done,
                       void *data, struct refusal *ret_refusal);
 
+/* wire/carry.h: one that is under way. */
+void invocation_save(const struct invocation *invocation, struct carry *carry);
+int invocation_adopt(struct invocation **ret, struct generation *generation, struct mp saved, invocation_done on_done,
+                     void *data);
+
 /* Appends the whole response message. Only from on_done. */
 void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid);
 

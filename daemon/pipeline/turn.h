@@ -40,6 +40,9 @@ struct turn {
         struct buf context; /* the plugin's own {"state", "metadata"}: as it came, then as it is afterwards; empty: both are */
 };
 
+/* invocation.c: what a step of a turn calls when it has its outcome. */
+void turn_on_step_done(struct step *step, const struct step_outcome *outcome);
+
 /* How an invocation ended. */
 enum ending {
         ENDING_NONE, /* it has not */
@@ -98,6 +101,9 @@ static inline void buf_set(struct buf *buf, struct mp value) {
                 buf_append(buf, value.data, value.len);
 }
 
+/* invocation.c: an invocation that has not begun, with room for its turns. Return: NULL: no memory. */
+struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params, size_t n_turns);
+
 /* outcome.c: does to the invocation what the outcome of `turn` demands; `turn` is over. */
 void turn_conclude(struct turn *turn, const struct step_outcome *outcome);
 
@@ -126,6 +132,10 @@ void invocation_put_timing(const struct invocation *invocation, struct buf *buf)
 
 /* background.c: starts the turn's plugin on a copy of what it needs, and forgets it. */
 void background_start(struct turn *turn);
+
+/* background.c: wire/carry.h, an array. */
+void background_save(const struct generation *generation, struct carry *carry);
+int background_adopt(struct generation *generation, struct mp saved);
 
 /* params.c: the plugin's own context in the caller's table: a map, empty where there is none. */
 struct mp turn_own_context(const struct turn *turn);

@@ -103,6 +103,20 @@ static void test_memory_of_the_gone(void **state) {
         assert_int_equal(accounts.n_untrusted, 0);
 }
 
+/* What was held before an upgrade is held again, whatever the limits are by now; there is just no more. */
+static void test_hold(void **state) {
+        struct accounts accounts = accounts_of(12);
+        struct account *alice = account_open(&accounts, ALICE);
+
+        (void)state;
+        account_hold(alice, QUOTA_CALLS, 13);
+        assert_false(account_take(alice, QUOTA_CALLS, 1));
+        account_give(alice, QUOTA_CALLS, 8);
+        assert_true(account_take(alice, QUOTA_CALLS, 1));
+        assert_false(account_take(alice, QUOTA_CALLS, 1));
+        accounts_done(&accounts);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_shares),
@@ -110,6 +124,7 @@ int main(void) {
                 cmocka_unit_test(test_trusted),
                 cmocka_unit_test(test_rate),
                 cmocka_unit_test(test_memory_of_the_gone),
+                cmocka_unit_test(test_hold),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
