@@ -101,24 +101,24 @@ static struct ring *use_ring(struct logs *logs, const char *plugin) {
         return ring;
 }
 
-static struct line *line_new(enum log_level level, const struct log_scope *scope, const char *text) {
-        size_t text_len = strlen(text), id_len = scope->request_id ? MIN(scope->request_id_len, REQUEST_ID_BYTES) : 0;
-        struct line *line = calloc(1, sizeof(*line) + text_len + id_len);
-        struct timespec now;
+static struct line *line_new(struct mp text, struct mp id) {
+        struct line *line = calloc(1, sizeof(*line) + text.len + id.len);
 
         if (!line)
                 return NULL;
-        (void)clock_gettime(CLOCK_REALTIME, &now);
-        line->time_usec = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-        line->level = level;
-        line->worker = scope->worker;
-        line->generation = scope->generation;
-        line->text_len = text_len;
-        line->id_len = id_len;
-        memcpy(line->bytes, text, text_len);
-        if (id_len > 0)
-                memcpy(line->bytes + text_len, scope->request_id, id_len);
+        line->text_len = text.len;
+        line->id_len = id.len;
+        memcpy(line->bytes, text.data, text.len);
+        if (id.len > 0)
+                memcpy(line->bytes + text.len, id.data, id.len);
         return line;
+}
+
+static void keep(struct logs *logs, struct ring *ring, struct line *line) {
+        line->ring = ring;
+        ring->bytes += cost(line);
+        TAILQ_INSERT_TAIL(&logs->all, line, in_all);
+        TAILQ_INSERT_TAIL(&ring->lines, line, in_ring);
 }
 
 /* What there is no memory for counts as lost. */
@@ -126,7 +126,9 @@ static void on_line(void *data, enum log_level level, const struct log_scope *sc
         struct logs *logs = data;
         const struct generation *generation = service_newest(logs->service); /* at the very end there is none */
         struct ring *ring = use_ring(logs, scope->plugin ? scope->plugin : "");
-        struct line *line = ring ? line_new(level, scope, text) : NULL;
+        struct mp id = {(const uint8_t *)scope->request_id, scope->request_id ? MIN(scope->request_id_len, REQUEST_ID_BYTES) : 0};
+        struct line *line = ring ? line_new((struct mp){(const uint8_t *)text, strlen(text)}, id) : NULL;
+        struct timespec now;
 
         if (generation)
                 logs->keep_bytes = generation->daemon->log_keep_bytes;
@@ -134,12 +136,14 @@ static void on_line(void *data, enum log_level level, const struct log_scope *sc
         if (ring)
                 ring->n++;
         if (line) {
-                line->ring = ring;
+                (void)clock_gettime(CLOCK_REALTIME, &now);
+                line->time_usec = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+                line->level = level;
+                line->worker = scope->worker;
+                line->generation = scope->generation;
                 line->number = logs->n;
                 line->own_number = ring->n;
-                ring->bytes += cost(line);
-                TAILQ_INSERT_TAIL(&logs->all, line, in_all);
-                TAILQ_INSERT_TAIL(&ring->lines, line, in_ring);
+                keep(logs, ring, line);
         }
         while (ring && ring->bytes > logs->keep_bytes)
                 drop_first(logs, ring);
@@ -314,4 +318,77 @@ struct logs *logs_free(struct logs *logs) {
         event_free(logs->news);
         free(logs);
         return NULL;
+}
+
+/* ---- An upgrade ---- */
+
+static const struct carried ring_members[] = {CARRIED(UINT, struct ring, n)};
+static const struct carried line_members[] = {
+        CARRIED(UINT, struct line, number), CARRIED(UINT, struct line, own_number), CARRIED(UINT, struct line, time_usec),
+        CARRIED(UINT, struct line, level),  CARRIED(INT, struct line, worker),      CARRIED(UINT, struct line, generation),
+};
+
+static void save_line(const struct line *line, struct carry *carry) {
+        mp_put_map(&carry->out, ELEMENTS(line_members) + 3);
+        carry_put(carry, line_members, ELEMENTS(line_members), line);
+        mp_put_str(&carry->out, "plugin");
+        mp_put_str(&carry->out, line->ring->plugin);
+        mp_put_str(&carry->out, "text");
+        mp_put_strn(&carry->out, line->bytes, line->text_len);
+        mp_put_str(&carry->out, "id");
+        mp_put_strn(&carry->out, line->bytes + line->text_len, line->id_len);
+}
+
+void logs_save(const struct logs *logs, struct carry *carry) {
+        const struct line *line;
+        const struct ring *ring;
+        size_t array, n = 0;
+
+        mp_put_map(&carry->out, 3);
+        mp_put_str(&carry->out, "n");
+        mp_put_uint(&carry->out, logs->n);
+        mp_put_str(&carry->out, "rings");
+        mp_put_array(&carry->out, logs->n_rings);
+        TAILQ_FOREACH_REVERSE(ring, &logs->rings, ring_list, link) {
+                mp_put_map(&carry->out, ELEMENTS(ring_members) + 1);
+                carry_put(carry, ring_members, ELEMENTS(ring_members), ring);
+                mp_put_str(&carry->out, "plugin");
+                mp_put_str(&carry->out, ring->plugin);
+        }
+        mp_put_str(&carry->out, "lines");
+        array = mp_array_begin(&carry->out);
+        TAILQ_FOREACH(line, &logs->all, in_all) {
+                save_line(line, carry);
+                n++;
+        }
+        mp_array_end(&carry->out, array, n);
+}
+
+static int adopt_line(struct logs *logs, struct mp saved) {
+        CLEANUP_FREE char *plugin = mp_dup_str(mp_map_value(saved, "plugin"));
+        struct ring *ring = plugin ? find_ring(logs, plugin) : NULL;
+        struct line *line = line_new(mp_map_text(saved, "text"), mp_map_text(saved, "id"));
+        int r = !line ? -ENOMEM : ring ? carry_get(saved, line_members, ELEMENTS(line_members), line) : -EBADMSG;
+
+        if (r == 0)
+                keep(logs, ring, line);
+        return r;
+}
+
+int logs_adopt(struct logs *logs, struct mp saved) {
+        struct carry_items rings = carry_items(mp_map_value(saved, "rings")), lines = carry_items(mp_map_value(saved, "lines"));
+        struct mp_cur n = mp_cur(mp_map_value(saved, "n"));
+        struct mp item;
+        int r = 0;
+
+        (void)mp_read_uint(&n, &logs->n);
+        while (r == 0 && carry_next(&rings, &item)) {
+                CLEANUP_FREE char *plugin = mp_dup_str(mp_map_value(item, "plugin"));
+                struct ring *ring = plugin ? use_ring(logs, plugin) : NULL;
+
+                r = ring ? carry_get(item, ring_members, ELEMENTS(ring_members), ring) : -ENOMEM;
+        }
+        while (r == 0 && carry_next(&lines, &item))
+                r = adopt_line(logs, item);
+        return r;
 }

@@ -17,6 +17,10 @@ struct logs;
 int logs_new(struct logs **ret, struct event_base *base, const struct service *service, void (*on_news)(void *data), void *data);
 struct logs *logs_free(struct logs *logs);
 
+/* wire/carry.h. To be adopted when new. */
+void logs_save(const struct logs *logs, struct carry *carry);
+int logs_adopt(struct logs *logs, struct mp saved);
+
 #define LOGS_LINES_MAX 1000 /* in one answer */
 
 struct logs_query {

@@ -28,6 +28,7 @@ struct metrics {
         struct hosts *hosts;
         struct evhttp *http;
         struct listener *listener; /* of the Unix socket */
+        struct evhttp_bound_socket *port;
         LIST_HEAD(, scrape) scrapes;
 };
 
@@ -269,15 +270,11 @@ static void on_connection(void *data, int fd) {
         (void)fd_close(fd); /* never: evhttp accepts on a copy of the descriptor */
 }
 
-static int serve_path(struct metrics *metrics, struct event_base *base, const struct socket_config *config) {
-        CLEANUP_FD int fd = -1;
-        struct evhttp_bound_socket *bound;
-        int r = listener_new(&metrics->listener, base, config, -1, on_connection, metrics);
+/* Serves the listener's socket. */
+static int serve_path(struct metrics *metrics) {
+        CLEANUP_FD int fd = fcntl(listener_fd(metrics->listener), F_DUPFD_CLOEXEC, 0);
+        struct evhttp_bound_socket *bound = fd < 0 ? NULL : evhttp_accept_socket_with_handle(metrics->http, fd);
 
-        if (r < 0)
-                return r;
-        fd = fcntl(listener_fd(metrics->listener), F_DUPFD_CLOEXEC, 0);
-        bound = fd < 0 ? NULL : evhttp_accept_socket_with_handle(metrics->http, fd);
         if (!bound)
                 return -ENOMEM;
         (void)TAKE_FD(fd);
@@ -285,13 +282,33 @@ static int serve_path(struct metrics *metrics, struct event_base *base, const st
         return 0;
 }
 
-static int serve_port(struct metrics *metrics, unsigned port) {
-        struct evhttp_bound_socket *bound = evhttp_bind_socket_with_handle(metrics->http, "127.0.0.1", (uint16_t)port);
-
+/* Return: 0, or -ENOMEM where there is no such socket, which `bound` then is not. */
+static int serve_port(struct metrics *metrics, struct evhttp_bound_socket *bound) {
         if (!bound)
-                return errno ? -errno : -EADDRINUSE;
+                return -ENOMEM;
+        metrics->port = bound;
         evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
         return 0;
+}
+
+/* Return: metrics that nobody can ask for yet; NULL: no memory. */
+static struct metrics *make(struct event_base *base, const struct service *service, struct hosts *hosts) {
+        struct metrics *metrics = calloc(1, sizeof(*metrics));
+
+        if (!metrics || !(metrics->http = evhttp_new(base))) {
+                free(metrics);
+                return NULL;
+        }
+        metrics->base = base;
+        metrics->service = service;
+        metrics->hosts = hosts;
+        evhttp_set_allowed_methods(metrics->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+        evhttp_set_max_headers_size(metrics->http, REQUEST_BYTES);
+        evhttp_set_max_body_size(metrics->http, REQUEST_BYTES);
+        evhttp_set_timeout(metrics->http, TIMEOUT_SECONDS);
+        (void)evhttp_set_cb(metrics->http, "/metrics", on_metrics, metrics);
+        (void)evhttp_set_cb(metrics->http, "/healthz", on_health, metrics);
+        return metrics;
 }
 
 int metrics_new(struct metrics **ret, struct event_base *base, const struct service *service, struct hosts *hosts,
@@ -303,28 +320,23 @@ int metrics_new(struct metrics **ret, struct event_base *base, const struct serv
                 *ret = NULL;
                 return 0;
         }
-        metrics = calloc(1, sizeof(*metrics));
-        if (!metrics || !(metrics->http = evhttp_new(base))) {
-                free(metrics);
+        metrics = make(base, service, hosts);
+        if (!metrics)
                 return -ENOMEM;
+        if (config->metrics.path) {
+                r = listener_new(&metrics->listener, base, &config->metrics, -1, on_connection, metrics);
+                r = r < 0 ? r : serve_path(metrics);
         }
-        metrics->base = base;
-        metrics->service = service;
-        metrics->hosts = hosts;
-        evhttp_set_allowed_methods(metrics->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
-        evhttp_set_max_headers_size(metrics->http, REQUEST_BYTES);
-        evhttp_set_max_body_size(metrics->http, REQUEST_BYTES);
-        evhttp_set_timeout(metrics->http, TIMEOUT_SECONDS);
-        (void)evhttp_set_cb(metrics->http, "/metrics", on_metrics, metrics);
-        (void)evhttp_set_cb(metrics->http, "/healthz", on_health, metrics);
-        if (config->metrics.path)
-                r = serve_path(metrics, base, &config->metrics);
         if (r < 0) {
                 log_error("%s: cannot serve metrics: %s (metrics.path)", config->metrics.path, strerror(-r));
         } else if (config->metrics_port > 0) {
-                r = serve_port(metrics, config->metrics_port);
-                if (r < 0)
+                errno = 0;
+                r = serve_port(metrics,
+                               evhttp_bind_socket_with_handle(metrics->http, "127.0.0.1", (uint16_t)config->metrics_port));
+                if (r < 0) {
+                        r = errno ? -errno : -EADDRINUSE;
                         log_error("127.0.0.1:%u: cannot serve metrics: %s (metrics.port)", config->metrics_port, strerror(-r));
+                }
         }
         if (r < 0) {
                 (void)metrics_free(metrics);
@@ -332,6 +344,54 @@ int metrics_new(struct metrics **ret, struct event_base *base, const struct serv
         }
         *ret = metrics;
         return 0;
+}
+
+/* ---- An upgrade ---- */
+
+struct held {
+        int port;
+};
+static const struct carried members[] = {CARRIED(FD, struct held, port)};
+
+void metrics_save(const struct metrics *metrics, struct carry *carry) {
+        struct held held = {-1};
+
+        if (!metrics) {
+                mp_put_nil(&carry->out);
+                return;
+        }
+        if (metrics->port)
+                held.port = evhttp_bound_socket_get_fd(metrics->port);
+        mp_put_map(&carry->out, ELEMENTS(members) + (metrics->listener != NULL));
+        carry_put(carry, members, ELEMENTS(members), &held);
+        if (metrics->listener) {
+                mp_put_str(&carry->out, "listener");
+                listener_save(metrics->listener, carry);
+        }
+}
+
+int metrics_adopt(struct metrics **ret, struct event_base *base, const struct service *service, struct hosts *hosts,
+                  struct mp saved) {
+        struct mp listener = mp_map_value(saved, "listener");
+        struct metrics *metrics;
+        struct held held = {-1};
+        int r;
+
+        if (mp_is_nil(saved))
+                return 0;
+        metrics = make(base, service, hosts);
+        if (!metrics)
+                return -ENOMEM;
+        r = carry_get(saved, members, ELEMENTS(members), &held);
+        if (r == 0 && listener.len > 0) {
+                r = listener_adopt(&metrics->listener, base, listener, on_connection, metrics);
+                r = r < 0 ? r : serve_path(metrics);
+        }
+        if (r == 0 && held.port >= 0)
+                r = serve_port(metrics, evhttp_accept_socket_with_handle(metrics->http, held.port));
+        if (r == 0)
+                *ret = metrics;
+        return r;
 }
 
 struct metrics *metrics_free(struct metrics *metrics) {

@@ -16,4 +16,10 @@ struct metrics;
 /* Return: 0, also where neither socket is configured (*ret is then NULL), or a negative errno with the reason logged. */
 int metrics_new(struct metrics **ret, struct event_base *base, const struct service *service, struct hosts *hosts,
                 const struct daemon_config *config);
+
+/* wire/carry.h: nil where there are none. Who is connected is not carried: what he asks is answered at once, or he asks again. */
+void metrics_save(const struct metrics *metrics, struct carry *carry);
+int metrics_adopt(struct metrics **ret, struct event_base *base, const struct service *service, struct hosts *hosts,
+                  struct mp saved);
+
 struct metrics *metrics_free(struct metrics *metrics);

@@ -308,15 +308,13 @@ void service_forget(struct service *service, struct reload_waiter *waiter) {
 
 /* ---- Life ---- */
 
-int service_new(struct service **ret, struct event_base *base, const struct service_args *args,
-                const struct service_handler *handler, void *data) {
+/* Return: a service without a generation; NULL: no memory. */
+static struct service *make(struct event_base *base, const struct service_args *args, const struct service_handler *handler,
+                            void *data) {
         struct service *service = calloc(1, sizeof(*service));
-        struct daemon_config *daemon = NULL;
-        struct plugins_config *plugins = NULL;
-        int r;
 
         if (!service)
-                return -ENOMEM;
+                return NULL;
         service->base = base;
         service->args = *args;
         service->source = (struct config_source){args->config_path, &service->args.overrides, args->renderer};
@@ -327,8 +325,21 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
         TAILQ_INIT(&service->waiters);
         TAILQ_INIT(&service->later_waiters);
         service->run_again = event_new(base, -1, 0, on_run_again, service);
-        r = service->run_again ? progress_new(&service->progress, base) : -ENOMEM;
-        r = r < 0 ? r : config_load(&daemon, &plugins, &service->source, &service->diags);
+        if (!service->run_again || progress_new(&service->progress, base) < 0)
+                return service_free(service);
+        return service;
+}
+
+int service_new(struct service **ret, struct event_base *base, const struct service_args *args,
+                const struct service_handler *handler, void *data) {
+        struct service *service = make(base, args, handler, data);
+        struct daemon_config *daemon = NULL;
+        struct plugins_config *plugins = NULL;
+        int r;
+
+        if (!service)
+                return -ENOMEM;
+        r = config_load(&daemon, &plugins, &service->source, &service->diags);
         r = start_next(service, r, daemon, plugins);
         if (r == 0) {
                 service->socket_path = strdup(service->next->daemon->socket.path);
@@ -341,6 +352,96 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
         }
         log_set_level(service->next->daemon->log_level);
         notify_status("preparing %zu plugins", service->next->n_plugins);
+        *ret = service;
+        return 0;
+}
+
+/* ---- An upgrade ---- */
+
+static const struct carried members[] = {
+        CARRIED(STR, struct service, socket_path),
+        CARRIED(STR, struct service, control_path),
+        CARRIED(UINT, struct service, started_usec),
+};
+
+const char *service_obstacle(const struct service *service) {
+        if (!service->current)
+                return "the daemon is still starting";
+        if (service->reloading || service->again || service->next || service->current->n_superseded > 0)
+                return "a reload is under way";
+        if (!TAILQ_EMPTY(&service->retired))
+                return "the configuration before the last reload still has calls in flight";
+        return NULL;
+}
+
+void service_save(const struct service *service, struct carry *carry) {
+        const struct generation *current = service->current;
+
+        mp_put_map(&carry->out, ELEMENTS(members) + 5);
+        carry_put(carry, members, ELEMENTS(members), service);
+        mp_put_str(&carry->out, "path");
+        mp_put_str(&carry->out, current->daemon->path);
+        mp_put_str(&carry->out, "text");
+        mp_put_bin(&carry->out, current->daemon->text.data, current->daemon->text.len);
+        mp_put_str(&carry->out, "plugins_text");
+        mp_put_bin(&carry->out, current->config->text.data, current->config->text.len);
+        mp_put_str(&carry->out, "plugins_rendered");
+        mp_put_bin(&carry->out, current->config->rendered.data, current->config->rendered.len);
+        mp_put_str(&carry->out, "generation");
+        generation_save(current, carry);
+}
+
+static struct config_text text_in(struct mp saved, const char *key) {
+        struct mp_cur cur = mp_cur(mp_map_value(saved, key));
+        struct mp text = {0};
+
+        (void)mp_read_bin(&cur, &text);
+        return (struct config_text){text.len > 0 ? (const char *)text.data : "", text.len};
+}
+
+/* The configuration as it was applied, whatever the files say by now. */
+static int parse_saved(struct service *service, struct mp saved, struct daemon_config **ret_daemon,
+                       struct plugins_config **ret_plugins) {
+        struct config_text text = text_in(saved, "text"), plugins = text_in(saved, "plugins_text");
+        struct config_text rendered = text_in(saved, "plugins_rendered");
+        CLEANUP_FREE char *path = mp_dup_str(mp_map_value(saved, "path"));
+        struct daemon_config *daemon;
+        struct place beyond;
+        int r = daemon_config_parse(&daemon, path, text.text, text.len, &service->args.overrides, &service->diags);
+
+        if (r < 0)
+                return r;
+        if (rendered.len > 0)
+                r = plugins_config_parse_rendered(ret_plugins, daemon, rendered, plugins, &service->diags);
+        else
+                r = plugins_config_parse(ret_plugins, daemon, plugins, &beyond, &service->diags);
+        if (r == 0)
+                *ret_daemon = daemon;
+        else
+                daemon_config_free(daemon);
+        return r;
+}
+
+int service_adopt(struct service **ret, struct event_base *base, const struct service_args *args,
+                  const struct service_handler *handler, void *data, struct mp saved) {
+        struct service *service = make(base, args, handler, data);
+        struct daemon_config *daemon = NULL;
+        struct plugins_config *plugins = NULL;
+        int r = service ? carry_get(saved, members, ELEMENTS(members), service) : -ENOMEM;
+
+        if (r < 0)
+                return r;
+        r = parse_saved(service, saved, &daemon, &plugins);
+        for (size_t i = 0; r < 0 && i < service->diags.n; i++)
+                if (service->diags.items[i].severity == DIAG_ERROR)
+                        log_error("%s", service->diags.items[i].text);
+        if (r < 0)
+                return r;
+        r = generation_adopt(&service->next, base, daemon, plugins, &service->args.layout, &generation_handler, service,
+                             mp_map_value(saved, "generation"));
+        if (r < 0)
+                return r;
+        make_current(service);
         *ret = service;
         return 0;
 }

@@ -51,6 +51,13 @@ struct reload_waiter {
 int service_new(struct service **ret, struct event_base *base, const struct service_args *args,
                 const struct service_handler *handler, void *data);
 
+/* wire/carry.h. While service_obstacle() is a sentence, it cannot be saved. -EINVAL: the
+ * configuration that served is refused, with its mistakes logged. */
+const char *service_obstacle(const struct service *service);
+void service_save(const struct service *service, struct carry *carry);
+int service_adopt(struct service **ret, struct event_base *base, const struct service_args *args,
+                  const struct service_handler *handler, void *data, struct mp saved);
+
 /* `waiter` (NULL: nobody) hears the result once, from the loop, unless it is forgotten before. */
 void service_reload(struct service *service, struct reload_waiter *waiter);
 void service_forget(struct service *service, struct reload_waiter *waiter);

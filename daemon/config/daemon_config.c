@@ -235,7 +235,9 @@ static int parse(struct daemon_config **ret, const char *path, const char *text,
         if (r < 0)
                 return r;
         loading.working_folder = loading.reader.base = working_folder;
-        r = load(&loading, path, text, len);
+        buf_append(&config->text, text, len);
+        r = buf_error(&config->text);
+        r = r < 0 ? r : load(&loading, path, text, len);
         diags_sort(diags, first);
         if (loading.reader.report.error)
                 r = loading.reader.report.error;

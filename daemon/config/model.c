@@ -217,6 +217,8 @@ void plugins_config_free(struct plugins_config *config) {
         for (size_t i = 0; i < config->n_plugins; i++)
                 plugin_entry_done(&config->plugins[i]);
         free(config->plugins);
+        buf_done(&config->text);
+        buf_done(&config->rendered);
         free(config->path);
         free(config->project_root);
         free(config);
@@ -226,6 +228,7 @@ void daemon_config_free(struct daemon_config *config) {
         if (!config)
                 return;
         hook_policies_done(&config->settings.policies);
+        buf_done(&config->text);
         free(config->path);
         free(config->plugins);
         free(config->plugins_name);

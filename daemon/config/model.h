@@ -129,8 +129,10 @@ struct hook_policies {
 };
 
 struct plugins_config {
-        char *path;         /* absolute */
-        char *project_root; /* absolute */
+        struct buf text;     /* what it was read from */
+        struct buf rendered; /* what Jinja2 made of that; empty where it did not have to */
+        char *path;          /* absolute */
+        char *project_root;  /* absolute */
         struct plugin_entry *plugins;
         size_t n_plugins;
         unsigned execution_pool; /* plugins of the concurrent phase that run at once in one call */
@@ -193,6 +195,7 @@ struct access {
 };
 
 struct daemon_config {
+        struct buf text;       /* what it was read from */
         char *path;            /* of cpexd.yaml, absolute; NULL: none, all defaults */
         char *plugins;         /* absolute path of plugins.yaml */
         char *plugins_name;    /* the same as somebody wrote it, for messages */

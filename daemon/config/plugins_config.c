@@ -254,6 +254,16 @@ static int refuse_length(const struct daemon_config *daemon, struct diags *diags
         return report.error ? report.error : -EINVAL;
 }
 
+/* For an upgrade. Takes the configuration down where there is no memory for them. Return: 0 or -ENOMEM. */
+static int keep_texts(struct plugins_config **config, struct config_text text, struct config_text rendered) {
+        buf_append(&(*config)->text, text.text, text.len);
+        buf_append(&(*config)->rendered, rendered.text, rendered.len);
+        if (buf_error(&(*config)->text) == 0 && buf_error(&(*config)->rendered) == 0)
+                return 0;
+        plugins_config_free(TAKE(*config));
+        return -ENOMEM;
+}
+
 int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, struct config_text text,
                          struct place *ret_beyond, struct diags *diags) {
         CLEANUP_TEMPLATE struct template *template = NULL;
@@ -261,7 +271,8 @@ int plugins_config_parse(struct plugins_config **ret, const struct daemon_config
 
         if (r == -EMSGSIZE)
                 return refuse_length(daemon, diags);
-        return r < 0 ? r : parse(ret, daemon, template, NULL, diags);
+        r = r < 0 ? r : parse(ret, daemon, template, NULL, diags);
+        return r < 0 ? r : keep_texts(ret, text, (struct config_text){0});
 }
 
 int plugins_config_parse_rendered(struct plugins_config **ret, const struct daemon_config *daemon, struct config_text rendered,
@@ -271,5 +282,6 @@ int plugins_config_parse_rendered(struct plugins_config **ret, const struct daem
 
         if (r == -EMSGSIZE)
                 return refuse_length(daemon, diags);
-        return r < 0 ? r : parse(ret, daemon, template, &source, diags);
+        r = r < 0 ? r : parse(ret, daemon, template, &source, diags);
+        return r < 0 ? r : keep_texts(ret, source, rendered);
 }
