@@ -18,8 +18,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "admin/control.h"
-#include "admin/metrics.h"
 #include "base/activation.h"
 #include "base/child.h"
 #include "base/loop.h"
@@ -27,7 +25,7 @@
 #include "base/timer.h"
 #include "config.h"
 #include "config/paths.h"
-#include "host/listener.h"
+#include "cpexd.h"
 #include "parts.h"
 #include "pool/cgroup.h"
 #include "pool/scratch.h"
@@ -43,20 +41,8 @@ struct options {
         struct service_args service;
         char *default_config; /* ours, where config_path points to it */
         bool check;
-};
-
-struct cpexd {
-        struct event_base *base;
-        struct service *service;
-        struct hosts *hosts;
-        struct control *control;
-        struct metrics *metrics;
-        struct listener *host_listener, *control_listener;
-        struct event *watchdog; /* NULL: nobody wants to know */
-        struct event *signals[4];
-        struct event *stop_timer;
-        bool stopping;
-        int status;
+        int state;      /* to be taken over from this process's last program: a descriptor; -1: none */
+        bool rehearsal; /* that is only tried */
 };
 
 static const char help[] =
@@ -71,7 +57,8 @@ static const char help[] =
         "      --version        print the version and exit\n"
         "  -h, --help           print this and exit\n"
         "\n"
-        "Signals: SIGHUP reloads both files, SIGTERM and SIGINT answer the calls in flight and stop (twice: at once).\n"
+        "Signals: SIGHUP reloads both files, SIGUSR2 executes the program anew and goes on where it was (cpexctl upgrade),\n"
+        "SIGTERM and SIGINT answer the calls in flight and stop (twice: at once).\n"
         "\n"
         "Exit status:\n"
         "  0  stopped as asked, or --check found no mistake\n"
@@ -85,7 +72,15 @@ static const char help[] =
 
 /* Return: whether to go on; if not, *ret_status is the exit status. */
 static bool parse_options(int argc, char **argv, struct options *options, int *ret_status) {
-        enum { OPTION_PLUGINS = 256, OPTION_SOCKET, OPTION_CONTROL, OPTION_CHECK, OPTION_VERSION };
+        enum {
+                OPTION_PLUGINS = 256,
+                OPTION_SOCKET,
+                OPTION_CONTROL,
+                OPTION_CHECK,
+                OPTION_VERSION,
+                OPTION_TAKE_OVER,
+                OPTION_REHEARSE
+        };
         static const struct option longs[] = {
                 {"config", required_argument, NULL, 'c'},
                 {"plugins", required_argument, NULL, OPTION_PLUGINS},
@@ -94,6 +89,8 @@ static bool parse_options(int argc, char **argv, struct options *options, int *r
                 {"check", no_argument, NULL, OPTION_CHECK},
                 {"version", no_argument, NULL, OPTION_VERSION},
                 {"help", no_argument, NULL, 'h'},
+                {UPGRADE_TAKE_OVER, required_argument, NULL, OPTION_TAKE_OVER}, /* admin/upgrade.h; nobody else's */
+                {UPGRADE_REHEARSE, required_argument, NULL, OPTION_REHEARSE},
                 {0},
         };
         struct service_args *args = &options->service;
@@ -120,6 +117,11 @@ static bool parse_options(int argc, char **argv, struct options *options, int *r
                 case OPTION_VERSION:
                         puts("cpexd " CPEXD_VERSION);
                         return false;
+                case OPTION_TAKE_OVER:
+                case OPTION_REHEARSE:
+                        options->state = atoi(optarg);
+                        options->rehearsal = c == OPTION_REHEARSE;
+                        break;
                 case 'h':
                         (void)fputs(help, stdout);
                         return false;
@@ -197,6 +199,7 @@ static void stop(struct cpexd *cpexd) {
         usec_t limit = newest->daemon->drain_usec + STOP_EXTRA_USEC;
 
         cpexd->stopping = true;
+        cpexd->upgrade = upgrade_free(cpexd->upgrade);
         service_drain(cpexd->service);
         notify_stopping(limit + STOP_MARGIN_USEC);
         notify_status("stopping");
@@ -228,6 +231,15 @@ static void on_sighup(evutil_socket_t signal, short what, void *data) {
                 service_reload(cpexd->service, NULL);
 }
 
+static void on_sigusr2(evutil_socket_t signal, short what, void *data) {
+        struct cpexd *cpexd = data;
+
+        (void)signal;
+        (void)what;
+        if (!cpexd->stopping)
+                upgrade_start(cpexd->upgrade);
+}
+
 /* ---- Starting ---- */
 
 static void on_ready(void *data) {
@@ -243,11 +255,18 @@ static void on_refused(void *data) {
         end_loop(data);
 }
 
-static void on_host(void *data, int fd) {
+const struct service_handler cpexd_service_handler = {
+        .on_ready = on_ready,
+        .on_refused = on_refused,
+        .on_changed = on_changed,
+        .on_gone = on_gone,
+};
+
+void cpexd_on_host(void *data, int fd) {
         hosts_accept(((struct cpexd *)data)->hosts, fd);
 }
 
-static void on_admin(void *data, int fd) {
+void cpexd_on_admin(void *data, int fd) {
         control_accept(((struct cpexd *)data)->control, fd);
 }
 
@@ -270,20 +289,28 @@ static int listen_on(struct cpexd *cpexd, struct listener **ret, const struct so
         return r;
 }
 
-/* A reload that is asked for while the first configuration is loaded, which may take seconds, comes after it. */
-static void hold_reloads(bool hold) {
-        sigset_t hangup;
+/* A reload or an upgrade that is asked for while the first configuration is loaded, which may take seconds, comes after it. */
+static void hold_signals(void) {
+        sigset_t held;
 
-        (void)sigemptyset(&hangup);
-        (void)sigaddset(&hangup, SIGHUP);
-        (void)sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &hangup, NULL);
+        (void)sigemptyset(&held);
+        (void)sigaddset(&held, SIGHUP);
+        (void)sigaddset(&held, SIGUSR2);
+        (void)sigprocmask(SIG_BLOCK, &held, NULL);
+}
+
+static void block_signals(bool block) {
+        sigset_t set;
+
+        (void)(block ? sigfillset(&set) : sigemptyset(&set));
+        (void)sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
 static int handle_signals(struct cpexd *cpexd) {
         const struct {
                 int signal;
                 event_callback_fn callback;
-        } handled[] = {{SIGTERM, on_sigterm}, {SIGINT, on_sigterm}, {SIGHUP, on_sighup}};
+        } handled[] = {{SIGTERM, on_sigterm}, {SIGINT, on_sigterm}, {SIGHUP, on_sighup}, {SIGUSR2, on_sigusr2}};
 
         (void)signal(SIGPIPE, SIG_IGN);
         for (size_t i = 0; i < ELEMENTS(handled); i++) {
@@ -291,28 +318,27 @@ static int handle_signals(struct cpexd *cpexd) {
                 if (!cpexd->signals[i] || event_add(cpexd->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
-        hold_reloads(false);
+        block_signals(false);
         cpexd->stop_timer = evtimer_new(cpexd->base, on_stop_timer, cpexd);
         return cpexd->stop_timer ? 0 : -ENOMEM;
 }
 
+/* The loop, and what there is before everything else. */
+static int make_base(struct cpexd *cpexd, char **argv) {
+        cpexd->base = event_base_new();
+        if (cpexd->base && log_attach(cpexd->base) == 0 &&
+            upgrade_new(&cpexd->upgrade, cpexd->base, argv, &cpexd_upgrade_handler, cpexd) == 0)
+                return STATUS_OK;
+        log_error("cannot start: %s", strerror(errno));
+        return STATUS_SYSTEM;
+}
+
 static int start(struct cpexd *cpexd, const struct service_args *args) {
-        static const struct service_handler handler = {
-                .on_ready = on_ready,
-                .on_refused = on_refused,
-                .on_changed = on_changed,
-                .on_gone = on_gone,
-        };
         struct generation *first;
         int r;
 
-        cpexd->base = event_base_new();
-        if (!cpexd->base || log_attach(cpexd->base) < 0) {
-                log_error("cannot start: %s", strerror(errno));
-                return STATUS_SYSTEM;
-        }
-        hold_reloads(true);
-        r = service_new(&cpexd->service, cpexd->base, args, &handler, cpexd);
+        hold_signals();
+        r = service_new(&cpexd->service, cpexd->base, args, &cpexd_service_handler, cpexd);
         if (r == -EINVAL)
                 return STATUS_CONFIG;
         if (r < 0) {
@@ -320,14 +346,14 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
                 return STATUS_SYSTEM;
         }
         first = service_newest(cpexd->service);
-        r = listen_on(cpexd, &cpexd->host_listener, &first->daemon->socket, on_host, "host", "--socket");
+        r = listen_on(cpexd, &cpexd->host_listener, &first->daemon->socket, cpexd_on_host, "host", "--socket");
         if (r == 0)
-                r = listen_on(cpexd, &cpexd->control_listener, &first->daemon->control, on_admin, "control", "--control");
+                r = listen_on(cpexd, &cpexd->control_listener, &first->daemon->control, cpexd_on_admin, "control", "--control");
         activation_done();
         if (r < 0)
                 return r == -EADDRINUSE ? STATUS_IN_USE : STATUS_SYSTEM;
         if (handle_signals(cpexd) < 0 || hosts_new(&cpexd->hosts, cpexd->base, service_current(cpexd->service)) < 0 ||
-            control_new(&cpexd->control, cpexd->base, cpexd->service, cpexd->hosts) < 0 ||
+            control_new(&cpexd->control, cpexd->base, cpexd->service, cpexd->hosts, cpexd->upgrade) < 0 ||
             notify_watchdog_new(&cpexd->watchdog, cpexd->base) < 0) {
                 log_error("cannot start: out of memory");
                 return STATUS_SYSTEM;
@@ -340,12 +366,47 @@ static int start(struct cpexd *cpexd, const struct service_args *args) {
         return STATUS_OK;
 }
 
+/* Goes on where the last program of this process was. Once workers and sockets are ours there is no way back: what fails ends the process,
+ * and nothing of it is taken apart. */
+static int take_over(struct cpexd *cpexd, const struct options *options) {
+        struct mp state = upgrade_state(options->state);
+        int r = cpexd_take_over(cpexd, &options->service, state);
+
+        r = r < 0 ? r : handle_signals(cpexd);
+        if (options->rehearsal) {
+                if (r == 0)
+                        puts(UPGRADE_AGREES "cpexd " CPEXD_VERSION);
+                (void)fflush(stdout);
+                _exit(r == 0 ? STATUS_OK : STATUS_SYSTEM);
+        }
+        if (r < 0 || notify_watchdog_new(&cpexd->watchdog, cpexd->base) < 0)
+                _exit(STATUS_SYSTEM);
+        cpexd_taken_over(cpexd, state);
+        upgrade_forget(state);
+        return STATUS_OK;
+}
+
+/* Between two turns of the loop nothing is half done. Signals that have come by now are dealt with first; later ones find the new program, or
+ * us again. Return: whether the loop goes on. */
+static bool execute_upgrade(struct cpexd *cpexd) {
+        bool ends;
+
+        cpexd->upgrading = false;
+        block_signals(true);
+        ends = event_base_loop(cpexd->base, EVLOOP_ONCE | EVLOOP_NONBLOCK) < 0 || event_base_got_break(cpexd->base);
+        if (!ends && !cpexd->stopping)
+                upgrade_execute(cpexd->upgrade);
+        block_signals(false);
+        return !ends;
+}
+
 static void cleanup(struct cpexd *cpexd) {
         sigset_t all;
 
         /* A signal that comes late would otherwise find its default action again, which is to kill us. */
         (void)sigfillset(&all);
         (void)sigprocmask(SIG_BLOCK, &all, NULL);
+        cpexd->upgrade = upgrade_free(cpexd->upgrade);
         cpexd->host_listener = listener_free(cpexd->host_listener);
         cpexd->control_listener = listener_free(cpexd->control_listener);
         cpexd->metrics = metrics_free(cpexd->metrics);
@@ -400,18 +461,27 @@ static void hide_memory(void) {
         (void)setrlimit(RLIMIT_CORE, &none);
 }
 
-static int run(const struct service_args *args) {
+static int run(const struct options *options, char **argv) {
         struct cpexd cpexd = {0};
         int status;
 
         log_init(LOG_LEVEL_INFO);
         event_set_log_callback(on_event_log);
-        child_adopt_orphans();
         cgroups_enter();
         raise_files();
-        status = start(&cpexd, args);
-        if (status == STATUS_OK && loop_run(cpexd.base) < 0)
-                status = STATUS_SYSTEM;
+        status = make_base(&cpexd, argv);
+        if (status == STATUS_OK && options->state >= 0) {
+                status = take_over(&cpexd, options);
+        } else if (status == STATUS_OK) {
+                child_adopt_orphans();
+                status = start(&cpexd, &options->service);
+        }
+        while (status == STATUS_OK) {
+                if (loop_run(cpexd.base) < 0)
+                        status = STATUS_SYSTEM;
+                else if (!cpexd.upgrading || event_base_got_break(cpexd.base) || !execute_upgrade(&cpexd))
+                        break;
+        }
         if (status == STATUS_OK)
                 status = cpexd.status;
         cleanup(&cpexd);
@@ -430,7 +500,7 @@ static void keep_memory(void) {
 }
 
 int main(int argc, char **argv) {
-        struct options options = {0};
+        struct options options = {.state = -1};
         int status;
 
         hide_memory();
@@ -442,7 +512,7 @@ int main(int argc, char **argv) {
                 log_error("cannot start: out of memory");
                 status = STATUS_SYSTEM;
         } else {
-                status = options.check ? check(&options.service) : run(&options.service);
+                status = options.check ? check(&options.service) : run(&options, argv);
         }
         parts_done(&options.service);
         free(options.default_config);

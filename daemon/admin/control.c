@@ -8,6 +8,7 @@
 #include "admin/control.h"
 
 #include "admin/logs.h"
+#include "admin/status.h"
 #include "admin/venvs.h"
 #include "config.h"
 #include "config/explain.h"
@@ -28,6 +29,7 @@ struct pending {
         struct reload_waiter waiter;
         struct venv_build *build;
         struct logs_query query; /* with `follow`: it waits for lines of the log */
+        bool upgrade;            /* it waits for that */
 };
 
 struct admin {
@@ -43,6 +45,7 @@ struct control {
         struct event_base *base;
         struct service *service;
         struct hosts *hosts;
+        struct upgrade *upgrade;
         TAILQ_HEAD(, admin) admins;
         unsigned n_admins;
         struct logs *logs;
@@ -129,6 +132,64 @@ static void method_reload(struct admin *admin, const struct rpc_msg *msg) {
                 return;
         pending->waiter.on_done = on_reloaded;
         service_reload(admin->control->service, &pending->waiter);
+}
+
+/* ---- upgrade ---- */
+
+static void method_upgrade(struct admin *admin, const struct rpc_msg *msg) {
+        struct pending *pending = pending_new(admin, msg->id);
+
+        if (!pending)
+                return;
+        pending->upgrade = true;
+        upgrade_start(admin->control->upgrade);
+}
+
+/* Calls `put` for each who waits for an upgrade, which is then answered. */
+static void answer_upgrade(struct control *control, void (*put)(struct buf *out, uint32_t msgid, const void *data),
+                           const void *data) {
+        struct pending *pending, *next;
+        struct admin *admin;
+
+        TAILQ_FOREACH(admin, &control->admins, link) {
+                for (pending = TAILQ_FIRST(&admin->pending); pending; pending = next) {
+                        next = TAILQ_NEXT(pending, link);
+                        if (!pending->upgrade)
+                                continue;
+                        put(conn_output(admin->conn), pending->msgid, data);
+                        pending_free(pending);
+                }
+                conn_flush(admin->conn);
+        }
+}
+
+static void put_upgraded(struct buf *out, uint32_t msgid, const void *data) {
+        const struct upgrade_result *result = data;
+
+        rpc_put_result(out, msgid);
+        mp_put_map(out, 5);
+        mp_put_str(out, "from");
+        mp_put_strn(out, result->from.data, result->from.len);
+        mp_put_str(out, "to");
+        mp_put_str(out, CPEXD_VERSION);
+        mp_put_str(out, "workers");
+        mp_put_uint(out, result->workers);
+        mp_put_str(out, "hosts");
+        mp_put_uint(out, result->hosts);
+        mp_put_str(out, "calls");
+        mp_put_uint(out, result->calls);
+}
+
+void control_upgraded(struct control *control, const struct upgrade_result *result) {
+        answer_upgrade(control, put_upgraded, result);
+}
+
+static void put_upgrade_refused(struct buf *out, uint32_t msgid, const void *why) {
+        rpc_put_protocol_error(out, msgid, "upgrade", "%s", (const char *)why);
+}
+
+void control_upgrade_refused(struct control *control, const char *why) {
+        answer_upgrade(control, put_upgrade_refused, why);
 }
 
 /* ---- venv.build, venv.verify ---- */
@@ -290,63 +351,9 @@ static void method_explain(struct admin *admin, const struct rpc_msg *msg) {
 
 /* ---- status ---- */
 
-static void put_calls(const struct control *control, struct buf *out) {
-        struct hosts_counts counts = hosts_counts(control->hosts);
-
-        mp_put_str(out, "hosts");
-        mp_put_uint(out, counts.connected);
-        mp_put_str(out, "calls");
-        mp_put_map(out, 3);
-        mp_put_str(out, "active");
-        mp_put_uint(out, counts.calls_active);
-        mp_put_str(out, "total");
-        mp_put_uint(out, counts.calls_total);
-        mp_put_str(out, "failed");
-        mp_put_uint(out, counts.calls_failed);
-}
-
-/* The last bucket has none. */
-static void put_bucket_ends(struct buf *out) {
-        mp_put_str(out, "histogram_usec");
-        mp_put_array(out, STEP_BUCKETS);
-        for (size_t i = 0; i + 1 < STEP_BUCKETS; i++)
-                mp_put_uint(out, step_bucket_usec[i]);
-        mp_put_nil(out);
-}
-
 static void method_status(struct admin *admin, const struct rpc_msg *msg) {
-        static const char *const states[] = {
-                [SERVICE_STARTING] = "starting",
-                [SERVICE_RUNNING] = "running",
-                [SERVICE_RELOADING] = "reloading",
-                [SERVICE_STOPPING] = "stopping",
-        };
-        struct service *service = admin->control->service;
-        struct generation *generation = service_newest(service);
-        struct buf *out = conn_output(admin->conn);
-
-        rpc_put_result(out, msg->id);
-        mp_put_map(out, 11);
-        mp_put_str(out, "version");
-        mp_put_str(out, CPEXD_VERSION);
-        mp_put_str(out, "pid");
-        mp_put_int(out, getpid());
-        mp_put_str(out, "generation");
-        mp_put_uint(out, generation->number);
-        mp_put_str(out, "uptime_usec");
-        mp_put_uint(out, service_uptime_usec(service));
-        mp_put_str(out, "state");
-        mp_put_str(out, states[service_state(service)]);
-        mp_put_str(out, "plugins_path");
-        mp_put_str(out, generation->config->path);
-        mp_put_str(out, "socket");
-        mp_put_str(out, generation->daemon->socket.path);
-        put_calls(admin->control, out);
-        put_bucket_ends(out);
-        mp_put_str(out, "plugins");
-        mp_put_array(out, generation->n_plugins);
-        for (size_t i = 0; i < generation->n_plugins; i++)
-                pool_put_status(generation->plugins[i].pool, out);
+        rpc_put_result(conn_output(admin->conn), msg->id);
+        status_put(admin->control->service, admin->control->hosts, conn_output(admin->conn));
 }
 
 /* ---- Administrators ---- */
@@ -363,6 +370,7 @@ static const struct method {
         {"venv.build", true, method_venv_build},
         {"venv.verify", true, method_venv_verify},
         {"logs", true, method_logs},
+        {"upgrade", true, method_upgrade},
 };
 
 /* Who may change may look. What is not in the table (NULL) is looking, too. */
@@ -418,8 +426,24 @@ static void on_close(void *data, enum conn_end end, const char *reason) {
 
 static const struct conn_handler handler = {.on_message = on_message, .on_close = on_close};
 
+static const struct conn_limits limits = {.frame_bytes = FRAME_BYTES, .output_bytes = OUTPUT_BYTES};
+
+/* Return: one without a connection, which takes over the peer; NULL: no memory. */
+static struct admin *admin_new(struct control *control, struct peer *peer) {
+        struct admin *admin = calloc(1, sizeof(*admin));
+
+        if (!admin)
+                return NULL;
+        admin->control = control;
+        admin->peer = *peer;
+        *peer = (struct peer){0};
+        TAILQ_INIT(&admin->pending);
+        TAILQ_INSERT_TAIL(&control->admins, admin, link);
+        control->n_admins++;
+        return admin;
+}
+
 void control_accept(struct control *control, int fd) {
-        const struct conn_limits limits = {.frame_bytes = FRAME_BYTES, .output_bytes = OUTPUT_BYTES};
         CLEANUP(peer_done) struct peer peer = {0};
         struct admin *admin;
 
@@ -428,27 +452,20 @@ void control_accept(struct control *control, int fd) {
                 (void)fd_close(fd);
                 return;
         }
-        admin = calloc(1, sizeof(*admin));
+        admin = admin_new(control, &peer);
         if (!admin) {
                 log_warning("control socket: a connection was refused: out of memory");
                 (void)fd_close(fd);
                 return;
         }
-        admin->peer = peer;
-        peer = (struct peer){0};
-        admin->control = control;
-        TAILQ_INIT(&admin->pending);
         if (conn_new(&admin->conn, control->base, fd, &limits, &handler, admin) < 0) {
                 log_warning("control socket: a connection was refused: out of memory");
-                peer_done(&admin->peer);
-                free(admin);
-                return;
+                admin_free(admin);
         }
-        TAILQ_INSERT_TAIL(&control->admins, admin, link);
-        control->n_admins++;
 }
 
-int control_new(struct control **ret, struct event_base *base, struct service *service, struct hosts *hosts) {
+int control_new(struct control **ret, struct event_base *base, struct service *service, struct hosts *hosts,
+                struct upgrade *upgrade) {
         struct control *control = calloc(1, sizeof(*control));
 
         if (!control)
@@ -456,6 +473,7 @@ int control_new(struct control **ret, struct event_base *base, struct service *s
         control->base = base;
         control->service = service;
         control->hosts = hosts;
+        control->upgrade = upgrade;
         TAILQ_INIT(&control->admins);
         if (logs_new(&control->logs, base, service, on_lines, control) < 0) {
                 free(control);
@@ -463,6 +481,67 @@ int control_new(struct control **ret, struct event_base *base, struct service *s
         }
         *ret = control;
         return 0;
+}
+
+/* ---- Carrying them across an upgrade ---- */
+
+const char *control_obstacle(const struct control *control) {
+        return control->building ? "venvs are being built (cpexctl venv build)" : NULL;
+}
+
+/* All that an administrator can be waiting for by now is the upgrade, and lines of the log. */
+static const struct carried pending_members[] = {
+        CARRIED(UINT, struct pending, msgid),        CARRIED(BOOL, struct pending, upgrade),
+        CARRIED(STR, struct pending, query.plugin),  CARRIED(BOOL, struct pending, query.has_after),
+        CARRIED(BOOL, struct pending, query.follow), CARRIED(UINT, struct pending, query.after),
+        CARRIED(UINT, struct pending, query.lines),
+};
+
+void control_save(const struct control *control, struct carry *carry) {
+        const struct pending *pending;
+        const struct admin *admin;
+
+        mp_put_map(&carry->out, 2);
+        mp_put_str(&carry->out, "logs");
+        logs_save(control->logs, carry);
+        mp_put_str(&carry->out, "admins");
+        mp_put_array(&carry->out, control->n_admins);
+        TAILQ_FOREACH(admin, &control->admins, link) {
+                mp_put_map(&carry->out, 2);
+                mp_put_str(&carry->out, "conn");
+                conn_save(admin->conn, carry);
+                mp_put_str(&carry->out, "pending");
+                mp_put_array(&carry->out, admin->n_pending);
+                TAILQ_FOREACH(pending, &admin->pending, link) {
+                        mp_put_map(&carry->out, ELEMENTS(pending_members));
+                        carry_put(carry, pending_members, ELEMENTS(pending_members), pending);
+                }
+        }
+}
+
+static int admin_adopt(struct control *control, struct mp saved) {
+        struct carry_items items = carry_items(mp_map_value(saved, "pending"));
+        struct admin *admin = admin_new(control, &(struct peer){0});
+        struct mp item;
+        int r = admin ? conn_adopt(&admin->conn, control->base, mp_map_value(saved, "conn"), &limits, &handler, admin) : -ENOMEM;
+
+        r = r < 0 ? r : peer_read(&admin->peer, conn_fd(admin->conn));
+        while (r == 0 && carry_next(&items, &item)) {
+                struct pending *pending = pending_new(admin, 0);
+
+                r = pending ? carry_get(item, pending_members, ELEMENTS(pending_members), pending) : -ENOMEM;
+        }
+        return r;
+}
+
+int control_adopt(struct control *control, struct mp saved) {
+        struct carry_items admins = carry_items(mp_map_value(saved, "admins"));
+        int r = logs_adopt(control->logs, mp_map_value(saved, "logs"));
+        struct mp item;
+
+        while (r == 0 && carry_next(&admins, &item))
+                r = admin_adopt(control, item);
+        return r;
 }
 
 void control_stop(struct control *control) {

@@ -220,7 +220,7 @@ int decisions_adopt(struct decisions *decisions, struct mp saved) {
         int r = carry_get(saved, members, ELEMENTS(members), decisions);
 
         if (decisions->waiting.len > 0)
-                timer_start(decisions->timer, COLLECT_USEC);
+                flush_after(decisions, COLLECT_USEC);
         return r;
 }
 

@@ -387,6 +387,7 @@ void hosts_accept(struct hosts *hosts, int fd) {
 /* ---- An upgrade ---- */
 
 static const struct carried call_members[] = {CARRIED(UINT, struct call, msgid), CARRIED(UINT, struct call, bytes)};
+static const struct carried session_members[] = {CARRIED(BOOL, struct session, wants_generation)};
 static const struct carried members[] = {
         CARRIED(UINT, struct hosts, counts.calls_total),
         CARRIED(UINT, struct hosts, counts.calls_failed),
@@ -397,7 +398,8 @@ static const struct carried members[] = {
 static void session_save(const struct session *session, struct carry *carry) {
         const struct call *call;
 
-        mp_put_map(&carry->out, 2);
+        mp_put_map(&carry->out, ELEMENTS(session_members) + 2);
+        carry_put(carry, session_members, ELEMENTS(session_members), session);
         mp_put_str(&carry->out, "conn");
         conn_save(session->conn, carry);
         mp_put_str(&carry->out, "calls");
@@ -447,6 +449,7 @@ static int session_adopt(struct hosts *hosts, struct mp saved) {
         int r = session ? conn_adopt(&session->conn, hosts->base, mp_map_value(saved, "conn"), &limits, &handler, session)
                         : -ENOMEM;
 
+        r = r < 0 ? r : carry_get(saved, session_members, ELEMENTS(session_members), session);
         r = r < 0 ? r : peer_read(&session->peer, conn_fd(session->conn));
         if (r < 0)
                 return r;

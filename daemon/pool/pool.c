@@ -14,6 +14,7 @@
 #include "base/loop.h"
 #include "base/timer.h"
 #include "pool/box.h"
+#include "pool/calls.h"
 #include "pool/environment.h"
 #include "venv/options.h"
 
@@ -55,7 +56,7 @@ void pool_withdraw(struct step *step) {
         if (step->place == STEP_WAITING)
                 dequeue(step->pool, step);
         else if (step->place == STEP_GIVEN)
-                worker_withdraw(step);
+                calls_withdraw(step);
 }
 
 /* Return: the worker with room that has the fewest calls, NULL if all are full. */

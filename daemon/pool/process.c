@@ -320,6 +320,13 @@ void process_put_details(struct process *process, struct buf *buf) {
                 mp_put_text(buf, process->last[i % LAST_LINES], strlen(process->last[i % LAST_LINES]));
 }
 
+void process_log_stacks(const struct process *process, struct mp details) {
+        struct log_scope scope = {.plugin = process ? process->spec->plugin : NULL, .worker = process_pid(process)};
+        struct mp stacks = mp_map_text(details, "stacks");
+
+        log_text(LOG_LEVEL_INFO, &scope, stacks.data, stacks.len);
+}
+
 uint64_t process_memory_bytes(const struct process *process) {
         unsigned long long pages = 0;
         char text[128];

@@ -49,6 +49,9 @@ void process_ask_stacks(struct process *process);
  * printed; each only if there is any. */
 void process_put_details(struct process *process, struct buf *buf);
 
+/* Logs the stacks of these details. NULL has none. */
+void process_log_stacks(const struct process *process, struct mp details);
+
 /* Return: its resident memory; 0: not known. */
 uint64_t process_memory_bytes(const struct process *process);
 

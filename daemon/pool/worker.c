@@ -231,13 +231,6 @@ static void happen(struct worker *worker, enum event_kind event) {
         cell->act(worker);
 }
 
-static void log_stacks(const struct worker *worker, struct mp details) {
-        struct log_scope scope = {.plugin = worker->spec->process.plugin, .worker = process_pid(worker->process)};
-        struct mp stacks = mp_map_text(details, "stacks");
-
-        log_text(LOG_LEVEL_INFO, &scope, stacks.data, stacks.len);
-}
-
 static void on_end(struct worker *worker, const char *how) {
         struct step_outcome outcome = {.cause = STEP_CRASHED};
         CLEANUP_BUF struct buf details = {0};
@@ -249,7 +242,7 @@ static void on_end(struct worker *worker, const char *how) {
                 process_put_details(worker->process, &details);
         if (buf_error(&details) == 0)
                 outcome.details = (struct mp){details.data, details.len};
-        log_stacks(worker, outcome.details);
+        process_log_stacks(worker->process, outcome.details);
         (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
         (void)event_del(worker->timer);
         close_conn(worker);
@@ -285,7 +278,7 @@ static void put_details(void *data, struct buf *buf) {
 
         process_put_details(worker->process, buf);
         if (buf_error(buf) == 0)
-                log_stacks(worker, (struct mp){buf->data, buf->len});
+                process_log_stacks(worker->process, (struct mp){buf->data, buf->len});
 }
 
 static void on_stuck(void *data) {
@@ -468,10 +461,6 @@ int worker_give(struct worker *worker, struct step *step) {
         return 0;
 }
 
-void worker_withdraw(struct step *step) {
-        calls_withdraw(step);
-}
-
 void worker_retire(struct worker *worker) {
         worker->retiring = true;
 }
@@ -536,8 +525,7 @@ int worker_adopt(struct worker **ret, struct event_base *base, const struct work
                 return -ENOMEM;
         limits = limits_of(worker);
         r = carry_get(saved, members, ELEMENTS(members), worker);
-        if (worker->state >= WORKER_STATE_MAX_)
-                r = -EBADMSG;
+        r = r < 0 || worker->state < WORKER_STATE_MAX_ ? r : -EBADMSG;
         if (r == 0 && process.len > 0)
                 r = process_adopt(&worker->process, base, &spec->process, process, on_process_exit, worker);
         if (r == 0 && conn.len > 0)

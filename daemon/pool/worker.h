@@ -57,9 +57,6 @@ void worker_initialize(struct worker *worker);
  * too long for a frame, or -ENOMEM. */
 int worker_give(struct worker *worker, struct step *step);
 
-/* Takes a step back whose caller has lost interest: the plugin is cancelled, its answer dropped. */
-void worker_withdraw(struct step *step);
-
 /* From now on it takes no more calls; worker_stop() follows when it has none. */
 void worker_retire(struct worker *worker);
 

@@ -2,9 +2,9 @@
 
 /*
  * A host or an administrator that sends anything, in pieces of any size, to what serves the two sockets. There are no plugins: a call ends at once.
- * admin/service.h is replaced below: a reload ends on the next turn of the loop, one way or the other.
+ * admin/service.h and admin/upgrade.h are replaced below: a reload and an upgrade end on the next turn of the loop, one way or the other.
  *
- * Input: which socket (bit 0), whether reloads are refused (bit 1), the size of the
+ * Input: which socket (bit 0), whether reloads and upgrades are refused (bit 1), the size of the
  * pieces, and the bytes. What comes back are whole responses, of which each answers a request that was sent, and none twice.
  */
 
@@ -67,6 +67,21 @@ static void end_reloads(void) {
                                                                 .generation = 1,
                                                                 .changed = {empty_map, sizeof(empty_map)}});
         }
+}
+
+static bool upgrades;
+
+void upgrade_start(struct upgrade *upgrade) {
+        (void)upgrade;
+        upgrades = true;
+}
+
+static void end_upgrade(struct control *control) {
+        if (upgrades && refuses)
+                control_upgrade_refused(control, "no");
+        else if (upgrades)
+                control_upgraded(control, &(struct upgrade_result){.workers = 1});
+        upgrades = false;
 }
 
 /* ---- What was asked, and what comes back ---- */
@@ -157,7 +172,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         refuses = data[0] & 2;
         piece = MAX((size_t)data[1], len / 32 + 1);
         note_requests(data + 2, len - 2);
-        CHECK(hosts_new(&hosts, base, &generation) == 0 && control_new(&control, base, NULL, hosts) == 0);
+        CHECK(hosts_new(&hosts, base, &generation) == 0 && control_new(&control, base, NULL, hosts, NULL) == 0);
         CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
         if (data[0] & 1)
                 control_accept(control, pair[0]);
@@ -168,6 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
                 for (int i = 0; i < 3; i++)
                         (void)event_base_loop(base, EVLOOP_NONBLOCK);
                 end_reloads();
+                end_upgrade(control);
                 take_output(pair[1], &output);
         }
         (void)close(pair[1]);

@@ -15,6 +15,7 @@
 
 #include "base/child.h"
 #include "fuzz.h"
+#include "pool/calls.h"
 #include "pool/worker.h"
 
 struct child {
@@ -124,7 +125,7 @@ static void on_exit_(void *data, struct worker *worker, const char *reason) {
 static void withdraw(void) {
         for (unsigned i = 0; i < ELEMENTS(owner.steps); i++)
                 if (owner.waiting & (1u << i)) {
-                        worker_withdraw(&owner.steps[i]);
+                        calls_withdraw(&owner.steps[i]);
                         owner.waiting &= ~(1u << i);
                         return;
                 }
