@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The commands that change something, over the control socket: reload and venv. A reload that was refused and a venv that could
- * not be built are answers, not accidents: status 1.
+ * The commands that change something, over the control socket: reload, upgrade and venv. A reload or an upgrade that was refused and a
+ * venv that could not be built are answers, not accidents: status 1.
  */
 
 #include <inttypes.h>
@@ -13,12 +13,10 @@
 
 static const char *const changes[] = {"added", "removed", "restarted", "kept"};
 
-static int refused(const struct options *options, struct mp error) {
-        struct mp code = mp_map_text(error, "code");
-        bool config = code.len == 6 && memcmp(code.data, "config", 6) == 0;
-
+/* `code`: of an error that is an answer. */
+static int refused(const struct options *options, struct mp error, const char *code) {
         report_daemon_error(options, error);
-        return config ? EXIT_REFUSED : EXIT_ERROR;
+        return mp_eq_str(map_get(error, "code"), code) ? EXIT_REFUSED : EXIT_ERROR;
 }
 
 int command_reload(const struct options *options) {
@@ -32,7 +30,7 @@ int command_reload(const struct options *options) {
                 return EXIT_ERROR;
         answer = (struct mp){reply.data, reply.len};
         if (reply.failed)
-                return refused(options, answer);
+                return refused(options, answer, "config");
         if (options->json)
                 return report_json(options, answer, EXIT_OK);
         buf_printf(&out, "generation %" PRIu64 "\n", map_uint(answer, "generation"));
@@ -46,6 +44,35 @@ int command_reload(const struct options *options) {
                 buf_append_str(&out, "warnings\n");
                 report_put_texts(&out, map_get(answer, "warnings"));
         }
+        return report_output(options, &out, EXIT_OK);
+}
+
+static void put_count(struct buf *out, struct mp answer, const char *key, const char *thing, const char *end) {
+        uint64_t n = map_uint(answer, key);
+
+        buf_printf(out, "%" PRIu64 " %s%s%s", n, thing, n == 1 ? "" : "s", end);
+}
+
+int command_upgrade(const struct options *options) {
+        CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, true);
+        CLEANUP_BUF struct buf out = {0};
+        struct cpexd_reply reply;
+        struct mp answer, from, to;
+
+        if (!client || !daemon_call(client, options, "upgrade", (struct mp){0}, &reply))
+                return EXIT_ERROR;
+        answer = (struct mp){reply.data, reply.len};
+        if (reply.failed)
+                return refused(options, answer, "upgrade");
+        if (options->json)
+                return report_json(options, answer, EXIT_OK);
+        from = mp_map_text(answer, "from");
+        to = mp_map_text(answer, "to");
+        buf_printf(&out, "upgraded: cpexd %.*s → %.*s, ", (int)from.len, (const char *)from.data, (int)to.len,
+                   (const char *)to.data);
+        put_count(&out, answer, "workers", "worker", ", ");
+        put_count(&out, answer, "hosts", "host", ", ");
+        put_count(&out, answer, "calls", "call", " carried\n");
         return report_output(options, &out, EXIT_OK);
 }
 

@@ -26,6 +26,7 @@ static const struct command commands[] = {
         {"top", NULL, false, false, "nI", "what the plugins do at the moment, again and again", command_top},
         {"logs", "[PLUGIN]", false, false, "fn", "the last lines that plugins and the daemon have logged", command_logs},
         {"reload", NULL, false, true, "", "read the configuration again and say what changed", command_reload},
+        {"upgrade", NULL, false, true, "", "have the daemon execute its new program, without a restart", command_upgrade},
         {"explain", "PLUGIN", true, true, "", "what a plugin's sandbox lets it do, its settings and where they come from",
          command_explain},
         {"venv", "list|build|verify", true, true, "g",
@@ -43,7 +44,7 @@ static const struct {
         {"socket", "PATH", 'S', TEXT(socket), "the host socket (else $CPEXD_SOCKET, else the daemon's default)"},
         {"control", "PATH", 'C', TEXT(control), "the control socket (else control.sock beside --socket, else $CPEXD_CONTROL)"},
         {"json", NULL, 'j', 0, "print one JSON object and nothing else"},
-        {"timeout", "SECONDS", 's', 0, "how long to wait for the answer (60; reload and venv: as long as it takes)"},
+        {"timeout", "SECONDS", 's', 0, "how long to wait for the answer (60; reload, upgrade and venv: as long as it takes)"},
         {"help", NULL, 'h', 0, "print this"},
         {"version", NULL, 'V', 0, "print the version"},
         {"payload", "JSON", 'p', TEXT(payload), "the payload; @FILE reads a file, - reads standard input"},
@@ -90,7 +91,8 @@ static void print_help(void) {
                                 printf("%s%s", n++ ? ", " : " — ", commands[j].name);
                 puts("");
         }
-        puts("\nExit status: 0; 1 when a call was blocked, a reload refused, a venv not built or not as it was, or a file has "
+        puts("\nExit status: 0; 1 when a call was blocked, a reload or an upgrade refused, a venv not built or not as it was, or "
+             "a file has "
              "mistakes;\n"
              "2 on any other error, a wrong command line included.\n\n"
              "In JSON bytes are base64, secrets \"**********\", nan and infinities strings.");

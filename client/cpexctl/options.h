@@ -9,7 +9,7 @@
 
 enum exit_code {
         EXIT_OK = 0,
-        EXIT_REFUSED = 1, /* a blocked call, a refused reload, a file with mistakes, a venv that failed */
+        EXIT_REFUSED = 1, /* a blocked call, a refused reload or upgrade, a file with mistakes, a venv that failed */
         EXIT_ERROR = 2,   /* everything else, also a wrong command line */
 };
 
@@ -56,6 +56,7 @@ int command_ping(const struct options *options);
 int command_check(const struct options *options);
 int command_invoke(const struct options *options);
 int command_reload(const struct options *options);
+int command_upgrade(const struct options *options);
 int command_explain(const struct options *options);
 int command_logs(const struct options *options);
 int command_top(const struct options *options);

@@ -486,7 +486,7 @@ int control_new(struct control **ret, struct event_base *base, struct service *s
 /* ---- Carrying them across an upgrade ---- */
 
 const char *control_obstacle(const struct control *control) {
-        return control->building ? "venvs are being built (cpexctl venv build)" : NULL;
+        return control->building ? "venvs are being built or verified (cpexctl venv)" : NULL;
 }
 
 /* All that an administrator can be waiting for by now is the upgrade, and lines of the log. */
