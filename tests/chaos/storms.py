@@ -101,6 +101,41 @@ def hang(storm):
     storm.measure(daemon)
 
 
+def upgrade(storm):
+    """cpexd executes itself anew, again and again, with calls in flight that take a while or too long, while workers die and the
+    configuration changes. No host has to connect again."""
+    slow = "await asyncio.sleep(what)"
+
+    def plugins(version):
+        return [echo("first", slow, isolation={"workers": TWO, "timeout": 0.5}), echo("second", slow, config={"version": version}),
+                echo("side", slow, mode="concurrent"), echo("behind", slow, mode="fire_and_forget")]
+
+    daemon = storm.daemon(plugins(0))
+    daemon.expect(DIED + "|did not yield to cancellation|the upgrade is refused: (a reload|the configuration before)")
+    causes, upgrades, version = {"crash", "timeout", "queue_timeout", "start_failed"}, 0, 0
+
+    def make(rand):
+        takes = {name: rand.choice([0, 0.01, 0.1, 1]) for name in ("first", "second", "side") if rand.random() < 0.1}
+        return Call(["first", "second", "side"], may_be=causes, **takes)
+
+    with storm.hosts(daemon, make, n=8, rate=300):
+        while storm.rest():
+            with contextlib.suppress(CallError):
+                daemon.admin("upgrade")
+                upgrades += 1
+            time.sleep(storm.random.random() / 5)
+            if storm.random.random() < 0.2:
+                version += 1
+                daemon.write(plugins(version))
+                daemon.signal(signal.SIGHUP)
+            elif storm.random.random() < 0.3:
+                with contextlib.suppress(ProcessLookupError, IndexError):
+                    os.kill(storm.random.choice(daemon.workers("first")), signal.SIGKILL)
+    storm.notes.append(f"{upgrades} upgrades")
+    storm.settled(daemon)
+    storm.measure(daemon)
+
+
 COMPLAINTS = "cannot accept a connection: Too many open files|too few descriptors are left"
 
 
@@ -248,4 +283,4 @@ def faults(storm):
     storm.measure(daemon)
 
 
-ALL = {each.__name__: each for each in (crash, hang, reload, descriptors, quota, supervisor, bombs, faults, allocation)}
+ALL = {each.__name__: each for each in (crash, hang, reload, upgrade, descriptors, quota, supervisor, bombs, faults, allocation)}

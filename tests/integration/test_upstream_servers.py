@@ -305,6 +305,18 @@ def check_an_error_that_sounds_like_a_lost_session(daemon, host, servers):
     assert (servers.folder / "ran").read_text() == "ran\n"
 
 
+def check_an_upgrade(daemon, host, servers):
+    """What a server has said its plugin is stays as it was, and so do the connections to the servers."""
+    before, hooks, plugins = daemon.worker_pids(), host.call("hooks"), host.call("plugins")
+    under_way = [host.begin(HOOK, call("slow", seconds=0.5), plugin=name) for name in NAMES]
+    assert "4 calls carried" in daemon.ctl("upgrade").stdout
+    for msgid in under_way:
+        host.end(msgid)
+    assert (host.call("hooks"), host.call("plugins"), daemon.worker_pids()) == (hooks, plugins, before)
+    answer = host.invoke(HOOK, call("t"), plugin="http")
+    assert answer["modified_payload"]["args"] == {"by": ["http"]} and answer["executions"][0]["config_keys"] == ["b", "a"]
+
+
 def check_servers_that_are_restarted(daemon, host, servers):
     """It costs no worker, and no call that had not begun."""
     before = daemon.worker_pids()
@@ -347,6 +359,7 @@ def test_servers_come_and_go(cpexd, servers):
         check_a_server_that_comes_later(daemon, host, servers)
         check_calls_that_take_too_long_or_are_cancelled(daemon, host, servers)
         check_an_error_that_sounds_like_a_lost_session(daemon, host, servers)
+        check_an_upgrade(daemon, host, servers)
         check_servers_that_are_restarted(daemon, host, servers)
         check_servers_that_die(daemon, host, servers)
 

@@ -132,6 +132,34 @@ def test_a_signal_reloads_as_well(service):
     assert said(service) == "slow"
 
 
+# ---- Upgrade ----
+
+
+def test_upgrade(service):
+    """A program of another inode is executed in the same process, which stays the service, and keeps telling the watchdog that it lives."""
+    service.set(WatchdogSec="1s")
+    service.start([says("x")])
+    pids, pid = service.pids(), service.pid
+    with service.host() as host:
+        for _ in range(2):
+            program = shutil.which("cpexd")
+            shutil.copy2(program, program + ".new")
+            os.rename(program + ".new", program)
+            done = service.ctl("upgrade")
+            assert done.returncode == 0 and "1 worker, 1 host, 0 calls carried" in done.stdout, done
+            assert host.invoke(HOOK, CALL)["metadata"]["said"] == "x"
+        run("systemctl", "kill", "--kill-who=main", "-s", "USR2", service.unit)
+        eventually(lambda: sum("upgraded: " in each for each in service.messages()) == 3)
+        time.sleep(1.5)
+        assert host.invoke(HOOK, CALL)["metadata"]["said"] == "x"
+    assert service.pid == pid and service.pids() == pids
+    assert service.show("ActiveState") == "active" and service.show("NRestarts") == "0"
+    assert service.show("StatusText") == "serving 1 plugins, generation 1"
+    assert service.journal("GENERATION=1")[-1]["MESSAGE"].startswith("upgraded: ")
+    service.systemctl("reload")
+    assert service.show("StatusText") == "serving 1 plugins, generation 2" and said(service) == "x"
+
+
 # ---- What takes its time ----
 
 
