@@ -20,7 +20,6 @@ BUILD = pathlib.Path(os.environ.get("CPEXD_BUILD", ROOT / "build")).resolve()
 SANITIZED = "asan" in BUILD.name
 
 LOG_LINE = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warning|notice|info|debug): \S')
-SHARED_MEMORY = "/dev/shm"
 STALL = "notice: the loop was busy for"
 SANITIZER = re.compile(r"Sanitizer|runtime error:|Direct leak|SUMMARY:")
 
@@ -195,7 +194,6 @@ class Daemon:
         (folder / "cpexd.yaml").write_text(json.dumps(self.settings, indent=1))
         self.process = None
         self.at_start = None  # the footprint when it was ready
-        self.shared_memory = set(os.listdir(SHARED_MEMORY))
 
     def write(self, plugins, **top):
         write_plugins(self.folder, plugins, **(self.top | top))
@@ -385,8 +383,6 @@ class Daemon:
             for each in (path, path.with_name(f"{path.name}.lock")):
                 if each.exists():
                     yield f"{each.name} is left"
-        if names := set(os.listdir(SHARED_MEMORY)) - self.shared_memory:
-            yield f"shared memory is left: {names}"
         if names := [entry.name for entry in self.temp.iterdir()]:
             yield f"temporary files are left: {names}"
         yield from self.log_faults()

@@ -53,7 +53,7 @@ def start(cpexd, tmp_path):
         daemon = cpexd(plugins, settings={"decisions": {"path": str(path or tmp_path / "decisions")} | settings, "metrics": {"path": str(tmp_path / "m.sock")}},
                        wrapper=["sh", "-c", 'umask 077; exec "$@"', "sh"])
         daemon.decisions = tmp_path / "decisions"
-        del daemon.at_start  # the file is opened with the first line
+        daemon.at_start = None  # the file is opened with the first line
         return daemon
 
     return start
