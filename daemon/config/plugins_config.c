@@ -19,8 +19,8 @@
 #include "config/template.h"
 
 #define DEFAULT_EXECUTION_POOL 10
-#define PLUGINS_MAX 10000 /* that are not disabled */
-#define HOOKS_MAX 20000   /* of all plugins together */
+#define PLUGINS_MAX 5000 /* that are not disabled */
+#define HOOKS_MAX 20000  /* of all plugins together */
 
 struct loading {
         struct plugins_config *config;

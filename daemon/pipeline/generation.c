@@ -21,6 +21,7 @@
 #include "config/paths.h"
 #include "pipeline/turn.h"
 
+#define BEGUN_A_TURN 8   /* plugins */
 #define PREPARING_MAX 32 /* plugins whose venvs are looked for, or built, at a time: each takes a process, or several */
 
 enum phase phase_of(enum plugin_mode mode) {
@@ -279,8 +280,10 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
-        if (generation->closed_one && generation->n_open > 0)
+        if (generation->closed_one) {
+                generation->plugins[generation->n_open].pool = pool_free(generation->plugins[generation->n_open].pool);
                 close_last(generation);
+        }
         if (generation->refs == 0 && generation->n_open == 0) {
                 generation->gone(generation->data, generation);
                 (void)generation_destroy(generation);
@@ -289,7 +292,7 @@ static void on_later(evutil_socket_t fd, short what, void *data) {
         free_superseded(generation);
         if (generation->retired)
                 return;
-        if (begin_next(generation))
+        for (int i = 0; i < BEGUN_A_TURN && begin_next(generation); i++)
                 loop_next_turn(generation->later);
         if (initialize_next(generation) && generation->settled) {
                 void (*settled)(void *, struct generation *) = generation->settled;

@@ -6,7 +6,7 @@
  * it: each of them once, when it is first reached.
  *
  * As in CPEX its plugins are initialized one after the other in file order, and shut down in reverse; that their venvs are built and
- * their classes loaded side by side nobody can tell. However many they are, nobody waits for that: one of them is begun in a turn of the loop,
+ * their classes loaded side by side nobody can tell. However many they are, nobody waits for that: a few of them are begun in a turn of the loop,
  * and one is closed in a turn. A generation is counted: each call in flight holds a reference, so that a call ends in the generation it began in. Who has made it retires it when
  * another takes over; it then lets its calls end, closes its pools and, from the loop, says that it is gone.
  */

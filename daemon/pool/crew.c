@@ -83,11 +83,17 @@ static void watch(struct pool *pool) {
 /* The next worker is started after `pause`, or up to a quarter earlier: pools that fail together, and there may be thousands, are not to try again
  * together. Without memory for that timer nobody may try again at once, which would hold the loop: the next
  * that happens to the pool, a call for instance, sets it again. Return: whether it is set. */
-bool crew_pause(struct pool *pool, usec_t pause) {
+static bool pause_starting(struct pool *pool, usec_t pause) {
         struct timeval after = usec_to_timeval(pause - pause / 4 * (usec_t)(random() % 1024) / 1024);
 
         pool->retry_lost = event_add(pool->retry, &after) < 0;
         return !pool->retry_lost;
+}
+
+/* Thousands may want to try again at once. Each then does so ever more seldom, until those that do have room. */
+void crew_put_off(struct pool *pool) {
+        (void)pause_starting(pool, pool->backoff_usec);
+        pool->backoff_usec = MIN(pool->backoff_usec * 2, BACKOFF_MAX_USEC);
 }
 
 static usec_t backoff_max_usec(const struct pool *pool) {
@@ -108,7 +114,7 @@ void pool_fail(struct pool *pool, const char *reason) {
                 pool->error = strdup(reason);
                 log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
                           (double)pool->backoff_usec / (double)USEC_PER_SEC);
-                (void)crew_pause(pool, pool->backoff_usec);
+                (void)pause_starting(pool, pool->backoff_usec);
                 pool->backoff_usec = MIN(pool->backoff_usec * 2, backoff_max_usec(pool));
         }
         pool_settle(pool, serves ? POOL_READY : POOL_FAILED);
@@ -232,7 +238,7 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
                 log_write(LOG_LEVEL_WARNING, &scope, "%s; it will be replaced", reason);
                 pool->n_restarts++;
                 if (clock_now_usec() - ready < QUICK_DEATH_USEC)
-                        (void)crew_pause(pool, BACKOFF_MIN_USEC);
+                        (void)pause_starting(pool, BACKOFF_MIN_USEC);
         } else {
                 forget_lost_venv(pool);
                 pool_fail(pool, reason);
@@ -292,7 +298,7 @@ void crew_fill(struct pool *pool) {
         const struct isolation *settings = &pool->entry->isolation;
         unsigned coming = count_coming(pool), ready = crew_count(pool, WORKER_READY);
 
-        if (pool->closing || pool->superseded || (pool->retry_lost && !crew_pause(pool, BACKOFF_MIN_USEC)))
+        if (pool->closing || pool->superseded || (pool->retry_lost && !pause_starting(pool, BACKOFF_MIN_USEC)))
                 return;
         if (pool_needs_venv(pool) || event_pending(pool->retry, EV_TIMEOUT, NULL))
                 return;

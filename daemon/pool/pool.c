@@ -329,8 +329,8 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 
         (void)fd;
         (void)what;
-        if (loop_is_late()) /* thousands may want to try again at once */
-                (void)crew_pause(pool, BACKOFF_MIN_USEC);
+        if (pool->env && loop_is_late())
+                crew_put_off(pool);
         else if (!pool->env && pool_make_spec(pool) < 0)
                 pool_fail(pool, "out of memory");
         else if (!pool_needs_venv(pool))

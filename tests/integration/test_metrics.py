@@ -20,13 +20,13 @@ SAMPLE = re.compile(r'(cpexd_[a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*)\})
 
 
 class Connection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=10)
+    def __init__(self, path, timeout=10):
+        super().__init__("localhost", timeout=timeout)
         self.path = str(path)
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
 
