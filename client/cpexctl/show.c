@@ -98,8 +98,8 @@ static void put_plugin_errors(struct buf *out, struct mp plugins) {
         }
 }
 
-static void put_unboxed(struct buf *out, struct mp plugins) {
-        struct mp plugin;
+static void put_unboxed(struct buf *out, struct mp status) {
+        struct mp plugins = map_get(status, "plugins"), plugin;
         uint32_t n;
         bool any = false;
 
@@ -111,6 +111,8 @@ static void put_unboxed(struct buf *out, struct mp plugins) {
                 any = true;
         }
         buf_append_str(out, any ? "\n" : "");
+        if (!map_bool(status, "venv_sandbox", true))
+                buf_append_str(out, "\npackages are installed without a sandbox (venv.sandbox)\n");
 }
 
 int command_status(const struct options *options) {
@@ -133,7 +135,7 @@ int command_status(const struct options *options) {
         if (text_table_put(&table, &out, 0) < 0)
                 return report_error(options, "memory", "out of memory");
         put_plugin_errors(&out, map_get(status, "plugins"));
-        put_unboxed(&out, map_get(status, "plugins"));
+        put_unboxed(&out, status);
         return report_output(options, &out, EXIT_OK);
 }
 

@@ -41,7 +41,7 @@ void status_put(const struct service *service, const struct hosts *hosts, struct
         };
         const struct generation *generation = service_newest(service);
 
-        mp_put_map(out, 11);
+        mp_put_map(out, 12);
         mp_put_str(out, "version");
         mp_put_str(out, CPEXD_VERSION);
         mp_put_str(out, "pid");
@@ -56,6 +56,8 @@ void status_put(const struct service *service, const struct hosts *hosts, struct
         mp_put_str(out, generation->config->path);
         mp_put_str(out, "socket");
         mp_put_str(out, generation->daemon->socket.path);
+        mp_put_str(out, "venv_sandbox");
+        mp_put_bool(out, generation->daemon->venv.sandbox);
         put_calls(hosts, out);
         put_bucket_ends(out);
         mp_put_str(out, "plugins");

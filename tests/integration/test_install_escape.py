@@ -352,3 +352,12 @@ def test_settings_and_cpexctl(cpexd, tmp_path):
     code.chmod(0o644)
     done = daemon.ctl("venv", "verify", "--plugin", "p")
     assert done.returncode == 1 and "one.py: has another mode" in done.stdout, done
+
+
+def test_that_there_is_no_sandbox_is_shown(cpexd, tmp_path):
+    body = "async def tool_pre_invoke(self, payload, context): return Result()"
+    assert "installed without" not in cpexd([plugin("p", body)]).ctl("status").stdout
+    wheel(tmp_path, "one", "1.0", {"one.py": ""})
+    daemon = cpexd([plugin("p", body, requirements=f"--no-index\n--find-links {tmp_path}\none\n")], cache=tmp_path / "cache", settings={"venv": {"sandbox": False}})
+    assert daemon.ctl("status").stdout.endswith("packages are installed without a sandbox (venv.sandbox)\n")
+    daemon.wait_log("packages may do all that this user may")
