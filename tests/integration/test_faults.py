@@ -129,6 +129,7 @@ def test_no_memory_for_the_first_steps_of_a_start(cpexd):
             assert re.search("error: cannot start: .*memory", daemon.log()), daemon.log()
             ended += 1
     assert ended
+    daemon.stop()
     daemon.faults_path.write_text("")
     daemon.start()
 

@@ -182,7 +182,7 @@ def test_limits_count_at_once(cpexd):
     """Also for hosts that are connected already."""
     daemon = cpexd([counting("p")])
     with daemon.host() as host:
-        sleeping = [host.begin(HOOK, {"name": "sleep", "args": {"seconds": 1}}) for _ in range(2)]
+        sleeping = [host.begin(HOOK, {"name": "sleep", "args": {"seconds": 20}}) for _ in range(2)]
         eventually(lambda: daemon.admin("status")["calls"]["active"] == 2)
         daemon.settings["limits"] = {"calls": 2}
         (daemon.folder / "cpexd.yaml").write_text(json.dumps(daemon.settings))
@@ -191,7 +191,9 @@ def test_limits_count_at_once(cpexd):
             host.invoke(HOOK, TOOL)
         assert (caught.value.code, caught.value.details["setting"]) == ("limit", "limits.calls")
         for msgid in sleeping:
-            host.end(msgid)
+            host.notify("cancel", msgid=msgid)
+            with pytest.raises(CallError):
+                host.end(msgid)
         host.invoke(HOOK, TOOL)
 
 
