@@ -67,9 +67,9 @@ void pool_settle(struct pool *pool, enum pool_state state);
 
 /* crew.c */
 unsigned crew_count(const struct pool *pool, enum worker_state state);
-void crew_fill(struct pool *pool);    /* starts what workers are needed */
-void crew_look(struct pool *pool);    /* lets those go that are due to */
-void crew_put_off(struct pool *pool); /* the next attempt to start: it comes at a bad time */
+void crew_fill(struct pool *pool);               /* starts what workers are needed */
+void crew_look(struct pool *pool);               /* lets those go that are due to */
+void crew_put_off(struct pool *pool);            /* the next attempt to start: it comes at a bad time */
 extern const struct worker_handler crew_handler; /* of the workers; its data: the pool */
 /* Return: whether its workers say what its entry is, which the generation that made it hears. */
 bool pool_may_report(const struct pool *pool);
