@@ -121,12 +121,14 @@ static int send_some(struct cpexd_client *client) {
 }
 
 static int receive_some(struct cpexd_client *client) {
-        uint8_t *end = buf_reserve(&client->in, READ_BYTES);
+        size_t have = client->in.len - client->in_pos, coming = client->scan.pos > have ? client->scan.pos - have : 0;
+        size_t want = MAX((size_t)READ_BYTES, coming); /* all of an answer, once its length is known */
+        uint8_t *end = buf_reserve(&client->in, want);
         ssize_t n;
 
         if (!end)
                 return give_up(client, -ENOMEM, "out of memory");
-        n = recv(client->fd, end, READ_BYTES, MSG_DONTWAIT);
+        n = recv(client->fd, end, want, MSG_DONTWAIT);
         if (n < 0)
                 return errno == EAGAIN || errno == EINTR ? 0 : give_up(client, -ECONNRESET, "the connection to the daemon broke");
         if (n == 0)

@@ -11,14 +11,42 @@
 
 #define BUF_MIN 256
 
+struct buf_memory {
+        unsigned refs;
+        uint8_t *data;
+};
+
+static void memory_unref(struct buf_memory *memory) {
+        if (--memory->refs > 0)
+                return;
+        free(memory->data);
+        free(memory);
+}
+
 void buf_done(struct buf *buf) {
-        free(buf->data);
+        if (buf->shared)
+                memory_unref(buf->shared);
+        else
+                free(buf->data);
         *buf = (struct buf){.limit = buf->limit};
 }
 
 void buf_reset(struct buf *buf) {
+        if (buf->shared)
+                buf_done(buf);
         buf->len = 0;
         buf->error = 0;
+}
+
+/* Return: memory of `cap` bytes, the buffer's own, with what it holds; NULL: there is none, and nothing has changed. */
+static uint8_t *grow(struct buf *buf, size_t cap) {
+        uint8_t *data = buf->shared ? malloc(cap) : realloc(buf->data, cap);
+
+        if (data && buf->shared) {
+                memcpy(data, buf->data, buf->len);
+                memory_unref(TAKE(buf->shared));
+        }
+        return data;
 }
 
 uint8_t *buf_reserve(struct buf *buf, size_t len) {
@@ -31,14 +59,14 @@ uint8_t *buf_reserve(struct buf *buf, size_t len) {
                 buf->error = -EMSGSIZE;
                 return NULL;
         }
-        if (need <= buf->cap && buf->data)
+        if (need <= buf->cap && buf->data && !buf->shared)
                 return buf->data + buf->len;
 
         cap = MAX(buf->cap, (size_t)BUF_MIN);
         while (cap < need)
                 if (__builtin_mul_overflow(cap, 2, &cap))
                         cap = need;
-        data = realloc(buf->data, cap);
+        data = grow(buf, cap);
         if (!data) {
                 buf->error = -ENOMEM;
                 return NULL;
@@ -84,9 +112,34 @@ void buf_printf(struct buf *buf, const char *format, ...) {
         va_end(args);
 }
 
+void buf_share(struct buf *buf, struct buf *from, const uint8_t *data, size_t len) {
+        bool worth = from && len >= BUF_SHARE_MIN && len >= from->cap / 2;
+
+        buf_done(buf);
+        if (worth && !from->shared) {
+                from->shared = malloc(sizeof(*from->shared));
+                if (from->shared)
+                        *from->shared = (struct buf_memory){.refs = 1, .data = from->data};
+        }
+        if (!worth || !from->shared) {
+                buf_append(buf, data, len);
+                return;
+        }
+        from->shared->refs++;
+        buf->shared = from->shared;
+        buf->data = (uint8_t *)data;
+        buf->len = buf->cap = len;
+}
+
 void buf_consume(struct buf *buf, size_t len) {
         if (len >= buf->len) {
                 buf->len = 0;
+                return;
+        }
+        if (buf->shared) {
+                buf->data += len;
+                buf->cap -= len;
+                buf->len -= len;
                 return;
         }
         memmove(buf->data, buf->data + len, buf->len - len);

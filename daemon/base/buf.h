@@ -7,18 +7,26 @@
  * An append that fails for want of memory, or because `limit` would be passed, marks the buffer as failed; every later append
  * then does nothing. So a writer appends many parts and asks once, at the end, with buf_error(). A buffer is always a valid
  * object: zeroed memory is an empty buffer without a limit.
+ *
+ * A large part of a buffer may be shared with others (buf_share()), which spares the copy: nobody changes these bytes any more, whoever
+ * appends to them continues on a copy, and the memory goes when the last of the buffers lets go of it.
  */
 
 #include <stdarg.h>
 
 #include "base/util.h"
 
+#define BUF_SHARE_MIN ((size_t)16 * 1024) /* less than this is cheaper to copy */
+
+struct buf_memory;
+
 struct buf {
         uint8_t *data;
         size_t len;
         size_t cap;
-        size_t limit; /* bytes; 0: none */
-        int error;    /* 0, -ENOMEM, or -EMSGSIZE when the limit was met */
+        size_t limit;              /* bytes; 0: none */
+        int error;                 /* 0, -ENOMEM, or -EMSGSIZE when the limit was met */
+        struct buf_memory *shared; /* whose bytes these are; NULL: its own */
 };
 
 void buf_done(struct buf *buf);
@@ -34,6 +42,10 @@ void buf_vprintf(struct buf *buf, const char *format, va_list args) PRINTF_LIKE(
 
 /* Makes room for `len` more bytes. Return: where they go (add what was written to buf->len), NULL on failure. */
 uint8_t *buf_reserve(struct buf *buf, size_t len);
+
+/* Makes `len` bytes, which lie in `from`, the contents of `buf`: shared if they are large and most of that memory, else, and where `from` is
+ * NULL, as a copy. */
+void buf_share(struct buf *buf, struct buf *from, const uint8_t *data, size_t len);
 
 /* Drops the first `len` bytes. */
 void buf_consume(struct buf *buf, size_t len);

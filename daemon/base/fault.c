@@ -54,6 +54,7 @@ FILE *__real_fopen(const char *path, const char *mode);
 ssize_t __real_read(int fd, void *data, size_t len);
 ssize_t __real_recv(int fd, void *data, size_t len, int flags);
 ssize_t __real_send(int fd, const void *data, size_t len, int flags);
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
 int __real_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]);
 
@@ -69,6 +70,7 @@ FILE *__wrap_fopen(const char *path, const char *mode);
 ssize_t __wrap_read(int fd, void *data, size_t len);
 ssize_t __wrap_recv(int fd, void *data, size_t len, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
 int __wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]);
 
@@ -273,16 +275,36 @@ ssize_t __wrap_recv(int fd, void *data, size_t len, int flags) {
         return __real_recv(fd, data, fails(READ) ? MIN(len, 1) : len, flags);
 }
 
-ssize_t __wrap_send(int fd, const void *data, size_t len, int flags) {
+/* A socket that is full takes one byte, and then none. Return: false when it takes none; if so, with errno set. */
+static bool takes(size_t *len) {
         static bool full;
 
         if (full) {
                 full = false;
                 errno = EAGAIN;
-                return -1;
+                return false;
         }
         full = fails(WRITE);
-        return __real_send(fd, data, full ? MIN(len, 1) : len, flags);
+        if (full)
+                *len = MIN(*len, 1);
+        return true;
+}
+
+ssize_t __wrap_send(int fd, const void *data, size_t len, int flags) {
+        return takes(&len) ? __real_send(fd, data, len, flags) : -1;
+}
+
+/* Of a stream: a datagram that was cut would not be what its reader expects. */
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags) {
+        struct iovec first = message->msg_iovlen > 0 ? message->msg_iov[0] : (struct iovec){0};
+        size_t len = first.iov_len;
+        int type = 0;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof(type)}) < 0 || type != SOCK_STREAM)
+                return __real_sendmsg(fd, message, flags);
+        if (!takes(&len))
+                return -1;
+        return len < first.iov_len ? __real_send(fd, first.iov_base, len, flags) : __real_sendmsg(fd, message, flags);
 }
 
 int __wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,

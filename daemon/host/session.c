@@ -103,11 +103,13 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         struct call *call = data;
         struct session *session = call->session;
         struct buf *out = conn_output(session->conn);
+        CLEANUP_BUF struct buf tail = {0};
         size_t before = out->len;
 
         session->hosts->counts.calls_failed += invocation_failed(invocation);
         decisions_add(session->hosts->decisions, invocation, &(struct decision_host){session->peer.uid, session->peer.pid});
-        invocation_put_response(invocation, out, call->msgid);
+        invocation_put_response(invocation, out, call->msgid, &tail);
+        conn_put_tail(session->conn, &tail);
         /* An answer that does not fit beside those that wait is an error of its call, as long as the error fits. */
         if (buf_error(out) == -EMSGSIZE) {
                 out->len = before;
@@ -169,7 +171,7 @@ static void on_invoke(struct session *session, struct generation *generation, co
         }
         call->session = session;
         call->msgid = msg->id;
-        if (!invocation_start(&call->invocation, generation, msg->params, on_invocation_done, call, &refusal)) {
+        if (!invocation_start(&call->invocation, generation, msg->params, msg->memory, on_invocation_done, call, &refusal)) {
                 hosts->counts.calls_failed++;
                 discharge(session, msg->params.len);
                 rpc_put_protocol_error(out, msg->id, refusal.code, "%s", refusal.message);

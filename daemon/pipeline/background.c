@@ -89,7 +89,7 @@ void background_start(struct turn *turn) {
         if (is_repeated(turn))
                 return;
         background = background_new(invocation->generation, turn->plugin);
-        if (!background || turn_put_params(turn, &background->step.params) < 0) {
+        if (!background || turn_put_params(turn, &background->step) < 0) {
                 if (background)
                         background_free(background);
                 log_error("a background plugin was not started: out of memory");

@@ -82,7 +82,7 @@ int invocation_adopt(struct invocation **ret, struct generation *generation, str
 
         if (!mp_read_bin(&cur, &params) || request_parse(params, &in))
                 return -EBADMSG;
-        invocation = invocation_new(generation, &in, params, turns.n);
+        invocation = invocation_new(generation, &in, params, NULL, turns.n);
         if (!invocation)
                 return -ENOMEM;
         invocation->on_done = on_done;

@@ -91,7 +91,7 @@ void turn_on_step_done(struct step *step, const struct step_outcome *outcome) {
 
 /* Return: whether the worker's parameters are written; if not, the turn is over. */
 static bool prepare_turn(struct turn *turn) {
-        if (turn->step.params.len > 0 || turn_put_params(turn, &turn->step.params) == 0)
+        if (turn->step.params.len > 0 || turn_put_params(turn, &turn->step) == 0)
                 return true;
         turn->state = TURN_OVER;
         turn_conclude(turn, &(struct step_outcome){.cause = STEP_NO_MEMORY, .message = "out of memory"});
@@ -207,7 +207,8 @@ static bool names_a_plugin(const struct generation *generation, const struct req
         return false;
 }
 
-struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params, size_t n_turns) {
+struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params, struct buf *memory,
+                                  size_t n_turns) {
         struct invocation *invocation = calloc(1, sizeof(*invocation) + n_turns * sizeof(struct turn));
 
         if (!invocation)
@@ -219,10 +220,12 @@ struct invocation *invocation_new(struct generation *generation, const struct re
         invocation->deadline_usec = USEC_INFINITY;
         if (in->timeout_ms)
                 invocation->deadline_usec = invocation->started_usec + MIN(in->timeout_ms, UINT32_MAX) * USEC_PER_MSEC;
-        buf_append(&invocation->params, params.data, params.len);
+        buf_share(&invocation->params, memory, params.data, params.len);
         if (!invocation->later || buf_error(&invocation->params))
                 return invocation_free(invocation);
-        (void)request_parse(buf_mp(&invocation->params), &invocation->in); /* the same bytes again, now ours */
+        invocation->in = *in;
+        if (invocation->params.data != params.data)
+                (void)request_parse(buf_mp(&invocation->params), &invocation->in); /* the same bytes again, now ours */
         if (generation->daemon->strip_headers > 0 && invocation->in.extensions.len > 0) {
                 extensions_put_stripped(&invocation->stripped, invocation->in.extensions);
                 if (buf_error(&invocation->stripped))
@@ -232,8 +235,8 @@ struct invocation *invocation_new(struct generation *generation, const struct re
         return invocation;
 }
 
-bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done,
-                      void *data, struct refusal *ret_refusal) {
+bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, struct buf *memory,
+                      invocation_done on_done, void *data, struct refusal *ret_refusal) {
         struct invocation *invocation;
         const struct hook *hook;
         struct request in;
@@ -248,7 +251,7 @@ bool invocation_start(struct invocation **ret, struct generation *generation, st
                 return false;
         }
         hook = generation_hook(generation, in.hook);
-        invocation = invocation_new(generation, &in, params, hook ? hook->phase_start[PHASE_MAX_] : 0);
+        invocation = invocation_new(generation, &in, params, memory, hook ? hook->phase_start[PHASE_MAX_] : 0);
         if (!invocation) {
                 *ret_refusal = (struct refusal){"limit", "out of memory"};
                 return false;

@@ -26,18 +26,18 @@ struct refusal {
 
 typedef void (*invocation_done)(void *data, struct invocation *invocation);
 
-/* Starts a call with the parameters of `invoke`, which are copied. Takes a reference on the generation.
+/* Starts a call with the parameters of `invoke`, which lie in `memory`; they are shared or copied. Takes a reference on the generation.
  * Return: whether it was started; if not, *ret_refusal says why. */
-bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, invocation_done on_done,
-                      void *data, struct refusal *ret_refusal);
+bool invocation_start(struct invocation **ret, struct generation *generation, struct mp params, struct buf *memory,
+                      invocation_done on_done, void *data, struct refusal *ret_refusal);
 
 /* wire/carry.h: one that is under way. */
 void invocation_save(const struct invocation *invocation, struct carry *carry);
 int invocation_adopt(struct invocation **ret, struct generation *generation, struct mp saved, invocation_done on_done,
                      void *data);
 
-/* Appends the whole response message. Only from on_done. */
-void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid);
+/* Appends the response message, but for what goes into `tail` as its end. Only from on_done. */
+void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid, struct buf *tail);
 
 /* Return: whether the response is an error. Only from on_done. */
 bool invocation_failed(const struct invocation *invocation);

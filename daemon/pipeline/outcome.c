@@ -448,7 +448,7 @@ static bool take_extensions(struct turn *turn, struct mp returned) {
         return true;
 }
 
-static void conclude_answer(struct turn *turn, const struct answer *answer) {
+static void conclude_answer(struct turn *turn, const struct answer *answer, struct buf *memory) {
         struct invocation *invocation = turn->invocation;
         enum plugin_mode mode = turn->plugin->entry->mode;
         bool chained = mode == PLUGIN_SEQUENTIAL || mode == PLUGIN_TRANSFORM;
@@ -463,7 +463,7 @@ static void conclude_answer(struct turn *turn, const struct answer *answer) {
                 return;
         }
         if (chained)
-                payload_modified = turn_take_payload(turn, answer);
+                payload_modified = turn_take_payload(turn, answer, memory);
         if (answer->continue_processing) {
                 invocation->retry_delay_ms = MAX(invocation->retry_delay_ms, answer->retry_delay_ms);
                 extensions_modified = mode != PLUGIN_CONCURRENT && answer->modified_extensions.len > 0;
@@ -539,11 +539,11 @@ static void conclude_raised(struct turn *turn, const struct step_outcome *outcom
                 conclude_failure(turn, outcome);
 }
 
-static void conclude_direct(struct turn *turn, const struct answer *answer, struct mp whole) {
+static void conclude_direct(struct turn *turn, const struct answer *answer, const struct step_outcome *outcome) {
         bool modified = answer->modified_payload.len > 0 || answer->modified_extensions.len > 0;
 
         turn->decision = !answer->continue_processing ? TURN_DENIED : modified ? TURN_MODIFIED : TURN_CONTINUED;
-        buf_set(&turn->invocation->direct, whole);
+        buf_share(&turn->invocation->direct, outcome->memory, outcome->answer.data, outcome->answer.len);
 }
 
 void turn_conclude(struct turn *turn, const struct step_outcome *outcome) {
@@ -565,7 +565,7 @@ void turn_conclude(struct turn *turn, const struct step_outcome *outcome) {
         }
         keep_context(turn, answer.contexts);
         if (turn->invocation->in.direct)
-                conclude_direct(turn, &answer, outcome->answer);
+                conclude_direct(turn, &answer, outcome);
         else
-                conclude_answer(turn, &answer);
+                conclude_answer(turn, &answer, outcome->memory);
 }

@@ -69,8 +69,10 @@ static void put_context(const struct invocation *invocation, struct buf *buf) {
         mp_map_end(buf, map, count);
 }
 
-int turn_put_params(const struct turn *turn, struct buf *buf) {
-        const struct invocation *invocation = turn->invocation;
+/* The payload comes last, where it need not be copied. */
+int turn_put_params(struct turn *turn, struct step *step) {
+        struct invocation *invocation = turn->invocation;
+        struct buf *buf = &step->params;
         bool background = turn->plugin->entry->mode == PLUGIN_FIRE_AND_FORGET && !invocation->in.direct;
         /* A background plugin gets the caller's payload and a fresh context. */
         bool changed = invocation->payload_changed && !background;
@@ -85,8 +87,6 @@ int turn_put_params(const struct turn *turn, struct buf *buf) {
         mp_put_bool(buf, changed);
         mp_put_str(buf, "hook");
         mp_put_strn(buf, invocation->in.hook.data, invocation->in.hook.len);
-        mp_put_str(buf, "payload");
-        mp_put_bin(buf, payload.data, payload.len);
         mp_put_str(buf, "payload_type");
         mp_put_raw(buf, changed ? buf_mp(&invocation->payload_type) : invocation->in.payload_type);
         mp_put_str(buf, "context");
@@ -95,5 +95,7 @@ int turn_put_params(const struct turn *turn, struct buf *buf) {
         put_own_context(buf, context);
         mp_put_str(buf, "extensions");
         extensions_put_filtered(buf, extensions, &turn->plugin->entry->capabilities);
+        mp_put_str(buf, "payload");
+        mp_put_bin_tail(buf, &step->payload, changed ? &invocation->payload : &invocation->params, payload);
         return buf_error(buf);
 }

@@ -63,7 +63,7 @@ static bool same_type(struct mp a, struct mp b) {
         return (mp_is_nil(a) && mp_is_nil(b)) || mp_same_str(a, b);
 }
 
-bool turn_take_payload(struct turn *turn, const struct answer *answer) {
+bool turn_take_payload(struct turn *turn, const struct answer *answer, struct buf *memory) {
         struct invocation *invocation = turn->invocation;
         const struct hook_policy *policy = invocation->hook->policy;
         struct mp old_type = invocation->payload_changed ? buf_mp(&invocation->payload_type) : invocation->in.payload_type;
@@ -84,7 +84,7 @@ bool turn_take_payload(struct turn *turn, const struct answer *answer) {
         } else {
                 if (policy && plain && mp_peek(&new) != MP_MAP)
                         return false;
-                buf_set(&invocation->payload, answer->modified_payload);
+                buf_share(&invocation->payload, memory, answer->modified_payload.data, answer->modified_payload.len);
                 /* CPEX takes the object that an earlier plugin returned for no modification when it comes back; the worker's word for it
                  * is good enough, for a record. */
                 modified = policy || !invocation->payload_changed || !mp_eq_str(answer->payload_is, "given");

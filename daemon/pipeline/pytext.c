@@ -13,6 +13,8 @@
 
 #define WHOLE_BYTES_MAX 16384 /* of a value that is written to its end */
 #define HEAD_BYTES 256        /* what is written of a longer one */
+#define BLOCK_BYTES 64        /* looked at at once, where all are ASCII */
+#define WORD_BYTES 8
 
 struct sink {
         struct buf *buf; /* NULL: only count */
@@ -117,27 +119,29 @@ static void write_quoted(struct sink *sink, struct mp text, bool bytes) {
         emit(sink, &quote, 1, 1);
 }
 
-/* Return: whether the next eight bytes are ASCII. */
-static bool is_ascii_word(struct mp text, size_t at) {
-        uint64_t word;
+/* Return: whether `len` bytes follow, whole words, and all are ASCII. */
+static inline bool are_ascii(struct mp text, size_t at, size_t len) {
+        uint64_t word, all = 0;
 
-        if (text.len - at < sizeof(word))
+        if (text.len - at < len)
                 return false;
-        memcpy(&word, text.data + at, sizeof(word));
-        return (word & UINT64_C(0x8080808080808080)) == 0;
+        for (size_t i = 0; i < len; i += sizeof(word)) {
+                memcpy(&word, text.data + at + i, sizeof(word));
+                all |= word;
+        }
+        return (all & UINT64_C(0x8080808080808080)) == 0;
 }
 
 static void write_plain(struct sink *sink, struct mp text) {
         uint64_t n = 0;
 
         for (size_t i = 0; i < text.len;) {
-                if (is_ascii_word(text, i)) {
-                        i += sizeof(uint64_t);
-                        n += sizeof(uint64_t);
-                } else {
+                size_t ascii = are_ascii(text, i, BLOCK_BYTES) ? BLOCK_BYTES : are_ascii(text, i, WORD_BYTES) ? WORD_BYTES : 0;
+
+                if (ascii == 0)
                         (void)pytext_next(text, &i);
-                        n++;
-                }
+                i += ascii;
+                n += MAX(ascii, (size_t)1);
         }
         emit(sink, text.data, text.len, n);
 }

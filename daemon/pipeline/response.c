@@ -96,18 +96,17 @@ static void put_metadata(const struct invocation *invocation, struct buf *buf) {
         mp_put_merged(buf, map_or_empty(&invocation->metadata), buf_mp(&decision), NULL);
 }
 
-static void put_payload(const struct invocation *invocation, struct buf *buf) {
+/* The last of all, where it need not be copied. */
+static void put_payload(struct invocation *invocation, struct buf *buf, struct buf *tail) {
         mp_put_str(buf, "modified_payload");
         if (invocation->payload_changed)
-                mp_put_bin(buf, invocation->payload.data, invocation->payload.len);
+                mp_put_bin_tail(buf, tail, &invocation->payload, buf_mp(&invocation->payload));
         else
                 mp_put_nil(buf);
-        mp_put_str(buf, "payload_type");
-        mp_put_raw(buf, buf_mp(&invocation->payload_type));
 }
 
-/* What each answer and each error ends with. */
-static void put_end(const struct invocation *invocation, struct buf *buf) {
+/* What answers and errors have in common. */
+static void put_common(const struct invocation *invocation, struct buf *buf) {
         if (invocation->in.timing) {
                 mp_put_str(buf, "timing");
                 invocation_put_timing(invocation, buf);
@@ -116,11 +115,12 @@ static void put_end(const struct invocation *invocation, struct buf *buf) {
         mp_put_uint(buf, invocation->generation->number);
 }
 
-static void put_answer(const struct invocation *invocation, struct buf *buf) {
+static void put_answer(struct invocation *invocation, struct buf *buf, struct buf *tail) {
         mp_put_map(buf, 14 + invocation->in.timing);
         mp_put_str(buf, "continue_processing");
         mp_put_bool(buf, invocation->ending == ENDING_ALLOWED);
-        put_payload(invocation, buf);
+        mp_put_str(buf, "payload_type");
+        mp_put_raw(buf, buf_mp(&invocation->payload_type));
         mp_put_str(buf, "violation");
         mp_put_raw(buf, buf_mp(&invocation->violation));
         mp_put_str(buf, "denial_metadata");
@@ -135,16 +135,18 @@ static void put_answer(const struct invocation *invocation, struct buf *buf) {
         put_contexts(invocation, buf);
         put_shared(invocation, buf);
         put_records(invocation, buf);
-        put_end(invocation, buf);
+        put_common(invocation, buf);
+        put_payload(invocation, buf, tail);
 }
 
 /* What the plugin answered; nothing else that its worker may have written. */
-static void put_direct_answer(const struct invocation *invocation, struct buf *buf) {
+static void put_direct_answer(struct invocation *invocation, struct buf *buf, struct buf *tail) {
         static const char *const keys[] = {
-                "continue_processing", "modified_payload", "payload_type", "violation",       "metadata",        "retry_delay_ms",
-                "modified_extensions", "http_headers",     "state",        "global_metadata", "denial_metadata",
+                "continue_processing", "payload_type", "violation", "metadata",        "retry_delay_ms",
+                "modified_extensions", "http_headers", "state",     "global_metadata", "denial_metadata",
         };
         size_t map = mp_map_begin(buf), n = 2 + invocation->in.timing;
+        struct mp_cur payload;
         struct mp value;
 
         for (size_t i = 0; i < ELEMENTS(keys); i++)
@@ -154,7 +156,13 @@ static void put_direct_answer(const struct invocation *invocation, struct buf *b
                         n++;
                 }
         put_contexts(invocation, buf);
-        put_end(invocation, buf);
+        put_common(invocation, buf);
+        payload = mp_cur(mp_map_value(buf_mp(&invocation->direct), "modified_payload"));
+        if (mp_read_bin(&payload, &value)) {
+                mp_put_str(buf, "modified_payload");
+                mp_put_bin_tail(buf, tail, &invocation->direct, value);
+                n++;
+        }
         mp_map_end(buf, map, n);
 }
 
@@ -173,14 +181,14 @@ static void put_error(const struct invocation *invocation, struct buf *buf) {
                 put_contexts(invocation, buf);
         put_shared(invocation, buf);
         put_records(invocation, buf);
-        put_end(invocation, buf);
+        put_common(invocation, buf);
 }
 
 bool invocation_failed(const struct invocation *invocation) {
         return invocation->ending == ENDING_VIOLATION || invocation->ending == ENDING_ERROR || out_of_memory(invocation);
 }
 
-void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid) {
+void invocation_put_response(struct invocation *invocation, struct buf *buf, uint32_t msgid, struct buf *tail) {
         if (out_of_memory(invocation)) {
                 rpc_put_protocol_error(buf, msgid, "limit", "out of memory");
         } else if (invocation_failed(invocation)) {
@@ -190,8 +198,8 @@ void invocation_put_response(struct invocation *invocation, struct buf *buf, uin
         } else {
                 rpc_put_result(buf, msgid);
                 if (invocation->in.direct)
-                        put_direct_answer(invocation, buf);
+                        put_direct_answer(invocation, buf, tail);
                 else
-                        put_answer(invocation, buf);
+                        put_answer(invocation, buf, tail);
         }
 }

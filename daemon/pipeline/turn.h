@@ -102,14 +102,15 @@ static inline void buf_set(struct buf *buf, struct mp value) {
 }
 
 /* invocation.c: an invocation that has not begun, with room for its turns. Return: NULL: no memory. */
-struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params, size_t n_turns);
+struct invocation *invocation_new(struct generation *generation, const struct request *in, struct mp params, struct buf *memory,
+                                  size_t n_turns);
 
 /* outcome.c: does to the invocation what the outcome of `turn` demands; `turn` is over. */
 void turn_conclude(struct turn *turn, const struct step_outcome *outcome);
 
-/* policy.c: takes over the payload that a plugin returned, as far as the hook's policy allows. Return: whether its record shall say that it
- * was modified. */
-bool turn_take_payload(struct turn *turn, const struct answer *answer);
+/* policy.c: takes over the payload that a plugin returned, as far as the hook's policy allows; the answer lies in `memory`. Return: whether
+ * its record shall say that it was modified. */
+bool turn_take_payload(struct turn *turn, const struct answer *answer, struct buf *memory);
 
 /* tiers.c: takes over of the extensions that a plugin returned what CPEX 0.2 lets it change. Return: whether that is anything. */
 bool turn_take_extensions(struct turn *turn, struct mp returned);
@@ -140,5 +141,5 @@ int background_adopt(struct generation *generation, struct mp saved);
 /* params.c: the plugin's own context in the caller's table: a map, empty where there is none. */
 struct mp turn_own_context(const struct turn *turn);
 
-/* params.c: the worker's parameters for this turn. Return: 0 or -ENOMEM. */
-int turn_put_params(const struct turn *turn, struct buf *buf);
+/* params.c: writes the step's parameters, for the worker. Return: 0 or -ENOMEM. */
+int turn_put_params(struct turn *turn, struct step *step);

@@ -143,6 +143,7 @@ int calls_give(struct calls *calls, struct step *step) {
 
         rpc_put_request(out, call->id, "invoke");
         mp_put_raw(out, (struct mp){step->params.data, step->params.len});
+        conn_put_tail(calls->conn, &step->payload);
         conn_flush(calls->conn);
         buf_done(&step->params);
         return 0;
@@ -165,7 +166,7 @@ static struct worker_call *find(struct calls *calls, uint32_t id) {
 }
 
 bool calls_answered(struct calls *calls, const struct rpc_msg *msg) {
-        struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error};
+        struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error, .memory = msg->memory};
         struct worker_call *call = find(calls, msg->id);
         bool late = call && call->phase > CALL_RUNNING;
         struct mp_cur result = mp_cur(msg->result);

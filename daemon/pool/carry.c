@@ -39,9 +39,10 @@ static const struct carried members[] = {
 };
 
 static const struct carried step_members[] = {
-        CARRIED(BUF, struct step, params),         CARRIED(UINT, struct step, timeout_usec),
-        CARRIED(UINT, struct step, deadline_usec), CARRIED(UINT, struct step, submitted_usec),
-        CARRIED(UINT, struct step, given_usec),    CARRIED(UINT, struct step, done_usec),
+        CARRIED(BUF, struct step, params),          CARRIED(BUF, struct step, payload),
+        CARRIED(UINT, struct step, timeout_usec),   CARRIED(UINT, struct step, deadline_usec),
+        CARRIED(UINT, struct step, submitted_usec), CARRIED(UINT, struct step, given_usec),
+        CARRIED(UINT, struct step, done_usec),
 };
 
 /* Where a step is. */

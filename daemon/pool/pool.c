@@ -66,7 +66,7 @@ static struct worker *pick_worker(const struct pool *pool, const struct step *st
         for (unsigned i = 0; i < pool->n_slots; i++) {
                 struct worker *worker = pool->workers[i];
 
-                if (!worker || !worker_accepts(worker, step->params.len) ||
+                if (!worker || !worker_accepts(worker, step_len(step)) ||
                     worker_calls_active(worker) >= pool->entry->isolation.max_concurrent)
                         continue;
                 if (!best || worker_calls_active(worker) < worker_calls_active(best))
@@ -121,7 +121,7 @@ static void give(struct pool *pool, struct worker *worker, struct step *step) {
                 step_finish(step, &(struct step_outcome){
                                           .cause = STEP_OVERSIZE,
                                           .message = "the call is longer than a message may be",
-                                          .value = step->params.len,
+                                          .value = step_len(step),
                                           .maximum = pool->layout.frame_bytes,
                                           .setting = "limits.frame_bytes",
                                   });

@@ -35,6 +35,7 @@ const char *step_cause_name(enum step_cause cause);
 struct step_outcome {
         enum step_cause cause;
         struct mp answer, error;
+        struct buf *memory;  /* where these lie, for buf_share() */
         const char *message; /* a sentence, for the causes that have neither map */
         struct mp details;   /* map: what else there is to say of them; empty: nothing */
         /* for refusals: which limit was met */
@@ -57,6 +58,7 @@ struct worker_call;
 
 struct step {
         struct buf params;    /* the map of parameters of the worker's `invoke` */
+        struct buf payload;   /* its last bytes, if they are a large payload */
         usec_t timeout_usec;  /* for waiting, and again for running; the caller's budget cuts both */
         usec_t deadline_usec; /* of the whole call, absolute; USEC_INFINITY: none */
         void (*on_done)(struct step *step, const struct step_outcome *outcome);
@@ -83,6 +85,12 @@ static inline usec_t step_time_left(const struct step *step, usec_t now) {
 /* Gives the step its outcome, and counts it. */
 void step_finish(struct step *step, const struct step_outcome *outcome);
 
+/* Return: how long its parameters are. */
+static inline size_t step_len(const struct step *step) {
+        return step->params.len + step->payload.len;
+}
+
 static inline void step_done(struct step *step) {
         buf_done(&step->params);
+        buf_done(&step->payload);
 }

@@ -452,7 +452,7 @@ void worker_initialize(struct worker *worker) {
 int worker_give(struct worker *worker, struct step *step) {
         int r;
 
-        if (step->params.len + 64 > worker->spec->frame_bytes)
+        if (step_len(step) + 64 > worker->spec->frame_bytes)
                 return -EMSGSIZE;
         r = calls_give(&worker->calls, step);
         if (r < 0)

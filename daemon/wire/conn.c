@@ -5,7 +5,11 @@
  * wants to lie in one piece. Here bytes are read straight behind those that wait, a resumable scan (wire/mp.h) finds the end of
  * the message without looking at anything twice, and the handler gets pointers into that buffer.
  *
- * The read buffer grows with what has really arrived, not with what is declared: at most to twice the bytes received.
+ * The read buffer grows with what has really arrived: once there is a 64th of a message, to all that it is declared to be. A handler may
+ * share the memory of a large message; the next one is then read into other memory.
+ *
+ * A large thing that is only passed on is sent from where it lies: as the tail of the output, which becomes part of it only when something is
+ * to follow before it is gone.
  *
  * A callback may free the connection. While messages are being handled (`busy`), conn_free() gives up the descriptor and the
  * events at once but leaves the memory, which holds the message, to the end of the handling.
@@ -14,10 +18,12 @@
 #include "wire/conn.h"
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "base/timer.h"
 
 #define READ_CHUNK (64 * 1024)
+#define AHEAD 64                /* times what has arrived of a message: the most that memory is made for */
 #define KEEP_BYTES (256 * 1024) /* an empty buffer larger than this is given back */
 #define MESSAGES_A_TURN 64      /* so that one busy peer does not hold the loop */
 
@@ -31,8 +37,8 @@ struct conn {
         struct buf in;
         size_t in_pos; /* bytes of `in` already handled */
         struct mp_scan scan;
-        struct buf out;
-        size_t out_pos; /* bytes of `out` already written */
+        struct buf out, tail;
+        size_t out_pos; /* bytes of both already written */
 
         size_t told; /* bytes of both buffers, as on_memory was told */
         enum conn_end end;
@@ -96,7 +102,7 @@ static void input_compact(struct conn *conn) {
                 return;
         buf_consume(&conn->in, conn->in_pos);
         conn->in_pos = 0;
-        if (conn->in.len == 0 && conn->in.cap > KEEP_BYTES)
+        if (conn->in.len == 0 && (conn->in.cap > KEEP_BYTES || conn->in.shared))
                 buf_done(&conn->in);
         (void)account_memory(conn);
 }
@@ -104,6 +110,7 @@ static void input_compact(struct conn *conn) {
 static void conn_destroy(struct conn *conn) {
         buf_done(&conn->in);
         buf_done(&conn->out);
+        buf_done(&conn->tail);
         free(conn);
 }
 
@@ -141,6 +148,7 @@ static bool handle_input(struct conn *conn) {
                         conn_fail(conn, CONN_BROKEN, wrong);
                         break;
                 }
+                msg.memory = &conn->in;
                 conn->in_pos += conn->scan.pos;
                 conn->scan.pos = 0;
                 conn->scan.depth = conn->scan.deepest = 0;
@@ -161,11 +169,12 @@ static void on_more(evutil_socket_t fd, short what, void *data) {
         (void)handle_input(data);
 }
 
-/* How much to ask for. A message under way says how much is still to come: all of it at once, but no more than has come already. */
+/* How much to ask for. A large message under way says how much is still to come, and has its memory for itself. */
 static size_t read_size(const struct conn *conn) {
         size_t want = MIN((size_t)READ_CHUNK, conn->limits.frame_bytes + 1), have = conn->in.len - conn->in_pos;
+        size_t coming = conn->scan.pos > have ? MIN(conn->scan.pos - have, AHEAD * have) : 0;
 
-        return conn->scan.pos > have ? MAX(want, MIN(conn->scan.pos - have, have)) : want;
+        return coming > 0 && have >= READ_CHUNK ? coming : MAX(want, coming);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *data) {
@@ -201,6 +210,29 @@ static void on_readable(evutil_socket_t fd, short what, void *data) {
         (void)handle_input(conn);
 }
 
+/* Return: what send() returns. */
+static ssize_t send_some(const struct conn *conn) {
+        size_t of_out = MIN(conn->out_pos, conn->out.len), of_tail = conn->out_pos - of_out;
+        struct iovec parts[2];
+        struct msghdr message = {.msg_iov = parts};
+
+        if (conn->out.len > of_out)
+                parts[message.msg_iovlen++] = (struct iovec){conn->out.data + of_out, conn->out.len - of_out};
+        if (conn->tail.len > of_tail)
+                parts[message.msg_iovlen++] = (struct iovec){conn->tail.data + of_tail, conn->tail.len - of_tail};
+        return sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* All that waited is written. */
+static void output_reset(struct conn *conn) {
+        conn->out_pos = 0;
+        buf_done(&conn->tail);
+        buf_reset(&conn->out);
+        if (conn->out.cap > KEEP_BYTES)
+                buf_done(&conn->out);
+        (void)account_memory(conn);
+}
+
 void conn_flush(struct conn *conn) {
         if (conn->closing)
                 return;
@@ -210,9 +242,8 @@ void conn_flush(struct conn *conn) {
                                                            : "the peer does not read its answers (limits.output_bytes)");
                 return;
         }
-        while (conn->out_pos < conn->out.len) {
-                ssize_t n = send(conn->fd, conn->out.data + conn->out_pos, conn->out.len - conn->out_pos,
-                                 MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (conn_pending(conn) > 0) {
+                ssize_t n = send_some(conn);
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -224,17 +255,13 @@ void conn_flush(struct conn *conn) {
                 }
                 conn->out_pos += (size_t)n;
         }
-        if (conn->out_pos == conn->out.len) {
-                conn->out_pos = 0;
-                buf_reset(&conn->out);
-                if (conn->out.cap > KEEP_BYTES)
-                        buf_done(&conn->out);
-                (void)account_memory(conn);
+        if (conn_pending(conn) == 0) {
+                output_reset(conn);
                 return;
         }
         if (!account_memory(conn))
                 return;
-        if (conn->out_pos > conn->out.len / 2) {
+        if (conn->tail.len == 0 && conn->out_pos > conn->out.len / 2) {
                 buf_consume(&conn->out, conn->out_pos);
                 conn->out_pos = 0;
         }
@@ -294,8 +321,27 @@ void conn_freep(struct conn **conn) {
         *conn = conn_free(*conn);
 }
 
+/* What is to follow the tail follows a copy of what is left of it. */
 struct buf *conn_output(struct conn *conn) {
+        if (conn->tail.len > 0) {
+                buf_append(&conn->out, conn->tail.data, conn->tail.len);
+                buf_done(&conn->tail);
+        }
         return &conn->out;
+}
+
+void conn_put_tail(struct conn *conn, struct buf *tail) {
+        struct buf *out = conn_output(conn);
+
+        if (tail->len < BUF_SHARE_MIN)
+                buf_append(out, tail->data, tail->len);
+        else if (out->limit && tail->len > out->limit - MIN(out->len, out->limit))
+                out->error = out->error ? out->error : -EMSGSIZE;
+        else
+                buf_share(&conn->tail, tail, tail->data, tail->len);
+        if (buf_error(&conn->tail))
+                out->error = buf_error(&conn->tail);
+        buf_done(tail);
 }
 
 void conn_pause(struct conn *conn) {
@@ -315,7 +361,7 @@ void conn_resume(struct conn *conn) {
 }
 
 size_t conn_pending(const struct conn *conn) {
-        return conn->out.len - conn->out_pos;
+        return conn->out.len + conn->tail.len - conn->out_pos;
 }
 
 int conn_fd(const struct conn *conn) {
@@ -323,19 +369,20 @@ int conn_fd(const struct conn *conn) {
 }
 
 size_t conn_memory(const struct conn *conn) {
-        return conn->in.cap + conn->out.cap;
+        return conn->in.cap + conn->out.cap + conn->tail.cap;
 }
 
 /* ---- An upgrade ---- */
 
 struct saved {
         int fd;
-        struct mp in, out;
+        struct mp in, out, tail;
 };
 static const struct carried members[] = {
         CARRIED(FD, struct saved, fd),
         CARRIED(SLICE, struct saved, in),
         CARRIED(SLICE, struct saved, out),
+        CARRIED(SLICE, struct saved, tail),
 };
 
 static struct mp rest_of(const struct buf *buf, size_t pos) {
@@ -343,7 +390,9 @@ static struct mp rest_of(const struct buf *buf, size_t pos) {
 }
 
 void conn_save(const struct conn *conn, struct carry *carry) {
-        const struct saved saved = {conn->fd, rest_of(&conn->in, conn->in_pos), rest_of(&conn->out, conn->out_pos)};
+        size_t of_out = MIN(conn->out_pos, conn->out.len);
+        const struct saved saved = {conn->fd, rest_of(&conn->in, conn->in_pos), rest_of(&conn->out, of_out),
+                                    rest_of(&conn->tail, conn->out_pos - of_out)};
 
         mp_put_map(&carry->out, ELEMENTS(members));
         carry_put(carry, members, ELEMENTS(members), &saved);
@@ -361,6 +410,7 @@ int conn_adopt(struct conn **ret, struct event_base *base, struct mp map, const 
         buf_append(&conn->in, saved.in.data, saved.in.len);
         conn->out.limit = 0; /* it may have been higher when this was appended */
         buf_append(&conn->out, saved.out.data, saved.out.len);
+        buf_append(&conn->out, saved.tail.data, saved.tail.len);
         conn->out.limit = limits->output_bytes;
         if (buf_error(&conn->in) || buf_error(&conn->out) || (conn->out.len > 0 && event_add(conn->writable, NULL) < 0))
                 return -ENOMEM;

@@ -5,7 +5,7 @@
  * One connected stream socket on the loop that speaks msgpack-RPC: a host, a worker, an administrator.
  *
  * The connection reads into its own buffer, finds whole messages and hands each to `on_message`; the bytes of the message are
- * valid until that callback returns. It writes at once what the socket takes and keeps the rest, up to a limit. It reads one
+ * valid until that callback returns; who needs a large part of them longer shares it (rpc_msg.memory). It writes at once what the socket takes and keeps the rest, up to a limit. It reads one
  * message at a time and never more than `limits.frame_bytes` ahead, so a peer cannot make it hold more.
  *
  * A peer that sends without end gets its share of each turn of the loop and no more. When the peer is gone, breaks the protocol or lets
@@ -50,6 +50,9 @@ void conn_freep(struct conn **conn);
 
 /* Where to append messages that are to be sent; conn_flush() then sends them. */
 struct buf *conn_output(struct conn *conn);
+
+/* Appends what `tail` holds and leaves it empty. If it is shared (base/buf.h), that is no copy, unless more is appended before it is sent. */
+void conn_put_tail(struct conn *conn, struct buf *tail);
 
 /* Sends what was appended. An append that failed (memory, limit) closes the connection, from the loop. */
 void conn_flush(struct conn *conn);

@@ -422,6 +422,17 @@ void mp_put_bin(struct buf *buf, const void *data, size_t len) {
         buf_append(buf, data, len);
 }
 
+void mp_put_bin_tail(struct buf *buf, struct buf *tail, struct buf *from, struct mp content) {
+        if (content.len < BUF_SHARE_MIN) {
+                mp_put_bin(buf, content.data, content.len);
+                return;
+        }
+        PACK(buf, msgpack_pack_bin, content.len);
+        buf_share(tail, from, content.data, content.len);
+        if (buf_error(tail))
+                buf->error = buf_error(tail);
+}
+
 void mp_put_ext(struct buf *buf, int8_t type, const void *data, size_t len) {
         PACK(buf, msgpack_pack_ext, len, type);
         buf_append(buf, data, len);

@@ -117,6 +117,10 @@ void mp_put_str(struct buf *buf, const char *text); /* NULL: nil */
 void mp_put_strn(struct buf *buf, const void *text, size_t len);
 void mp_put_text(struct buf *buf, const void *text, size_t len); /* any bytes: a '?' for each that is no UTF-8 */
 void mp_put_bin(struct buf *buf, const void *data, size_t len);
+
+/* A bin at the very end of a message. A large one is no copy: its content, which lies in `from`, follows the message as its tail. */
+void mp_put_bin_tail(struct buf *buf, struct buf *tail, struct buf *from, struct mp content);
+
 void mp_put_ext(struct buf *buf, int8_t type, const void *data, size_t len);
 void mp_put_array(struct buf *buf, size_t n);
 void mp_put_map(struct buf *buf, size_t n);

@@ -11,11 +11,12 @@ enum rpc_kind { RPC_REQUEST = 0, RPC_RESPONSE = 1, RPC_NOTIFICATION = 2 };
 
 struct rpc_msg {
         enum rpc_kind kind;
-        uint32_t id;      /* not for notifications */
-        struct mp method; /* str content; requests and notifications */
-        struct mp params; /* the map in the array of parameters; empty map where none was given */
-        struct mp error;  /* nil or the error's map; responses */
-        struct mp result; /* responses */
+        uint32_t id;        /* not for notifications */
+        struct mp method;   /* str content; requests and notifications */
+        struct mp params;   /* the map in the array of parameters; empty map where none was given */
+        struct mp error;    /* nil or the error's map; responses */
+        struct mp result;   /* responses */
+        struct buf *memory; /* where all of it lies, for buf_share(); NULL: it must be copied */
 };
 
 /* Takes the scanned value apart. Return: NULL, or the sentence that says what is wrong with it. */

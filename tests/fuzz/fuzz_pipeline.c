@@ -157,10 +157,11 @@ static struct generation *start_generation(struct event_base *base) {
 }
 
 static void on_done(void *data, struct invocation *invocation) {
-        CLEANUP_BUF struct buf answer = {0};
+        CLEANUP_BUF struct buf answer = {0}, tail = {0};
         struct rpc_msg msg;
 
-        invocation_put_response(invocation, &answer, 7);
+        invocation_put_response(invocation, &answer, 7, &tail);
+        buf_append(&answer, tail.data, tail.len);
         CHECK(buf_error(&answer) == 0 && mp_is_value((struct mp){answer.data, answer.len}));
         CHECK(!rpc_parse((struct mp){answer.data, answer.len}, &msg) && msg.kind == RPC_RESPONSE && msg.id == 7);
         *(struct invocation **)data = invocation_free(invocation);
@@ -218,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         n_waiting = 0;
         if (!take(&input, &params) || mp_peek(&(struct mp_cur){params.data, params.data + params.len}) != MP_MAP)
                 return 0;
-        if (!invocation_start(&invocation, generation, params, on_done, &invocation, &refusal)) {
+        if (!invocation_start(&invocation, generation, params, NULL, on_done, &invocation, &refusal)) {
                 CHECK(refusal.code && refusal.message);
                 return 0;
         }

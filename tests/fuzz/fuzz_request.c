@@ -103,7 +103,7 @@ static void check_changes(struct turn *turn, const struct answer *answer) {
                 CHECK(!valid || check_model(&model_extensions, buf_mp(&invocation->extensions)));
         }
         for (int i = 0; i < 2; i++)
-                if (turn_take_payload(turn, answer))
+                if (turn_take_payload(turn, answer, NULL))
                         CHECK(mp_is_value(buf_mp(&invocation->payload)));
 }
 
@@ -120,8 +120,9 @@ static void check_request(const struct request *request, const struct answer *an
         struct generation generation = {.daemon = &daemon, .config = &config};
         struct hook_policy policy = {.hook = (char *)"", .writable_fields = LIST("args", "name", "message", "x")};
         struct hook hook = {.policy = request->violations_as_exceptions ? &policy : NULL};
+        struct step step = {0};
         CLEANUP_FREE struct invocation *invocation = calloc(1, sizeof(*invocation) + sizeof(struct turn));
-        CLEANUP_BUF struct buf params = {0}, filtered = {0}, error = {0};
+        CLEANUP_BUF struct buf filtered = {0}, error = {0};
 
         CHECK(mp_is_value(request->payload) && mp_is_value(request->context));
         (void)request_check(request, true, &error);
@@ -134,7 +135,10 @@ static void check_request(const struct request *request, const struct answer *an
         invocation->generation = &generation;
         invocation->hook = &hook;
         invocation->turns[0] = (struct turn){.invocation = invocation, .plugin = &plugin};
-        CHECK(turn_put_params(&invocation->turns[0], &params) == 0 && mp_is_value(buf_mp(&params)));
+        CHECK(turn_put_params(&invocation->turns[0], &step) == 0);
+        buf_append(&step.params, step.payload.data, step.payload.len);
+        CHECK(mp_is_value(buf_mp(&step.params)));
+        step_done(&step);
         if (answer)
                 check_changes(&invocation->turns[0], answer);
         buf_done(&invocation->extensions);
