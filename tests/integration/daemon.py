@@ -56,13 +56,13 @@ def has_faults(build):
 SPOIL = """
     def spoil(self, change):
         worker = sys.modules["cpexd_worker._worker"]
-        real = worker.encode
+        real = worker.encode_pieces
 
-        def encode(message, *limit):
-            worker.encode = real
-            return change(real, message)
+        def encode_pieces(message, limit):
+            worker.encode_pieces = real
+            return [change(worker.encode, message)]
 
-        worker.encode = encode
+        worker.encode_pieces = encode_pieces
 """
 
 

@@ -324,6 +324,48 @@ def test_the_limit_of_a_message(pair):
         connection.recv(False)
 
 
+def test_large_binary_parameters_are_views_that_stay(pair):
+    ours, connection = pair
+    small, large = bytes(range(256)) * 127, bytes(range(256)) * 128  # of 64 KiB that are read into, or more
+    rest = pack("rest")
+    views = []
+    for ident in range(5):
+        data = large[ident:] + bytes(ident)
+        ours.sendall(pack([0, ident, "m", [{"large": data, "small": small[:100], "inner": {"large": small}}]]) + rest)
+        params = connection.recv()[3][0]
+        assert connection.recv() == "rest"
+        assert type(params["small"]) is bytes and type(params["large"]) is memoryview and type(params["inner"]["large"]) is bytes
+        views.append((params["large"], data))
+    for view, data in views:
+        assert view.readonly and view == data and decode(memoryview(pack(data))) == data
+
+
+def test_pieces_are_the_encoding_and_large_bytes_are_not_copied(pair):
+    ours, connection = pair
+    small, large, view = b"s" * 16383, b"l" * 16384, memoryview(b"v" * 70_000)
+    array, wide = bytearray(b"a" * 20_000), memoryview(b"w" * 80_000).cast("i", (100, 200))  # may change its size, has two dimensions
+    value = [1, 2, None, {"a": small, "b": large, "c": [view, "x" * 20_000, array], "d": view, "e": wide}]
+    pieces = _cpexd.encode_pieces(value, 1 << 20)
+    assert b"".join(pieces) == encode(value) == pack(value)
+    assert [i for i, piece in enumerate(pieces) if piece is large or type(piece) is memoryview and piece.readonly] == [1, 3, 5, 7]
+    assert all(memoryview(piece).ndim == memoryview(piece).itemsize == 1 for piece in pieces)
+    assert len(encode(value)) == sum(map(len, _cpexd.encode_pieces(value, len(encode(value)))))
+    for limit in (len(encode(value)) - 1, 40_000, 16_384, 1):
+        with pytest.raises(_cpexd.Oversize, match=f"more than {limit} bytes"):
+            _cpexd.encode_pieces(value, limit)
+    assert b"".join(_cpexd.encode_pieces(large, 1 << 20)) == pack(large)
+    writer = threading.Thread(target=connection.send, args=(pieces * 20,))
+    writer.start()
+    got = b""
+    while len(got) < 20 * len(pack(value)):
+        got += ours.recv(1 << 16)
+    writer.join()
+    assert got == 20 * pack(value)
+    for wrong in ("text", [1], [b"x", None]):
+        with pytest.raises(TypeError):
+            connection.send(wrong)
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [(b"\xc1", "0xc1"), (b"\x92\x01\xc1", "0xc1"), (b"\x91" * 129, "128 levels"), (b"\xdd\xff\0\0\0", "limit")],
@@ -355,7 +397,7 @@ def test_the_end(pair):
     connection.close()
     connection.close()
     assert connection.fileno() == -1
-    for use in (connection.recv, lambda: connection.send(b"x")):
+    for use in (connection.recv, lambda: connection.send([b"x"])):
         with pytest.raises(ValueError, match="closed"):
             use()
 
@@ -363,7 +405,7 @@ def test_the_end(pair):
 def test_sending_waits_for_a_slow_reader(pair):
     ours, connection = pair
     data = b"x" * (8 << 20)
-    writer = threading.Thread(target=connection.send, args=(data,))
+    writer = threading.Thread(target=connection.send, args=([data],))
     writer.start()
     got = 0
     while got < len(data):
@@ -371,7 +413,7 @@ def test_sending_waits_for_a_slow_reader(pair):
     writer.join()
     ours.close()
     with pytest.raises(OSError):
-        connection.send(data)
+        connection.send([data])
 
 
 @pytest.mark.parametrize("blocking", [True, False])

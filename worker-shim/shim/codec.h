@@ -29,9 +29,14 @@ extern PyObject
 /* ValueError, or its child, for an encoding beyond its limit. */
 extern PyObject *codec_oversize;
 
-/* Return: a new reference to the one value in `data`; NULL with ValueError, or with what the class of secrets raised. */
-PyObject *codec_decode(const uint8_t *data, size_t len);
+/* Return: a new reference to the one value in `data`; NULL with ValueError, or with what the class of secrets raised. `memory`: the bytes
+ * object that `data` lies in. A binary inside of `views_depth` arrays and maps that is half of it or more is a view of it. NULL: everything
+ * is copied. */
+PyObject *codec_decode(const uint8_t *data, size_t len, PyObject *memory, unsigned views_depth);
 
-/* Return: a new bytes object of at most `limit` bytes; NULL with codec_oversize, ValueError (depth), TypeError, or whatever the
+/* Return: a new bytes object, or a memoryview where that is large, of at most `limit` bytes; NULL with codec_oversize, ValueError (depth), TypeError, or whatever the
  * fallback raised. */
 PyObject *codec_encode(PyObject *value, size_t limit);
+
+/* The same as a list of such objects. Large ones that the value holds are in it as they are. */
+PyObject *codec_encode_pieces(PyObject *value, size_t limit);

@@ -19,10 +19,13 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define READ_BYTES ((size_t)16 * 1024) /* the least room for a read */
 #define HIGH_FD 256
+#define PARAMS_DEPTH 3   /* of the values of the parameters in a request */
+#define PARTS_AT_ONCE 64 /* of one system call */
 
 struct conn {
         PyObject_HEAD int fd; /* -1: closed */
@@ -136,45 +139,72 @@ static PyObject *conn_recv(PyObject *self, PyObject *args) {
         if (r < 0)
                 return NULL;
         data = inbox_message(&conn->inbox, &len);
-        message = codec_decode(data, len);
+        message = codec_decode(data, len, conn->inbox.memory, PARAMS_DEPTH);
         if (!message)
                 fail_undecodable(data, len);
         inbox_drop(&conn->inbox);
         return message;
 }
 
-/* Sends all of it. Return: false with errno set. */
-static bool send_all(int fd, const uint8_t *data, size_t len) {
+/* Sends all of it, and changes `parts` on the way. Return: false with errno set. */
+static bool send_all(int fd, struct iovec *parts, size_t n) {
         struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
-        ssize_t n;
 
-        while (len > 0) {
-                n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-                if (n >= 0) {
-                        data += n;
-                        len -= (size_t)n;
-                } else if (errno == EAGAIN) {
+        while (n > 0) {
+                struct msghdr message = {.msg_iov = parts, .msg_iovlen = n < PARTS_AT_ONCE ? n : PARTS_AT_ONCE};
+                ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+                if (sent < 0 && errno == EAGAIN)
                         (void)poll(&poll_fd, 1, -1);
-                } else if (errno != EINTR) {
+                else if (sent < 0 && errno != EINTR)
                         return false;
+                for (; n > 0 && sent >= (ssize_t)parts->iov_len; n--)
+                        sent -= (ssize_t)parts++->iov_len;
+                if (n > 0 && sent > 0) {
+                        parts->iov_base = (uint8_t *)parts->iov_base + sent;
+                        parts->iov_len -= (size_t)sent;
                 }
         }
         return true;
 }
 
-static PyObject *conn_send(PyObject *self, PyObject *data) {
-        struct conn *conn = (struct conn *)self;
-        Py_buffer view;
-        int fd = conn->fd;
-        bool ok;
+/* Return: how many pieces have a view and a part by now; fewer than `n` with an exception. */
+static Py_ssize_t view_pieces(PyObject *pieces, Py_ssize_t n, Py_buffer *views, struct iovec *parts) {
+        for (Py_ssize_t i = 0; i < n; i++) {
+                PyObject *piece = PyList_GetItem(pieces, i);
 
+                if (!piece || PyObject_GetBuffer(piece, &views[i], PyBUF_SIMPLE) < 0)
+                        return i;
+                parts[i] = (struct iovec){views[i].buf, (size_t)views[i].len};
+        }
+        return n;
+}
+
+static PyObject *conn_send(PyObject *self, PyObject *pieces) {
+        int fd = ((struct conn *)self)->fd;
+        Py_ssize_t n = PyList_Check(pieces) ? PyList_Size(pieces) : -1, n_viewed = 0;
+        struct iovec *parts;
+        Py_buffer *views;
+        bool ok = false;
+
+        if (n < 0)
+                return PyErr_Format(PyExc_TypeError, "a list of pieces is needed");
         if (fd < 0)
                 return fail_closed();
-        if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
-                return NULL;
-        Py_BEGIN_ALLOW_THREADS ok = send_all(fd, view.buf, (size_t)view.len);
-        Py_END_ALLOW_THREADS if (!ok) PyErr_SetFromErrno(PyExc_OSError);
-        PyBuffer_Release(&view);
+        parts = PyMem_Calloc((size_t)n + 1, sizeof(*parts));
+        views = PyMem_Calloc((size_t)n + 1, sizeof(*views));
+        if (parts && views)
+                n_viewed = view_pieces(pieces, n, views, parts);
+        else
+                PyErr_NoMemory();
+        if (parts && views && n_viewed == n) {
+                Py_BEGIN_ALLOW_THREADS ok = send_all(fd, parts, (size_t)n);
+                Py_END_ALLOW_THREADS if (!ok) PyErr_SetFromErrno(PyExc_OSError);
+        }
+        while (n_viewed > 0)
+                PyBuffer_Release(&views[--n_viewed]);
+        PyMem_Free(parts);
+        PyMem_Free(views);
         return ok ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -248,7 +278,8 @@ PyObject *conn_type_new(void) {
                  "recv(wait=True): the next message, decoded; None where there is none and wait is false. EOFError at the end, "
                  "ValueError "
                  "for what is no message."},
-                {"send", conn_send, METH_O, "send(data): writes all of it, waiting while the socket is full."},
+                {"send", conn_send, METH_O,
+                 "send(pieces): writes all of a list of bytes objects and the like, waiting while the socket is full."},
                 {"fileno", conn_fileno, METH_NOARGS, "The descriptor, -1 when closed."},
                 {"close", conn_close, METH_NOARGS, "Closes the socket; closing twice is fine."},
                 {NULL, NULL, 0, NULL},

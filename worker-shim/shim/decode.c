@@ -16,6 +16,8 @@
 
 struct reader {
         const uint8_t *at, *end;
+        PyObject *memory;     /* the bytes object they lie in; NULL: views are not wanted */
+        unsigned views_depth; /* of the binaries that are to be views */
 };
 
 static PyObject *read_value(struct reader *reader, unsigned depth);
@@ -129,7 +131,18 @@ static PyObject *make_ext(int8_t type, const uint8_t *data, size_t len) {
         return NULL;
 }
 
-static PyObject *read_content(struct reader *reader, const struct head *head) {
+/* Return: a new reference to a view of the binary. */
+static PyObject *make_view(PyObject *memory, const uint8_t *data, size_t len) {
+        Py_ssize_t start = (const char *)data - PyBytes_AsString(memory);
+        PyObject *all = PyMemoryView_FromObject(memory), *view = NULL;
+
+        if (all)
+                view = PySequence_GetSlice(all, start, start + (Py_ssize_t)len);
+        Py_XDECREF(all);
+        return view;
+}
+
+static PyObject *read_content(struct reader *reader, const struct head *head, unsigned depth) {
         const uint8_t *data = reader->at;
         size_t len = (size_t)head->n;
 
@@ -138,6 +151,9 @@ static PyObject *read_content(struct reader *reader, const struct head *head) {
         reader->at += len;
         if (head->kind == HEAD_STR)
                 return make_str(data, len);
+        if (head->kind == HEAD_BIN && reader->memory && depth == reader->views_depth &&
+            len >= (size_t)PyBytes_Size(reader->memory) / 2)
+                return make_view(reader->memory, data, len);
         if (head->kind == HEAD_BIN)
                 return PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)len);
         return make_ext(head->ext, data, len);
@@ -229,12 +245,12 @@ static PyObject *read_value(struct reader *reader, unsigned depth) {
         case HEAD_BAD:
                 return fail("the byte 0xc1 is not msgpack");
         default:
-                return read_content(reader, &head);
+                return read_content(reader, &head, depth);
         }
 }
 
-PyObject *codec_decode(const uint8_t *data, size_t len) {
-        struct reader reader = {data, data + len};
+PyObject *codec_decode(const uint8_t *data, size_t len, PyObject *memory, unsigned views_depth) {
+        struct reader reader = {data, data + len, memory, views_depth};
         PyObject *value;
 
         value = read_value(&reader, 0);

@@ -15,36 +15,70 @@
 /* Substitutes of substitutes at the deepest level; a fallback that answers with what it was asked about ends there. */
 #define FALLBACK_MAX 8
 
+#define SMALL_BYTES 1024
+#define LARGE_BYTES 16384 /* from here on nothing is copied that need not be */
+
 struct writer {
-        uint8_t *data;
-        size_t len, cap, limit;
+        PyObject *array; /* a bytearray; NULL: it all is in `small` */
+        uint8_t *data;   /* what is written, and room for more */
+        size_t len, cap;
+        size_t limit;     /* for all */
+        PyObject *pieces; /* list: what comes before; NULL: all is to be one piece */
+        size_t before;    /* its bytes */
+        uint8_t small[SMALL_BYTES];
 };
 
 static bool write_value(struct writer *writer, PyObject *value, unsigned depth);
 
-/* Return: where `len` bytes go, NULL with an exception. */
-static uint8_t *reserve(struct writer *writer, size_t len) {
-        size_t cap = writer->cap ? writer->cap : 512;
-        uint8_t *data;
+/* Return: whether `len` bytes more may be written; if not, with an exception. */
+static bool is_within_limit(const struct writer *writer, size_t len) {
+        if (len <= writer->limit - writer->before - writer->len)
+                return true;
+        PyErr_Format(codec_oversize, "the encoding has more than %zu bytes", writer->limit);
+        return false;
+}
 
-        if (len > writer->limit - writer->len) {
-                PyErr_Format(codec_oversize, "the encoding has more than %zu bytes", writer->limit);
-                return NULL;
-        }
+/* Return: whether there is room for `len` bytes more; if not, with an exception. */
+static bool grow(struct writer *writer, size_t len) {
+        size_t cap = 2 * writer->cap;
+
         while (cap - writer->len < len)
                 cap *= 2;
-        if (cap != writer->cap) {
-                data = PyMem_Realloc(writer->data, cap);
-                if (!data) {
-                        PyErr_NoMemory();
-                        return NULL;
-                }
-                writer->data = data;
-                writer->cap = cap;
+        if (!writer->array) {
+                writer->array = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)cap);
+                if (!writer->array)
+                        return false;
+                memcpy(PyByteArray_AsString(writer->array), writer->small, writer->len);
+        } else if (PyByteArray_Resize(writer->array, (Py_ssize_t)cap) < 0) {
+                return false;
         }
-        data = writer->data + writer->len;
+        writer->data = (uint8_t *)PyByteArray_AsString(writer->array);
+        writer->cap = cap;
+        return true;
+}
+
+/* Return: what is written, as a new bytes object or, where it is large, a memoryview; NULL with an exception. */
+static PyObject *take_written(struct writer *writer) {
+        PyObject *written = NULL;
+
+        if (!writer->array || writer->len < LARGE_BYTES)
+                written = PyBytes_FromStringAndSize((const char *)writer->data, (Py_ssize_t)writer->len);
+        else if (PyByteArray_Resize(writer->array, (Py_ssize_t)writer->len) == 0)
+                written = PyMemoryView_FromObject(writer->array);
+        writer->before += writer->len;
+        Py_CLEAR(writer->array);
+        writer->data = writer->small;
+        writer->len = 0;
+        writer->cap = SMALL_BYTES;
+        return written;
+}
+
+/* Return: where `len` bytes go, NULL with an exception. */
+static uint8_t *reserve(struct writer *writer, size_t len) {
+        if (!is_within_limit(writer, len) || (writer->cap - writer->len < len && !grow(writer, len)))
+                return NULL;
         writer->len += len;
-        return data;
+        return writer->data + writer->len - len;
 }
 
 static void put_number(uint8_t *at, uint64_t n, unsigned width) {
@@ -164,13 +198,43 @@ fail:
         return false;
 }
 
+static bool add_piece(struct writer *writer, PyObject *piece) {
+        return piece && PyList_Append(writer->pieces, piece) == 0;
+}
+
+/* Whether the bytes are to be a piece of their own: large, and of a size that stays. */
+static bool is_piece(const struct writer *writer, PyObject *value, size_t len) {
+        return writer->pieces && len >= LARGE_BYTES &&
+               (Py_IS_TYPE(value, &PyBytes_Type) || Py_IS_TYPE(value, &PyMemoryView_Type));
+}
+
+static bool write_piece(struct writer *writer, PyObject *value, size_t len) {
+        PyObject *written, *piece;
+        bool ok;
+
+        if (!is_within_limit(writer, len))
+                return false;
+        written = take_written(writer);
+        /* A view may have several dimensions. */
+        piece = PyBytes_Check(value) ? Py_NewRef(value) : PyObject_CallMethod(value, "cast", "s", "B");
+        ok = add_piece(writer, written) && add_piece(writer, piece);
+        Py_XDECREF(written);
+        Py_XDECREF(piece);
+        writer->before += len;
+        return ok;
+}
+
 static bool write_bin(struct writer *writer, PyObject *value) {
         Py_buffer view;
         bool ok;
 
         if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0)
                 return false;
-        ok = write_sized(writer, (size_t)view.len, bin_forms) && write_bytes(writer, view.buf, (size_t)view.len);
+        ok = write_sized(writer, (size_t)view.len, bin_forms);
+        if (is_piece(writer, value, (size_t)view.len))
+                ok = ok && write_piece(writer, value, (size_t)view.len);
+        else
+                ok = ok && write_bytes(writer, view.buf, (size_t)view.len);
         PyBuffer_Release(&view);
         return ok;
 }
@@ -451,12 +515,36 @@ static bool write_value(struct writer *writer, PyObject *value, unsigned depth) 
         return write_subclass(writer, value, depth);
 }
 
-PyObject *codec_encode(PyObject *value, size_t limit) {
-        struct writer writer = {.limit = limit};
-        PyObject *bytes = NULL;
+static void writer_init(struct writer *writer, size_t limit) {
+        writer->array = writer->pieces = NULL;
+        writer->data = writer->small;
+        writer->len = writer->before = 0;
+        writer->cap = SMALL_BYTES;
+        writer->limit = limit;
+}
 
+PyObject *codec_encode(PyObject *value, size_t limit) {
+        struct writer writer;
+        PyObject *written = NULL;
+
+        writer_init(&writer, limit);
         if (write_value(&writer, value, 0))
-                bytes = PyBytes_FromStringAndSize((const char *)writer.data, (Py_ssize_t)writer.len);
-        PyMem_Free(writer.data);
-        return bytes;
+                written = take_written(&writer);
+        Py_XDECREF(writer.array);
+        return written;
+}
+
+PyObject *codec_encode_pieces(PyObject *value, size_t limit) {
+        struct writer writer;
+        PyObject *written = NULL;
+
+        writer_init(&writer, limit);
+        writer.pieces = PyList_New(0);
+        if (writer.pieces && write_value(&writer, value, 0))
+                written = take_written(&writer);
+        if (!writer.pieces || !add_piece(&writer, written))
+                Py_CLEAR(writer.pieces);
+        Py_XDECREF(written);
+        Py_XDECREF(writer.array);
+        return writer.pieces;
 }

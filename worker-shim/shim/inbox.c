@@ -3,6 +3,9 @@
 /*
  * The walk for the end of a message resumes where it stopped, so a long message that trickles in costs its length once. The
  * buffer is compacted only when less than it holds would be moved away, hence each byte moves a bounded number of times.
+ *
+ * The memory is a bytes object, because large binaries are handed out as views of it; then what comes next is read into another one. The
+ * daemon is trusted: room is made for all of a message as soon as its length is known.
  */
 
 #include "inbox.h"
@@ -11,33 +14,43 @@
 
 #define BUFFER_BYTES ((size_t)64 * 1024) /* a buffer that grew beyond four times this shrinks when empty */
 
-bool inbox_make_room(struct inbox *inbox, size_t want) {
+/* Takes memory of `cap` bytes for what is held; the old one is left to who else has it. Return: false with an exception. */
+static bool take_memory(struct inbox *inbox, size_t cap) {
+        PyObject *memory = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)cap);
         uint8_t *data;
-        size_t cap;
 
-        if (inbox->len == 0)
-                inbox->start = 0;
-        if (inbox->len == 0 && inbox->cap > 4 * BUFFER_BYTES)
-                inbox_free(inbox);
-        if (inbox_room(inbox) >= want)
-                return true;
-        if (inbox->start >= inbox->len && inbox->start > 0) {
-                memcpy(inbox->data, inbox->data + inbox->start, inbox->len);
-                inbox->start = 0;
-        }
-        if (inbox_room(inbox) >= want)
-                return true;
-        cap = inbox->cap ? inbox->cap * 2 : BUFFER_BYTES;
-        while (cap - inbox->start - inbox->len < want)
-                cap *= 2;
-        data = PyMem_Realloc(inbox->data, cap);
-        if (!data) {
-                PyErr_NoMemory();
+        if (!memory)
                 return false;
-        }
+        data = (uint8_t *)PyBytes_AsString(memory);
+        if (inbox->len > 0)
+                memcpy(data, inbox->data + inbox->start, inbox->len);
+        Py_XDECREF(inbox->memory);
+        inbox->memory = memory;
         inbox->data = data;
         inbox->cap = cap;
+        inbox->start = 0;
         return true;
+}
+
+bool inbox_make_room(struct inbox *inbox, size_t want) {
+        bool viewed = inbox->memory && Py_REFCNT(inbox->memory) > 1;
+        size_t cap;
+
+        if (inbox->walk.pos > inbox->len && inbox->walk.pos - inbox->len > want)
+                want = inbox->walk.pos - inbox->len;
+        if (inbox->len == 0 && inbox->cap > 4 * BUFFER_BYTES)
+                inbox_free(inbox);
+        else if (inbox->len == 0 && !viewed)
+                inbox->start = 0;
+        if (!viewed && inbox_room(inbox) >= want)
+                return true;
+        if (!viewed && inbox->start >= inbox->len && inbox->cap - inbox->len >= want) {
+                memcpy(inbox->data, inbox->data + inbox->start, inbox->len);
+                inbox->start = 0;
+                return true;
+        }
+        cap = inbox->len + (inbox->len > want ? inbox->len : want);
+        return take_memory(inbox, cap > BUFFER_BYTES ? cap : BUFFER_BYTES);
 }
 
 int inbox_walk(struct inbox *inbox) {
@@ -62,7 +75,7 @@ void inbox_drop(struct inbox *inbox) {
 }
 
 void inbox_free(struct inbox *inbox) {
-        PyMem_Free(inbox->data);
+        Py_CLEAR(inbox->memory);
         inbox->data = NULL;
-        inbox->cap = 0;
+        inbox->start = inbox->cap = 0;
 }

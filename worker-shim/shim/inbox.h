@@ -2,20 +2,21 @@
 #pragma once
 
 /*
- * The bytes of a stream of messages from when they are read to when they are decoded. Zeroed memory with a limit is an empty one.
+ * The bytes of a stream of messages from when they are read to when they are decoded. Who decodes may hand out views of `memory`. Zeroed memory with a limit is an empty one.
  */
 
 #include "codec.h"
 #include "head.h"
 
 struct inbox {
-        size_t limit; /* longest message accepted, in bytes */
-        uint8_t *data;
+        size_t limit;           /* longest message accepted, in bytes */
+        PyObject *memory;       /* a bytes object; NULL: none yet */
+        uint8_t *data;          /* its content */
         size_t start, len, cap; /* the bytes not yet handed out are data[start … start + len) */
         struct walk walk;
 };
 
-/* Makes room for `want` bytes at least behind what is held. Return: false with an exception. */
+/* Makes room for `want` bytes at least behind what is held, and for all of a message whose length is known. Return: false with an exception. */
 bool inbox_make_room(struct inbox *inbox, size_t want);
 
 /* Where the next byte goes, and how many have room there. */

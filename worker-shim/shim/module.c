@@ -20,7 +20,7 @@ static PyObject *module_decode(PyObject *module, PyObject *data) {
         (void)module;
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
                 return NULL;
-        value = codec_decode(view.buf, (size_t)view.len);
+        value = codec_decode(view.buf, (size_t)view.len, NULL, 0);
         PyBuffer_Release(&view);
         return value;
 }
@@ -33,6 +33,16 @@ static PyObject *module_encode(PyObject *module, PyObject *args) {
         if (!PyArg_ParseTuple(args, "O|n:encode", &value, &limit))
                 return NULL;
         return codec_encode(value, limit > 0 ? (size_t)limit : 0);
+}
+
+static PyObject *module_encode_pieces(PyObject *module, PyObject *args) {
+        PyObject *value;
+        Py_ssize_t limit;
+
+        (void)module;
+        if (!PyArg_ParseTuple(args, "On:encode_pieces", &value, &limit))
+                return NULL;
+        return codec_encode_pieces(value, limit > 0 ? (size_t)limit : 0);
 }
 
 static PyObject *module_configure(PyObject *module, PyObject *args) {
@@ -50,7 +60,10 @@ static PyObject *module_configure(PyObject *module, PyObject *args) {
 
 static PyMethodDef methods[] = {
         {"decode", module_decode, METH_O, "decode(data): the one msgpack value in data; ValueError for anything else."},
-        {"encode", module_encode, METH_VARARGS, "encode(value, limit): msgpack as bytes; Oversize beyond limit bytes."},
+        {"encode", module_encode, METH_VARARGS,
+         "encode(value, limit): msgpack as bytes, a memoryview where that is large; Oversize beyond limit bytes."},
+        {"encode_pieces", module_encode_pieces, METH_VARARGS,
+         "encode_pieces(value, limit): the same as a list of them; large ones in value are not copied."},
         {"configure", module_configure, METH_VARARGS,
          "configure(secret, fallback): the class of secret strings, and what turns an unknown value into a known one. Either may "
          "be None."},

@@ -117,7 +117,7 @@ static PyObject *next_message(struct reader *reader) {
         data = inbox_message(&reader->inbox, &len);
         wrong = check(data, len);
         if (!wrong)
-                return codec_decode(data, len);
+                return codec_decode(data, len, NULL, 0);
         PyErr_SetString(PyExc_ValueError, wrong);
         return NULL;
 }
@@ -307,8 +307,14 @@ static PyObject *reader_type_new(void) {
 /* ---- The module */
 
 static PyObject *module_pack(PyObject *module, PyObject *value) {
+        PyObject *packed = codec_encode(value, PY_SSIZE_T_MAX), *bytes;
+
         (void)module;
-        return codec_encode(value, PY_SSIZE_T_MAX);
+        if (!packed || PyBytes_Check(packed))
+                return packed;
+        bytes = PyBytes_FromObject(packed);
+        Py_DECREF(packed);
+        return bytes;
 }
 
 static PyObject *module_unpack(PyObject *module, PyObject *document) {
@@ -317,7 +323,7 @@ static PyObject *module_unpack(PyObject *module, PyObject *document) {
 
         (void)module;
         if (PyObject_GetBuffer(document, &view, PyBUF_SIMPLE) == 0) {
-                value = codec_decode(view.buf, (size_t)view.len);
+                value = codec_decode(view.buf, (size_t)view.len, NULL, 0);
                 PyBuffer_Release(&view);
         }
         if (!value && is_complaint()) {

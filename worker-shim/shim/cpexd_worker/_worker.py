@@ -5,7 +5,7 @@ import atexit
 import os
 import sys
 
-from _cpexd import Connection, Oversize, Undecodable, encode
+from _cpexd import Connection, Oversize, Undecodable, encode, encode_pieces
 
 from cpexd_worker import _errors, _load
 from cpexd_worker._drive import Driver
@@ -157,11 +157,11 @@ class _Worker:
 
     def _answer(self, ident, error, result):
         try:
-            data = encode([1, ident, error, result], self._answer_bytes)
+            message = encode_pieces([1, ident, error, result], self._answer_bytes)
         except BaseException as exc:
-            data = encode([1, ident, *self._in_place_of(error, result, exc)])
+            message = [encode([1, ident, *self._in_place_of(error, result, exc)])]
         try:
-            self._connection.send(data)
+            self._connection.send(message)
         except (OSError, ValueError):
             _leave()  # the daemon is gone, or this is a forked child that came back from the hook
 
