@@ -100,6 +100,14 @@ def test_values(value):
     assert seen(fast.codec.unpack(packed)) == seen(python.codec.unpack(packed))
 
 
+def test_pieces():
+    large = memoryview(b"d" * 100_000)
+    for message in ([0, 1, "m", [{"a": large, "b": b"x" * 16384, "c": [bytes(large)]}]], [2, "n", []]):
+        for module in (fast, python):
+            assert b"".join(module.codec.pieces(message)) == module.codec.pack(message)
+    assert type(fast.codec.pack(bytes(large))) is bytes and fast.codec.document(bytes(large)) == python.codec.pack(bytes(large))
+
+
 @pytest.mark.parametrize("value", [object(), {"a": [object]}, Ellipsis, range(3), 1j], ids=lambda value: type(value).__name__)
 def test_what_cannot_be_sent(value):
     assert outcome(fast.codec.pack, value) == outcome(python.codec.pack, value) == "TypeError"

@@ -175,6 +175,27 @@ def test_large_both_ways(daemon):
         assert client.call("x", {"big": big})["params"]["big"] == big
 
 
+def test_large_documents(daemon):
+    received = []
+
+    def serve(peer):
+        while message := peer.receive():
+            received.append(message[3][0]["payload"])
+            peer.answer(message[1], {"modified_payload": received[-1], "contexts": received[-1], "metadata": {"b": received[-1]}})
+
+    with Client(daemon(serve).path, timeout=30) as client:
+        answers = []
+        for size in (16_000, 40_000, 1_000_000, 5_000_000):
+            payload = {"a": "x" * size, "b": os.urandom(size), "c": [1]}
+            answers.append((payload, client.invoke("h", payload)))
+            assert received[-1] == msgpack.packb(payload)
+        for payload, answer in answers:  # what has been read since has changed nothing
+            assert answer.modified_payload == payload
+            assert type(answer.contexts) is bytes and answer.contexts == msgpack.packb(payload)
+            assert type(answer.metadata["b"]) is bytes
+        assert client.invoke("h", {"a": 1}, contexts=answers[-1][1].contexts).modified_payload == {"a": 1}
+
+
 @pytest.mark.parametrize(
     "garbage", [b"\xc1", b"HTTP/1.1 400 Bad Request\r\n", b"\x94\x00\x01\xa1x\x90", b"\x94\x01\x00\xa1x\xc0", b"\x91\x81\x90\x01"]
 )

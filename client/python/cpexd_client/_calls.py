@@ -51,7 +51,7 @@ _OPTIONS = Options.__optional_keys__
 
 
 def invoke_params(hook: str, payload: Any, timeout: float | None, options: Options) -> dict[str, Any]:
-    params: dict[str, Any] = {"hook": hook, "payload": codec.pack(payload)}
+    params: dict[str, Any] = {"hook": hook, "payload": codec.document(payload)}
     for key, value in options.items():
         if key not in _OPTIONS:
             raise TypeError(f"invoke() got an unexpected keyword argument {key!r}")

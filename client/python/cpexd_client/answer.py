@@ -13,7 +13,8 @@ _UNREAD = object()
 class Answer:
     """What the plugins of a hook made of a call.
 
-    Every field has a neutral value where the daemon left it out. ``raw`` is the answer's map as it came.
+    Every field has a neutral value where the daemon left it out. ``raw`` is the answer's map as it came, with
+    documents as bytes, or as memoryviews where they are large.
     """
 
     __slots__ = ("raw", "_payload")
@@ -70,7 +71,8 @@ class Answer:
     @property
     def contexts(self) -> bytes | None:
         """Opaque: hand it to the next ``invoke`` of the same request."""
-        return self.raw.get("contexts")
+        contexts = self.raw.get("contexts")
+        return bytes(contexts) if type(contexts) is memoryview else contexts
 
     @property
     def state(self) -> dict[str, Any]:

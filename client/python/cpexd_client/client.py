@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # which type checkers bring themselves
 
 
+_PIECES_AT_ONCE = 64
+
+
 class _Call:
     answer: codec.Message | errors.CpexdError | None = None
     ready: threading.Condition | None = None  # where its thread waits while another one reads
@@ -31,6 +34,15 @@ class _Call:
 
 def _left(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
+
+
+def _beyond(pieces: list[codec.Piece], n: int) -> list[codec.Piece]:
+    """What is left of them after `n` bytes."""
+    for i, piece in enumerate(pieces):
+        if n < len(piece):
+            return [memoryview(piece)[n:], *pieces[i + 1 :]]
+        n -= len(piece)
+    return []
 
 
 class _HungUp(errors.ConnectionLost):
@@ -79,7 +91,7 @@ class _Connection:
         try:
             if self.lost:
                 raise _HungUp(self.lost.message)
-            self.send(codec.pack([codec.REQUEST, msgid, method, [params]]), deadline)
+            self.send(codec.pieces([codec.REQUEST, msgid, method, [params]]), deadline)
             sent = True
             while call.answer is None:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -148,30 +160,33 @@ class _Connection:
 
     def _cancel(self, msgid: int) -> None:
         with contextlib.suppress(errors.CpexdError):
-            self.send(codec.pack([codec.NOTIFICATION, "cancel", [{"msgid": msgid}]]), time.monotonic() + 0.1)
+            self.send(codec.pieces([codec.NOTIFICATION, "cancel", [{"msgid": msgid}]]), time.monotonic() + 0.1)
 
-    def send(self, data: bytes, deadline: float | None) -> None:
-        """Sends all of `data`. A part of a message would spoil the stream, so being late in the middle costs the connection. Raises
+    def send(self, pieces: list[codec.Piece], deadline: float | None) -> None:
+        """Sends all of the pieces. A part of a message would spoil the stream, so being late in the middle costs the connection. Raises
         _HungUp where nothing could be sent."""
         if not self.sending.acquire(False) and not self.sending.acquire(timeout=-1 if deadline is None else _left(deadline)):
             raise errors.CallTimeout("the request could not be sent in time")
-        rest: bytes | memoryview = data
+        rest = pieces
         try:
             while True:
                 try:
-                    n = self.sock.send(rest, socket.MSG_DONTWAIT)
-                    if n == len(rest):
+                    if len(rest) > 1:
+                        n = self.sock.sendmsg(rest[:_PIECES_AT_ONCE], (), socket.MSG_DONTWAIT)
+                    else:
+                        n = self.sock.send(rest[0], socket.MSG_DONTWAIT)
+                    rest = _beyond(rest, n)
+                    if not rest:
                         return
-                    rest = memoryview(rest)[n:]
                 except BlockingIOError:
                     if not self._writable(deadline):
-                        if len(rest) < len(data):
+                        if rest is not pieces:
                             self.close(errors.ConnectionLost("the daemon took only a part of a request"))
                         raise errors.CallTimeout("the daemon did not take the request in time") from None
         except errors.CallTimeout:
             raise
         except (OSError, ValueError) as error:  # ValueError: another thread has closed it meanwhile
-            if len(rest) == len(data):
+            if rest is pieces:
                 self.close(errors.ConnectionLost("the daemon hung up"))
                 raise _HungUp("the daemon hung up before it got the request") from None
             self.close(

@@ -25,6 +25,8 @@ REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
 # A message is the list that it is on the wire.
 Message = list[Any]
 
+Piece = bytes | memoryview
+
 
 class Secret:
     """A string that does not show itself; on the wire the ext type that plugins get as ``SecretStr``."""
@@ -102,7 +104,17 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(document: bytes) -> Any:
+def document(value: Any) -> Piece:
+    """As pack(); the extension leaves a large one in the memory that it was written into."""
+    return pack(value)
+
+
+def pieces(message: Message) -> list[Piece]:
+    """A packed message to be sent piece by piece; the extension does not copy the large documents in it."""
+    return [pack(message)]
+
+
+def unpack(document: Piece) -> Any:
     """The value of a document. Raises ProtocolError where it is not exactly one."""
     try:
         return _unpackb(document)
@@ -151,7 +163,7 @@ def check(value: Any) -> Message:
 
 
 class Reader:
-    """Finds the messages in a stream of bytes, however they are split.
+    """Finds the messages in a stream of bytes, however they are split. A large document in a result may be a memoryview.
 
     ``failure`` is None, or says why nothing can be read after the messages that were handed out.
     """
@@ -224,4 +236,5 @@ try:
 except ImportError:  # it was not built, or serves another interpreter of this process
     pass
 else:
-    pack, unpack, Reader = _cpexd_client.pack, _cpexd_client.unpack, _cpexd_client.Reader  # type: ignore[misc]
+    pack, document, pieces = _cpexd_client.pack, _cpexd_client.document, _cpexd_client.pieces
+    unpack, Reader = _cpexd_client.unpack, _cpexd_client.Reader  # type: ignore[misc]

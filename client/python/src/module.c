@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The module `_cpexd_client`: pack(), unpack() and Reader of codec.py, which says what they do. A client that calls once in a while finds
+ * The module `_cpexd_client`: pack(), document(), pieces(), unpack() and Reader of codec.py, which says what they do. A client that calls once in a while finds
  * its caches cold, and then each function of Python that a call passes costs half a microsecond or more.
  *
  * The files beside this one are links to those of the worker's extension: msgpack in C exists once, and a source distribution gets copies.
@@ -16,6 +16,7 @@
 #include <time.h>
 
 #define READ_BYTES ((size_t)16 * 1024) /* the least room for a read */
+#define RESULT_DEPTH 2                /* of the values of the result in a response */
 
 PyObject *codec_secret, *codec_fallback, *codec_oversize, *codec_extension, *codec_make_extension;
 
@@ -117,7 +118,7 @@ static PyObject *next_message(struct reader *reader) {
         data = inbox_message(&reader->inbox, &len);
         wrong = check(data, len);
         if (!wrong)
-                return codec_decode(data, len, NULL, 0);
+                return codec_decode(data, len, reader->inbox.memory, RESULT_DEPTH);
         PyErr_SetString(PyExc_ValueError, wrong);
         return NULL;
 }
@@ -317,6 +318,16 @@ static PyObject *module_pack(PyObject *module, PyObject *value) {
         return bytes;
 }
 
+static PyObject *module_document(PyObject *module, PyObject *value) {
+        (void)module;
+        return codec_encode(value, PY_SSIZE_T_MAX);
+}
+
+static PyObject *module_pieces(PyObject *module, PyObject *message) {
+        (void)module;
+        return codec_encode_pieces(message, PY_SSIZE_T_MAX);
+}
+
 static PyObject *module_unpack(PyObject *module, PyObject *document) {
         PyObject *value = NULL, *type, *complaint, *trace;
         Py_buffer view;
@@ -360,6 +371,8 @@ PyMODINIT_FUNC PyInit__cpexd_client(void);
 PyMODINIT_FUNC PyInit__cpexd_client(void) {
         static PyMethodDef methods[] = {
                 {"pack", module_pack, METH_O, "pack(value): as codec.py's."},
+                {"document", module_document, METH_O, "document(value): as codec.py's."},
+                {"pieces", module_pieces, METH_O, "pieces(message): as codec.py's."},
                 {"unpack", module_unpack, METH_O, "unpack(document): as codec.py's."},
                 {"configure", module_configure, METH_VARARGS,
                  "configure(secret, fallback, extension, make_extension, error): the class of secret strings, what turns an "
