@@ -132,12 +132,13 @@ def test_other_phases(cpexd, build):
     daemon = cpexd([counting("t", mode="transform"), counting("u", mode="audit"), counting("v", mode="audit")] +
                    [counting(name, mode="concurrent") for name in "abc"], build=build, top={"plugin_settings": {"execution_pool": 2}})
     with daemon.host() as host:
-        call = host.begin(HOOK, payload(seconds=0.2))
+        args = {"seconds": 0.2, "text": "x" * 100_000}
+        call = host.begin(HOOK, payload(**args))
         for _ in range(5):
             time.sleep(0.2)
             upgraded(daemon)
         answer = host.end(call)
-        assert answer["modified_payload"]["args"] == {"seconds": 0.2, "seen": ["t"]}
+        assert answer["modified_payload"]["args"] == args | {"seen": ["t"]}
         assert [each["plugin_name"] for each in answer["executions"]][:3] == ["t", "u", "v"]
         assert sorted(answer["metadata"]) == list("abctuv")
 
