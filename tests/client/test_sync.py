@@ -316,7 +316,15 @@ def test_a_daemon_that_does_not_read(daemon):
         release.set()
 
 
-def test_ctrl_c_while_waiting(daemon):
+@pytest.fixture
+def ctrl_c():
+    """A shell has its background jobs ignore it, these tests among them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_waiting(daemon, ctrl_c):
     """The call is cancelled, and the connection is as good as before."""
     told = []
 
