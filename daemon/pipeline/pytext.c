@@ -15,6 +15,7 @@
 #define HEAD_BYTES 256        /* what is written of a longer one */
 #define BLOCK_BYTES 64        /* looked at at once, where all are ASCII */
 #define WORD_BYTES 8
+#define NO_CHARACTER 0xfffd /* what stands for a byte that is part of none */
 
 struct sink {
         struct buf *buf; /* NULL: only count */
@@ -49,10 +50,10 @@ uint32_t pytext_next(struct mp text, size_t *at) {
 
         (*at)++;
         if (more > 3 || more > text.len - *at)
-                return 0xfffd;
+                return NO_CHARACTER;
         for (unsigned i = 0; i < more; i++) {
                 if ((text.data[*at + i] & 0xc0) != 0x80)
-                        return 0xfffd;
+                        return NO_CHARACTER;
                 c = c << 6 | (text.data[*at + i] & 0x3fu);
         }
         *at += more;
@@ -107,7 +108,9 @@ static void write_quoted(struct sink *sink, struct mp text, bool bytes) {
                 size_t start = i;
                 uint32_t c = bytes ? text.data[i++] : pytext_next(text, &i);
 
-                if (c == (uint32_t)quote || c == '\\') {
+                if (c == NO_CHARACTER && i - start == 1) { /* a peer may send anything as a str; what we send is one */
+                        write_escaped(sink, text.data[start]);
+                } else if (c == (uint32_t)quote || c == '\\') {
                         emit_ascii(sink, "\\");
                         emit(sink, text.data + start, 1, 1);
                 } else if (bytes ? c >= 0x20 && c < 0x7f : pytext_is_printable(c)) {
