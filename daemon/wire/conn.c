@@ -23,6 +23,7 @@
 #include "base/timer.h"
 
 #define READ_CHUNK (64 * 1024)
+#define READ_REST 4096          /* what a message may have behind a large value */
 #define AHEAD 64                /* times what has arrived of a message: the most that memory is made for */
 #define KEEP_BYTES (256 * 1024) /* an empty buffer larger than this is given back */
 #define MESSAGES_A_TURN 64      /* so that one busy peer does not hold the loop */
@@ -169,12 +170,16 @@ static void on_more(evutil_socket_t fd, short what, void *data) {
         (void)handle_input(data);
 }
 
-/* How much to ask for. A large message under way says how much is still to come, and has its memory for itself. */
+/* How much to ask for. A large message under way says how much is still to come at least, and has its memory for itself, which does not
+ * grow for the little that may follow. */
 static size_t read_size(const struct conn *conn) {
         size_t want = MIN((size_t)READ_CHUNK, conn->limits.frame_bytes + 1), have = conn->in.len - conn->in_pos;
         size_t coming = conn->scan.pos > have ? MIN(conn->scan.pos - have, AHEAD * have) : 0;
+        size_t room = conn->in.cap - conn->in.len;
 
-        return coming > 0 && have >= READ_CHUNK ? coming : MAX(want, coming);
+        if (have < READ_CHUNK)
+                return MAX(want, coming);
+        return coming > 0 ? coming + READ_REST : room >= READ_REST ? MIN(room, want) : want;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *data) {

@@ -321,11 +321,13 @@ static void test_kept_messages_stay(void **state) {
 
         for (uint32_t i = 0; i < 3; i++) {
                 buf_reset(&numbers);
-                put_numbers(&numbers, 400 * 1000, i);
+                put_numbers(&numbers, 500 * 1000, i);
                 rpc_put_request(&buf, i, "m");
-                mp_put_map(&buf, 1);
+                mp_put_map(&buf, 2);
                 mp_put_str(&buf, "p");
                 mp_put_bin(&buf, numbers.data, numbers.len);
+                mp_put_str(&buf, "q");
+                mp_put_nil(&buf);
         }
         len = buf.len / 3;
         while (sent < buf.len) {
