@@ -28,7 +28,7 @@ class Run:
     # ---- In rounds ----
 
     def open(self, stack):
-        make = {"cpexd": lambda: contestants.cpexd(self.given.build, sys.executable, self.scratch / "cpexd", self.venvs)}
+        make = {"cpexd": lambda: self.cpexd("cpexd"), "no_sandbox": lambda: self.cpexd("no_sandbox", isolation={"sandbox": {"profile": "off"}})}
         for name in ("one_hop", "two_hops"):
             make[name] = lambda name=name: contestants.floor(name, self.given.build, sys.executable, self.scratch / name)
         for name in self.given.peers:
@@ -37,6 +37,9 @@ class Run:
         for each in found.values():
             each.wait_ready()
         return found
+
+    def cpexd(self, name, **settings):
+        return contestants.cpexd(name, self.given.build, sys.executable, self.scratch / name, self.venvs, **settings)
 
     def piece(self, workload, contestant, op, work, **more):
         """One measurement, with the CPU time of a call by role."""
@@ -51,12 +54,12 @@ class Run:
 
     def one_round(self, found):
         cpexd = found["cpexd"]
-        everybody = [each for name, each in found.items() if name != "one_hop"]
-        with_plugins = [each for name, each in found.items() if name not in ("one_hop", "two_hops")]
+        everybody = [each for name, each in found.items() if name not in ("one_hop", "no_sandbox")]
+        with_plugins = [each for each in everybody if each.name != "two_hops"]
         both = [found[name] for name in ("cpexd", "native") if name in found]
         for each in everybody:
             self.piece("small", each, "sequential", "small")
-        for each in (cpexd, found["two_hops"]):
+        for each in (cpexd, found["two_hops"], found["no_sandbox"]):
             self.pinned(each)
         for each in with_plugins:
             self.piece("c32", each, "concurrent", "small", callers=32)

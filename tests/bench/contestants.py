@@ -169,8 +169,8 @@ class Contestant:
 
 
 class Cpexd(Contestant):
-    def __init__(self, python, daemon, log):
-        super().__init__("cpexd", python, "cpexd", daemon.socket, daemon.folder, log, daemon.build)
+    def __init__(self, name, python, daemon, log):
+        super().__init__(name, python, "cpexd", daemon.socket, daemon.folder, log, daemon.build)
         self.daemon = daemon
 
     def roles(self):
@@ -275,10 +275,10 @@ def peer(name, python, folder):
 
 
 @contextlib.contextmanager
-def cpexd(build, python, folder, cache):
-    with Daemon(build, folder, cache, all_entries(native=False)) as daemon:
+def cpexd(name, build, python, folder, cache, **settings):
+    with Daemon(build, folder, cache, all_entries(native=False), settings) as daemon:
         eventually(daemon.ready)
-        contestant = Cpexd(python, daemon, folder / "caller.log")
+        contestant = Cpexd(name, python, daemon, folder / "caller.log")
         try:
             yield contestant
         finally:

@@ -74,7 +74,7 @@ def all_of(result):
         "warm_start_vs_isolated": of_rounds(starts["isolated"], starts["cpexd"]),
         "respawn_ms": spread(result["respawn_ms"]),
         "up100_s": spread([crowd["up_s"]]) if crowd["workers"] == 100 else None,
-        "sandbox_cost": None,  # there is no sandbox yet
+        "sandbox_cost": p50("small_pinned", "cpexd", "no_sandbox"),
     }
 
 
