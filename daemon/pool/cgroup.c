@@ -255,6 +255,18 @@ int cgroup_new(char **ret, const char *plugin, const struct cgroup_limits *limit
         return r;
 }
 
+void cgroup_adopted(const char *path) {
+        struct leftover *leftover;
+
+        LIST_FOREACH(leftover, &leftovers, link)
+                if (path && str_eq(leftover->path, path)) {
+                        LIST_REMOVE(leftover, link);
+                        free(leftover->path);
+                        free(leftover);
+                        return;
+                }
+}
+
 bool cgroup_ran_out_of_memory(const char *path) {
         unsigned long long kills = 0;
         char text[512], *line;

@@ -29,6 +29,9 @@ bool cgroups_control(enum cgroup_controller controller);
 /* Makes an empty one, for a worker of `plugin`. *ret is NULL where there are none. Return: 0 or a negative errno. */
 int cgroup_new(char **ret, const char *plugin, const struct cgroup_limits *limits);
 
+/* After an upgrade: that one is no leftover, though it may still be empty. NULL does nothing. */
+void cgroup_adopted(const char *path);
+
 /* Return: whether something in it was killed because it had no memory left. NULL: no. */
 bool cgroup_ran_out_of_memory(const char *path);
 

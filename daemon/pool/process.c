@@ -269,6 +269,7 @@ int process_adopt(struct process **ret, struct event_base *base, const struct pr
         if (r < 0)
                 return r;
         child_set_guard(process->child);
+        cgroup_adopted(process->cgroup);
         if (rest)
                 lines_begin(process->output, rest);
         *ret = process;

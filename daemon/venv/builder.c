@@ -69,9 +69,15 @@ static const char *const fixed[] = {"bin", "lib", "bin/python", "bin/python3", "
 
 struct state {
         char text[ELEMENTS(fixed)][PATH_MAX]; /* what kind of a file each is, and a link's target or a file's text */
+        char python[PATH_MAX];                /* where bin/python leads in the end, by whatever links */
 };
 
 static void read_state(const char *building, struct state *ret) {
+        char python[PATH_MAX];
+
+        (void)snprintf(python, sizeof(python), "%s/bin/python", building);
+        if (!realpath(python, ret->python))
+                ret->python[0] = 0;
         for (size_t i = 0; i < ELEMENTS(fixed); i++) {
                 CLEANUP_FD int fd = -1;
                 char path[PATH_MAX], *text = ret->text[i];
@@ -96,8 +102,12 @@ static int check_state(const char *building, const struct state *before, char **
                 return fail(ret_error, "out of memory");
         read_state(building, now);
         for (size_t i = 0; i < ELEMENTS(fixed); i++)
-                if (strcmp(before->text[i], now->text[i]) != 0)
+                if (memcmp(before->text[i], now->text[i], sizeof(now->text[i])) !=
+                    0) /* all of it: a text may have a NUL inside */
                         return fail(ret_error, "a package has changed %s of the venv, which decides what runs in it", fixed[i]);
+        if (!str_eq(before->python, now->python))
+                return fail(ret_error,
+                            "a package has changed what bin/python of the venv leads to, which decides what runs in it");
         return 0;
 }
 

@@ -29,7 +29,7 @@
 #include "venv/say.h"
 #include "venv/tree.h"
 
-#define FORMAT_VERSION 2
+#define FORMAT_VERSION 3
 #define MARKER "cpexd-venv.json"
 #define BUILDING ".building-"
 #define FOLDER_BYTES_MAX 1024

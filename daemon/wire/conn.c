@@ -328,8 +328,15 @@ void conn_freep(struct conn **conn) {
 
 /* What is to follow the tail follows a copy of what is left of it. */
 struct buf *conn_output(struct conn *conn) {
+        size_t of_out = MIN(conn->out_pos, conn->out.len), of_tail = conn->out_pos - of_out;
+
         if (conn->tail.len > 0) {
-                buf_append(&conn->out, conn->tail.data, conn->tail.len);
+                if (of_out > conn->out.len / 2) {
+                        buf_consume(&conn->out, of_out);
+                        of_out = 0;
+                }
+                buf_append(&conn->out, conn->tail.data + of_tail, conn->tail.len - of_tail);
+                conn->out_pos = of_out;
                 buf_done(&conn->tail);
         }
         return &conn->out;

@@ -255,6 +255,27 @@ def test_who_changes_the_venv_itself_is_refused(cache, where, text):
     assert "a package has changed" in cache.bad(cache.requirements("own\n", cache.file)).error
 
 
+# What would have the launcher take the whole file system for the interpreter's: another program behind a link that bin/python leads to, and a
+# line of pyvenv.cfg behind a NUL.
+OPENINGS = {
+    "link": """
+v = pathlib.Path(sys.prefix); real = os.path.realpath(v / 'bin/python'); name = os.path.basename(real)
+(v / 'evil/bin').mkdir(parents=True); shutil.copy(real, v / 'evil/bin' / name); os.symlink('/', v / 'evil/lib')
+os.unlink(v / 'bin' / name); os.symlink('../evil/bin/' + name, v / 'bin' / name); did = True
+""",
+    "nul": """
+v = pathlib.Path(sys.prefix); (v / 'evil').mkdir(); os.symlink('/', v / 'evil/lib')
+open(v / 'pyvenv.cfg', 'a').write('\\0\\nhome = ' + str(v) + '/evil/bin\\n'); did = True
+""",
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_who_opens_the_sandbox_of_workers_is_refused(cache, opening):
+    source_package(cache.wheels, BACKEND.format(know="{}", attacks=json.dumps({"open": OPENINGS[opening]})) + BUILDER)
+    assert "a package has changed" in cache.bad(cache.requirements("evil\n", cache.file)).error
+
+
 LEAVE = """
 for _ in range({n}):
     if os.fork() == 0:

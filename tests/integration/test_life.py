@@ -109,4 +109,4 @@ async def shutdown(self):
     daemon = cpexd([tracing("a", 0.3), tracing("b", 0.1, fails=True), tracing("c", 0), tracing("d", 0.1)])
     daemon.expect("cannot start: the plugin failed to initialize")
     assert daemon.stop() == 0
-    assert re.fullmatch(r"\+a \+b \+c \+d (\+b )*-d -c -a ", trace.read_text())
+    assert re.fullmatch(r"\+a \+b \+c \+d (\+b )*-d (\+b )*-c (\+b )*-a ", trace.read_text())

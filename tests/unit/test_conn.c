@@ -234,6 +234,26 @@ static void test_peer_that_does_not_read_is_cut_off(void **state) {
         assert_non_null(strstr(f->reason, "output_bytes"));
 }
 
+/* Never idle and never far behind: what the peer has read is not kept. */
+static void test_peer_that_always_has_some_pending(void **state) {
+        static const uint8_t content[300 * 1024];
+        struct fixture *f = *state;
+        char block[50 * 1024];
+
+        for (int i = 0; i < 100 && f->closes == 0; i++) {
+                struct buf tail = {0};
+
+                buf_append(&tail, content, sizeof(content));
+                mp_put_uint(conn_output(f->conn), 1);
+                conn_put_tail(f->conn, &tail);
+                conn_flush(f->conn);
+                turn(f);
+                while (conn_pending(f->conn) > 250 * 1024 && recv(f->peer, block, sizeof(block), MSG_DONTWAIT) > 0)
+                        turn(f);
+        }
+        assert_int_equal(f->closes, 0);
+}
+
 static void put_numbers(struct buf *buf, size_t len, unsigned seed) {
         for (size_t i = 0; i < len; i++)
                 buf_append(buf, &(uint8_t){(uint8_t)(seed + i * 7 + i / 256)}, 1);
@@ -361,6 +381,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_paused_messages_come_after_resume, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_flood_leaves_turns_to_others, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_peer_that_does_not_read_is_cut_off, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_peer_that_always_has_some_pending, set_up_large, tear_down),
                 cmocka_unit_test_setup_teardown(test_carried, set_up_large, tear_down),
                 cmocka_unit_test_setup_teardown(test_tails_keep_their_place, set_up_large, tear_down),
                 cmocka_unit_test_setup_teardown(test_a_tail_counts_for_the_limit, set_up_large, tear_down),

@@ -143,6 +143,29 @@ def test_what_refers_to_itself_is_left_to_the_sdk():
     assert _cpexd.dump({"a": {"b": [1, None, 2.5, "x", True]}, "c": 1}, ("a", "missing")) == {"a": {"b": [1, None, 2.5, "x", True]}}
 
 
+@pytest.mark.parametrize("what", [list, dict])
+def test_a_container_that_shrinks_meanwhile(what):
+    """Python 3.11 collects garbage whenever something is made, and runs the plugin's code then."""
+    value = [{"k": i} for i in range(5000)] if what is list else {i: {"k": i} for i in range(5000)}
+
+    class Garbage:
+        def __del__(self):
+            value.clear()
+
+    gc.disable()
+    garbage = Garbage()
+    garbage.itself = garbage
+    del garbage
+    before = gc.get_threshold()
+    gc.set_threshold(50)
+    gc.enable()
+    try:
+        found = _cpexd.dump({"a": value}, ("a",))
+    finally:
+        gc.set_threshold(*before)
+    assert found is None or len(found["a"]) in range(5001)
+
+
 @pytest.mark.parametrize("arguments", [(), (1,), (None, [], {}), (None, (), {}, 1)])
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(TypeError):

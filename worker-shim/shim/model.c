@@ -3,7 +3,8 @@
 /*
  * What the SDK's models do in every call, for values that need no thought: those that already have the type of their field. Everything else,
  * whatever has to be converted, checked further or complained about, is left to the SDK, which begins anew; so nothing here has an effect
- * until all of it has gone well, and nothing here calls the plugin's code.
+ * until all of it has gone well. In Python 3.11 making an object may collect garbage, whose finalizers are the plugin's: what is copied may change
+ * meanwhile, and each item is held while it is looked at.
  */
 
 #include "cpexd.h"
@@ -65,7 +66,9 @@ static enum outcome fill_field(PyObject *field, PyObject *data, PyObject *values
                 return FAILED;
         if (value && PySet_Add(given, name) < 0)
                 return FAILED;
+        Py_XINCREF(value);
         taken = value ? held(PyTuple_GetItem(field, 1), value) : defaulted(field);
+        Py_XDECREF(value);
         if (!taken)
                 return PyErr_Occurred() ? FAILED : NOT_PLAIN;
         r = PyDict_SetItem(values, name, taken);
@@ -137,10 +140,14 @@ static PyObject *deep_dict(PyObject *dict, unsigned depth) {
         Py_ssize_t pos = 0;
 
         while (copy && PyDict_Next(dict, &pos, &key, &value)) {
+                Py_INCREF(key);
+                Py_INCREF(value);
                 inner = is_scalar(key) ? copy_of(value, depth) : NULL;
                 if (!inner || PyDict_SetItem(copy, key, inner) < 0)
                         Py_CLEAR(copy);
                 Py_XDECREF(inner);
+                Py_DECREF(key);
+                Py_DECREF(value);
         }
         return copy;
 }
@@ -150,9 +157,12 @@ static PyObject *deep_list(PyObject *list, unsigned depth) {
         PyObject *copy = PyList_New(n), *inner;
 
         for (Py_ssize_t i = 0; copy && i < n; i++) {
-                inner = copy_of(PyList_GetItem(list, i), depth);
+                PyObject *item = PyList_Size(list) == n ? Py_NewRef(PyList_GetItem(list, i)) : NULL;
+
+                inner = item ? copy_of(item, depth) : NULL;
                 if (!inner || PyList_SetItem(copy, i, inner) < 0)
                         Py_CLEAR(copy);
+                Py_XDECREF(item);
         }
         return copy;
 }
