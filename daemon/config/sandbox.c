@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define NETWORK_WANTED "none, all, unix, a port, HOST:PORT, or a list of them"
 #define PORT_MAX 65535
@@ -91,6 +92,11 @@ void sandbox_read_paths(struct reader *reader, const struct at *at, const struct
 
                 ok = value_path(reader, &item, node->items[i], &path) &&
                      report_check(&reader->report, strlist_append(&list, path) == 0);
+                if (ok && access(path, F_OK) < 0 && errno == ENOENT)
+                        report_add(&reader->report, DIAG_WARNING, &item, node->items[i]->place,
+                                   "there is no %s, so the plugin will not have it; create it, or name the folder that it is to "
+                                   "lie in",
+                                   path);
         }
         settle(&list, ok, ret);
 }

@@ -25,6 +25,7 @@ static const struct carried members[] = {
         CARRIED(STR, struct pool, python),
         CARRIED(STR, struct pool, fingerprint),
         CARRIED(STR, struct pool, code),
+        CARRIED(UINT, struct pool, box_identity),
         CARRIED(TIMER, struct pool, watch),
         CARRIED(UINT, struct pool, backoff_usec),
         CARRIED(UINTS, struct pool, stats.by_cause),

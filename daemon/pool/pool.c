@@ -358,6 +358,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->data = data;
         pool->backoff_usec = BACKOFF_MIN_USEC;
         pool->n_registered = entry->hooks.n;
+        pool->box_identity = box_identity(entry);
         TAILQ_INIT(&pool->waiting);
         pool->n_slots = entry->isolation.workers_max + 1;
         pool->workers = calloc(pool->n_slots, sizeof(*pool->workers));
@@ -403,8 +404,8 @@ bool pool_serves_same(const struct pool *pool, const struct pool *other, struct 
                                                       memcmp(report.data, pool->report.data, report.len) == 0);
 
         return pool->state == POOL_READY && !pool->closing && same_report && same_code &&
-               str_eq(pool->fingerprint, other->fingerprint) && str_eq(pool->cache_dir, other->cache_dir) &&
-               str_eq(pool->layout.project_root, other->layout.project_root) &&
+               pool->box_identity == other->box_identity && str_eq(pool->fingerprint, other->fingerprint) &&
+               str_eq(pool->cache_dir, other->cache_dir) && str_eq(pool->layout.project_root, other->layout.project_root) &&
                pool->layout.frame_bytes == other->layout.frame_bytes && plugin_entry_same(pool->configured, other->configured);
 }
 

@@ -35,6 +35,7 @@ struct pool {
 
         struct venv_job *job;
         char *python, *fingerprint; /* NULL: the venv is not there yet */
+        uint64_t box_identity;      /* when the pool was made */
         char *code;                 /* of the code when the venv was asked for; NULL: not known */
         struct buf load, init;
         char **env;         /* NULL: not told to start yet, or there was no memory for the spec */

@@ -306,6 +306,25 @@ def test_what_is_given_is_there_and_no_more(cpexd, tmp_path):
     assert denied(daemon, "read", str(tmp_path / "secret/file"))
 
 
+def test_a_file_that_was_replaced_comes_with_a_reload(cpexd, tmp_path):
+    lists = tmp_path / "list"
+    lists.write_text("x")
+    daemon = cpexd([plugin("p", FETCH, isolation={"sandbox": {"network": "none", "write": [], "read": [str(lists), str(tmp_path / "later")]}})])
+    daemon.expect("Permission denied|PermissionError")
+    daemon.expect("plugins.yaml:.*there is no .*/later, so the plugin will not have it; create it, or name the folder")
+    assert not denied(daemon, "read", str(lists))
+    assert daemon.admin("reload")["changed"]["kept"] == ["p"]
+    (tmp_path / "new").write_text("y")
+    (tmp_path / "new").rename(lists)
+    assert denied(daemon, "read", str(lists))
+    daemon.wait_log("the file was replaced after this worker had started")
+    assert daemon.admin("reload")["changed"]["restarted"] == ["p"]
+    assert not denied(daemon, "read", str(lists))
+    (tmp_path / "later").write_text("z")
+    assert daemon.admin("reload")["changed"]["restarted"] == ["p"]
+    assert not denied(daemon, "read", str(tmp_path / "later"))
+
+
 def test_the_log_says_what_would_allow_it(cpexd, tmp_path):
     (tmp_path / "list").write_text("x")
     daemon = cpexd([plugin("p", FETCH, isolation={"sandbox": {"network": "none", "write": []}})])

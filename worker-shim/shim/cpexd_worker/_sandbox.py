@@ -42,4 +42,9 @@ def _hint(exc):
     if exc.filename is None:
         return "isolation: {sandbox: {network: all}} if it uses the network, or another profile if it does not"
     path = os.path.abspath(os.fsdecode(exc.filename)) if isinstance(exc.filename, (str, bytes)) else exc.filename
-    return f"isolation: {{sandbox: {{read: [{path}]}}}}, or write: instead of read: if it changes it"
+    if isinstance(path, str) and not os.path.lexists(path):
+        return f"isolation: {{sandbox: {{write: [{os.path.dirname(path)}]}}}}, the folder in which it is to make that file"
+    return (
+        f"isolation: {{sandbox: {{read: [{path}]}}}}, or write: instead of read: if it changes it; "
+        "if that stands there already, the file was replaced after this worker had started, and a reload finds the new one"
+    )
