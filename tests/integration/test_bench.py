@@ -29,7 +29,7 @@ def test_a_run_without_peers(tmp_path):
     ratios = result["ratios"]
     assert ratios.keys() >= KEYS
     # Two workers are not the hundred of up100_s.
-    assert {key for key in KEYS if ratios[key] is None} == NEED_A_PEER | {"up100_s", "sandbox_cost"}
+    assert {key for key in KEYS if ratios[key] is None} == NEED_A_PEER | {"up100_s"}
     assert all(value["low"] <= value["median"] <= value["high"] for value in ratios.values() if value)
     assert ratios["p50_vs_floor"]["low"] > 0
     for name in ("cpexd", "two_hops"):
