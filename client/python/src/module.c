@@ -16,7 +16,7 @@
 #include <time.h>
 
 #define READ_BYTES ((size_t)16 * 1024) /* the least room for a read */
-#define RESULT_DEPTH 2                /* of the values of the result in a response */
+#define RESULT_DEPTH 2                 /* of the values of the result in a response */
 
 PyObject *codec_secret, *codec_fallback, *codec_oversize, *codec_extension, *codec_make_extension;
 
