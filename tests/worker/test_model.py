@@ -129,10 +129,10 @@ def test_containers_are_copies():
 
 
 def test_nothing_happens_unless_all_is_plain():
-    model = Outer.__new__(Outer)
-    assert _cpexd.fill(model, Outer.__plan__.plain, {"text": "t", "number": "1"}) is False
-    assert _cpexd.fill(model, Outer.__plan__.plain, {"text": "t", "stranger": 1}) is False
-    assert _cpexd.fill(model, Outer.__plan__.plain, Map(text="t")) is False
+    model, plain = Outer.__new__(Outer), plan_of(Outer).plain
+    assert _cpexd.fill(model, plain, {"text": "t", "number": "1"}) is False
+    assert _cpexd.fill(model, plain, {"text": "t", "stranger": 1}) is False
+    assert _cpexd.fill(model, plain, Map(text="t")) is False
     assert not model.__dict__
 
 
