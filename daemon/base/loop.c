@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/timer.h"
 
 static struct loop_figures figures;
 static usec_t turn_began; /* in processor time */
@@ -55,6 +56,5 @@ bool loop_is_late(void) {
 }
 
 void loop_next_turn(struct event *event) {
-        if (event_add(event, &(struct timeval){0}) < 0)
-                event_active(event, EV_TIMEOUT, 0);
+        timer_start(event, 0);
 }

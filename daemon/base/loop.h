@@ -28,5 +28,5 @@ struct loop_figures loop_figures(void);
 bool loop_is_late(void);
 
 /* Has `event`, one without a descriptor, run in the next turn, after what has come in meanwhile; event_active() would have it run in this
- * one. For work that is done in pieces. */
+ * one, for libevent runs all active events, new ones too, before it looks at descriptors and timers again. For work that is done in pieces. */
 void loop_next_turn(struct event *event);

@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include "base/timer.h"
+#include "base/loop.h"
 
 #define READ_CHUNK (64 * 1024)
 #define READ_REST 4096          /* what a message may have behind a large value */
@@ -115,11 +115,9 @@ static void conn_destroy(struct conn *conn) {
         free(conn);
 }
 
-/* A timer and not an event made active: libevent runs all active events, new ones too, before it looks at descriptors and timers
- * again. */
 static void handle_later(struct conn *conn) {
         conn->left_over = true;
-        timer_start(conn->more, 0);
+        loop_next_turn(conn->more);
 }
 
 /* Handles the messages that have arrived whole. Return: false when the connection was freed. */
@@ -215,16 +213,24 @@ static void on_readable(evutil_socket_t fd, short what, void *data) {
         (void)handle_input(conn);
 }
 
+static struct iovec rest_of(const struct buf *buf, size_t pos) {
+        return (struct iovec){buf->len > pos ? buf->data + pos : NULL, buf->len - pos};
+}
+
+/* What is still to be written. */
+static struct iovec out_left(const struct conn *conn) {
+        return rest_of(&conn->out, MIN(conn->out_pos, conn->out.len));
+}
+
+static struct iovec tail_left(const struct conn *conn) {
+        return rest_of(&conn->tail, conn->out_pos - MIN(conn->out_pos, conn->out.len));
+}
+
 /* Return: what send() returns. */
 static ssize_t send_some(const struct conn *conn) {
-        size_t of_out = MIN(conn->out_pos, conn->out.len), of_tail = conn->out_pos - of_out;
-        struct iovec parts[2];
-        struct msghdr message = {.msg_iov = parts};
+        struct iovec parts[] = {out_left(conn), tail_left(conn)};
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = ELEMENTS(parts)};
 
-        if (conn->out.len > of_out)
-                parts[message.msg_iovlen++] = (struct iovec){conn->out.data + of_out, conn->out.len - of_out};
-        if (conn->tail.len > of_tail)
-                parts[message.msg_iovlen++] = (struct iovec){conn->tail.data + of_tail, conn->tail.len - of_tail};
         return sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -328,15 +334,15 @@ void conn_freep(struct conn **conn) {
 
 /* What is to follow the tail follows a copy of what is left of it. */
 struct buf *conn_output(struct conn *conn) {
-        size_t of_out = MIN(conn->out_pos, conn->out.len), of_tail = conn->out_pos - of_out;
+        const struct iovec left = tail_left(conn);
 
         if (conn->tail.len > 0) {
-                if (of_out > conn->out.len / 2) {
-                        buf_consume(&conn->out, of_out);
-                        of_out = 0;
+                conn->out_pos = MIN(conn->out_pos, conn->out.len);
+                if (conn->out_pos > conn->out.len / 2) {
+                        buf_consume(&conn->out, conn->out_pos);
+                        conn->out_pos = 0;
                 }
-                buf_append(&conn->out, conn->tail.data + of_tail, conn->tail.len - of_tail);
-                conn->out_pos = of_out;
+                buf_append(&conn->out, left.iov_base, left.iov_len);
                 buf_done(&conn->tail);
         }
         return &conn->out;
@@ -397,14 +403,13 @@ static const struct carried members[] = {
         CARRIED(SLICE, struct saved, tail),
 };
 
-static struct mp rest_of(const struct buf *buf, size_t pos) {
-        return (struct mp){buf->len > pos ? buf->data + pos : NULL, buf->len - pos};
+static struct mp slice(struct iovec bytes) {
+        return (struct mp){bytes.iov_base, bytes.iov_len};
 }
 
 void conn_save(const struct conn *conn, struct carry *carry) {
-        size_t of_out = MIN(conn->out_pos, conn->out.len);
-        const struct saved saved = {conn->fd, rest_of(&conn->in, conn->in_pos), rest_of(&conn->out, of_out),
-                                    rest_of(&conn->tail, conn->out_pos - of_out)};
+        const struct saved saved = {conn->fd, slice(rest_of(&conn->in, conn->in_pos)), slice(out_left(conn)),
+                                    slice(tail_left(conn))};
 
         mp_put_map(&carry->out, ELEMENTS(members));
         carry_put(carry, members, ELEMENTS(members), &saved);
