@@ -111,6 +111,12 @@ static void enable_controllers(void) {
         }
 }
 
+static void forget(struct leftover *leftover) {
+        LIST_REMOVE(leftover, link);
+        free(leftover->path);
+        free(leftover);
+}
+
 /* Removes what can be by now. */
 static void tidy(void) {
         struct leftover *leftover = LIST_FIRST(&leftovers);
@@ -118,11 +124,8 @@ static void tidy(void) {
         while (leftover) {
                 struct leftover *next = LIST_NEXT(leftover, link);
 
-                if (rmdir(leftover->path) == 0 || errno == ENOENT) {
-                        LIST_REMOVE(leftover, link);
-                        free(leftover->path);
-                        free(leftover);
-                }
+                if (rmdir(leftover->path) == 0 || errno == ENOENT)
+                        forget(leftover);
                 leftover = next;
         }
 }
@@ -260,9 +263,7 @@ void cgroup_adopted(const char *path) {
 
         LIST_FOREACH(leftover, &leftovers, link)
                 if (path && str_eq(leftover->path, path)) {
-                        LIST_REMOVE(leftover, link);
-                        free(leftover->path);
-                        free(leftover);
+                        forget(leftover);
                         return;
                 }
 }

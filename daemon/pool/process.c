@@ -168,19 +168,28 @@ static int make_stacks(int *ret) {
         return 0;
 }
 
-int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
-                  process_callback on_exit, void *data) {
-        CLEANUP_FD int output_read = -1, output_write = -1;
+static struct process *process_new(struct event_base *base, const struct process_spec *spec, process_callback on_exit,
+                                   void *data) {
         struct process *process = calloc(1, sizeof(*process));
-        int r;
 
         if (!process)
-                return -ENOMEM;
+                return NULL;
+        process->base = base;
         process->spec = spec;
         process->on_exit = on_exit;
         process->data = data;
         process->stacks = process->memory = -1;
-        process->base = base;
+        return process;
+}
+
+int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
+                  process_callback on_exit, void *data) {
+        CLEANUP_FD int output_read = -1, output_write = -1;
+        struct process *process = process_new(base, spec, on_exit, data);
+        int r;
+
+        if (!process)
+                return -ENOMEM;
         r = make_stacks(&process->stacks);
         r = r ? r : cgroup_new(&process->cgroup, spec->plugin, &spec->limits);
         if (r == 0 && spec->scratch)
@@ -249,18 +258,13 @@ void process_save(const struct process *process, struct carry *carry) {
 
 int process_adopt(struct process **ret, struct event_base *base, const struct process_spec *spec, struct mp saved,
                   process_callback on_exit, void *data) {
-        struct process *process = calloc(1, sizeof(*process));
+        struct process *process = process_new(base, spec, on_exit, data);
         struct held held = {.output = -1};
         CLEANUP_FREE char *rest = NULL;
         int r;
 
         if (!process)
                 return -ENOMEM;
-        process->spec = spec;
-        process->on_exit = on_exit;
-        process->data = data;
-        process->base = base;
-        process->stacks = process->memory = -1;
         r = carry_get(saved, members, ELEMENTS(members), process);
         r = r < 0 ? r : carry_get(saved, held_members, ELEMENTS(held_members), &held);
         rest = held.rest;
