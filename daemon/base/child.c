@@ -10,9 +10,9 @@
  * leftovers. They are killed and watched like any child, and what they leave behind comes to light when they are reaped. That may fail for want
  * of a descriptor; so they are looked for, too, when a child was started, for then there are some again.
  *
- * A killed process is gone within a millisecond or so, and child_free() waits for it; a guard for which that is not long enough leaves what it guards
- * to us. Should it hang in the kernel (a dead
- * network file system), the loop must not hang with it: the object then stays behind, on its own, and reaps when it can.
+ * A killed process is gone within a millisecond or so, and child_free() waits for it; a guard for which that is not long enough leaves what it
+ * guards to us. Should it hang in the kernel (a dead network file system), the loop must not hang with it: the object then stays behind, on its
+ * own, and reaps when it can.
  */
 
 #include "base/child.h"
@@ -21,11 +21,12 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+#include "base/children.h"
 
 #define ASK_MSEC 20
 #define FREE_WAIT_MSEC 100
@@ -89,18 +90,6 @@ static bool is_known(pid_t pid) {
         return false;
 }
 
-/* Calls `found` with each child of this process, whose one thread starts them all. A kernel without this list has none for us. */
-static void each_child(void (*found)(pid_t pid, void *data), void *data) {
-        FILE *file = fopen("/proc/thread-self/children", "re");
-        int pid;
-
-        if (!file)
-                return;
-        while (fscanf(file, "%d", &pid) == 1)
-                found(pid, data);
-        (void)fclose(file);
-}
-
 static void kill_orphan(pid_t pid, void *base) {
         struct child *orphan;
 
@@ -112,7 +101,7 @@ static void kill_orphan(pid_t pid, void *base) {
 
 static void kill_orphans(struct event_base *base) {
         if (adopting)
-                each_child(kill_orphan, base);
+                (void)each_child(kill_orphan, base);
 }
 
 static void note_stranger(pid_t pid, void *data) {
@@ -122,7 +111,7 @@ static void note_stranger(pid_t pid, void *data) {
 }
 
 void child_adopt_orphans(void) {
-        each_child(note_stranger, NULL);
+        (void)each_child(note_stranger, NULL);
         adopting = prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
 }
 

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/children.h"
 #include "venv/say.h"
 
 #define LINE_BYTES 2048
@@ -209,24 +210,11 @@ static int reap_group(pid_t pid) {
         return status;
 }
 
-/* Return: whether there was any. */
-static bool kill_children(void) {
-        FILE *file = fopen("/proc/thread-self/children", "re");
-        bool any = false;
-        int pid;
-
-        while (file && fscanf(file, "%d", &pid) == 1)
-                any = kill(pid, SIGKILL) == 0 || any;
-        if (file)
-                (void)fclose(file);
-        return any;
-}
-
 /* What is our child now was left behind. When one is killed its children become ours. */
 static void end_orphans(void) {
         const usec_t until = clock_now_usec() + ORPHANS_USEC;
 
-        while (kill_children() && clock_now_usec() < until) {
+        while (kill_children() > 0 && clock_now_usec() < until) {
                 (void)poll(NULL, 0, 1);
                 while (waitpid(-1, NULL, WNOHANG) > 0)
                         ;

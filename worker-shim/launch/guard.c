@@ -21,7 +21,6 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -29,25 +28,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/children.h"
 #include "launch.h"
 
-/* Return: whether they could be looked for. */
-static bool kill_children(void) {
-        FILE *file = fopen("/proc/thread-self/children", "re");
-        int pid;
-
-        if (!file)
-                return false; /* they become children of the daemon, then */
-        while (fscanf(file, "%d", &pid) == 1)
-                (void)kill(pid, SIGKILL);
-        (void)fclose(file);
-        return true;
-}
-
-/* Of those that end the children become ours, if they have any. The control group knows them all at once. */
+/* Of those that end the children become ours, if they have any; where we cannot look for them they become the daemon's with our end. The control
+ * group knows them all at once. */
 static void end_descendants(int cgroup_kill) {
         (void)!write(cgroup_kill, "1", 1);
-        while (kill_children() && waitpid(-1, NULL, 0) > 0)
+        while (kill_children() >= 0 && waitpid(-1, NULL, 0) > 0)
                 ;
 }
 
