@@ -86,15 +86,11 @@ static const char *const *const allowed[] = {
         CALLS("capset", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp"),
 };
 
-/* Say that it is done, and do nothing. */
-static const char *const *const ignored =
-        CALLS("chmod", "fchmod", "fchmodat", "fchmodat2", "futimesat", "utime", "utimensat", "utimensat_time64", "utimes");
-
 /* Not there. */
 static const char *const *const missing = CALLS("clone3", "io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup",
                                                 "io_submit", "io_uring_enter", "io_uring_register", "io_uring_setup");
 
-/* Of these an installer needs those that work. The number is that of the mode among their arguments. */
+/* These say that it is done, and do nothing; for an installer they work. The number is that of the mode among the arguments. */
 static const struct {
         const char *name;
         unsigned mode;
@@ -146,21 +142,23 @@ static void add_processes(scmp_filter_ctx filter, const struct launch *launch) {
         ADD_IF(filter, all, "memfd_create", HAS(1, NOEXEC_SEAL, NOEXEC_SEAL));
 }
 
-static void add_file_marks(scmp_filter_ctx filter, const struct launch *launch) {
+static void add_good_modes(scmp_filter_ctx filter, const char *name, unsigned mode) {
         const unsigned all = S_ISUID | S_ISGID | S_ISVTX | S_IWGRP | S_IWOTH;
 
-        if (!launch->program) {
-                add_all(filter, SCMP_ACT_ERRNO(0), ignored);
-                return;
-        }
-        add_all(filter, SCMP_ACT_ALLOW, time_calls);
-        add_all(filter, SCMP_ACT_ERRNO(0), owner_calls);
-        for (size_t i = 0; i < sizeof(mode_calls) / sizeof(mode_calls[0]); i++) {
-                ADD_IF(filter, SCMP_ACT_ALLOW, mode_calls[i].name, HAS(mode_calls[i].mode, all, 0));
-                for (size_t j = 0; j < sizeof(bad_modes) / sizeof(bad_modes[0]); j++)
-                        ADD_IF(filter, SCMP_ACT_ERRNO(0), mode_calls[i].name,
-                               HAS(mode_calls[i].mode, bad_modes[j], bad_modes[j]));
-        }
+        ADD_IF(filter, SCMP_ACT_ALLOW, name, HAS(mode, all, 0));
+        for (size_t i = 0; i < sizeof(bad_modes) / sizeof(bad_modes[0]); i++)
+                ADD_IF(filter, SCMP_ACT_ERRNO(0), name, HAS(mode, bad_modes[i], bad_modes[i]));
+}
+
+static void add_file_marks(scmp_filter_ctx filter, const struct launch *launch) {
+        add_all(filter, launch->program ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(0), time_calls);
+        for (size_t i = 0; i < sizeof(mode_calls) / sizeof(mode_calls[0]); i++)
+                if (launch->program)
+                        add_good_modes(filter, mode_calls[i].name, mode_calls[i].mode);
+                else
+                        add(filter, SCMP_ACT_ERRNO(0), mode_calls[i].name, 0, NULL);
+        if (launch->program)
+                add_all(filter, SCMP_ACT_ERRNO(0), owner_calls);
 }
 
 /* What libseccomp has no name for is newer than it. */
