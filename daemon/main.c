@@ -12,7 +12,6 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -21,6 +20,7 @@
 #include "base/activation.h"
 #include "base/child.h"
 #include "base/loop.h"
+#include "base/memory.h"
 #include "base/notify.h"
 #include "base/timer.h"
 #include "config.h"
@@ -33,7 +33,6 @@
 /* Documented in cpexd(8) and in --help. */
 enum { STATUS_OK = 0, STATUS_CONFIG = 1, STATUS_USAGE = 2, STATUS_IN_USE = 3, STATUS_SYSTEM = 4, STATUS_PLUGIN = 5 };
 
-#define LARGE_BYTES (8 * 1024 * 1024)
 #define STOP_EXTRA_USEC (5 * USEC_PER_SEC)  /* beyond drain_timeout: for the plugins' shutdown() */
 #define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* and beyond that, for what is killed: only then the service manager does it */
 
@@ -401,11 +400,7 @@ static bool execute_upgrade(struct cpexd *cpexd) {
 }
 
 static void cleanup(struct cpexd *cpexd) {
-        sigset_t all;
-
-        /* A signal that comes late would otherwise find its default action again, which is to kill us. */
-        (void)sigfillset(&all);
-        (void)sigprocmask(SIG_BLOCK, &all, NULL);
+        block_signals(true); /* one that comes late would otherwise find its default action again, which is to kill us */
         cpexd->upgrade = upgrade_free(cpexd->upgrade);
         cpexd->host_listener = listener_free(cpexd->host_listener);
         cpexd->control_listener = listener_free(cpexd->control_listener);
@@ -491,20 +486,12 @@ static int run(const struct options *options, char **argv) {
         return status;
 }
 
-/* A large message would else get its pages from the kernel, and give them back, for each buffer that it passes through: half of its cost. */
-static void keep_memory(void) {
-#ifdef __GLIBC__
-        (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-        (void)mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
-#endif
-}
-
 int main(int argc, char **argv) {
         struct options options = {.state = -1};
         int status;
 
         hide_memory();
-        keep_memory();
+        memory_keep();
         open_standard_descriptors();
         if (!parse_options(argc, argv, &options, &status))
                 return status;

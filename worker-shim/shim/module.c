@@ -6,10 +6,9 @@
 
 #include "cpexd.h"
 
-#include <malloc.h>
 #include <stdbool.h>
 
-#define LARGE_BYTES (8 * 1024 * 1024)
+#include "base/memory.h"
 
 PyObject *codec_secret, *codec_fallback, *codec_oversize, *codec_extension, *codec_make_extension, *conn_undecodable;
 
@@ -84,18 +83,10 @@ static bool add(PyObject *module, const char *name, PyObject *object) {
 
 PyMODINIT_FUNC PyInit__cpexd(void);
 
-/* A large payload would else get its pages from the kernel, and give them back, for each buffer that it passes through. */
-static void keep_memory(void) {
-#ifdef __GLIBC__
-        (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-        (void)mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
-#endif
-}
-
 PyMODINIT_FUNC PyInit__cpexd(void) {
         PyObject *module = PyModule_Create(&definition), *type;
 
-        keep_memory();
+        memory_keep();
         if (!module)
                 return NULL;
         codec_oversize = PyErr_NewException("_cpexd.Oversize", PyExc_ValueError, NULL);
