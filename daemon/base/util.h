@@ -61,6 +61,13 @@ static inline void fd_closep(int *fd) {
 #define CLEANUP_FREE CLEANUP(freep)
 #define CLEANUP_FD CLEANUP(fd_closep)
 
+/* Return: whether a path is that folder or lies in it; both are absolute, without dots, and only "/" ends with a slash. */
+static inline bool path_lies_in(const char *path, const char *folder) {
+        size_t len = strlen(folder);
+
+        return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0' || (len > 0 && folder[len - 1] == '/'));
+}
+
 static inline bool str_eq(const char *a, const char *b) {
         return a == b || (a && b && strcmp(a, b) == 0);
 }

@@ -218,12 +218,6 @@ void layout_find(struct reader *reader, const struct at *at, const struct node *
 
 /* ---- Native plugins ---- */
 
-static bool lies_in(const char *path, const char *folder) {
-        size_t len = strlen(folder);
-
-        return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0' || str_eq(folder, "/"));
-}
-
 /* Return: 0, also where there is nothing of that name (*ret is then NULL), or -ENOMEM. */
 static int resolve(const char *path, char **ret) {
         *ret = realpath(path, NULL);
@@ -235,7 +229,7 @@ static int add_path(struct strlist *paths, const char *base, const char *folder)
 
         if (!joined || resolve(joined, &path) < 0 || resolve(base, &root) < 0)
                 return -ENOMEM;
-        if (!path || strlist_has(paths, path) || !((root && lies_in(path, root)) || lies_in(path, SYSTEM_PLUGINS)))
+        if (!path || strlist_has(paths, path) || !((root && path_lies_in(path, root)) || path_lies_in(path, SYSTEM_PLUGINS)))
                 return 0;
         return strlist_append(paths, path);
 }

@@ -112,17 +112,11 @@ int box_clean_environment(const struct box *box, char **ret_error) {
 }
 
 /* Return: whether `path` is `folder` or below it; both are real paths. */
-static bool is_below(const char *path, const char *folder) {
-        size_t len = strlen(folder);
-
-        return strncmp(path, folder, len) == 0 && (path[len] == 0 || path[len] == '/' || (len > 0 && folder[len - 1] == '/'));
-}
-
 static bool is_let(const struct box *box, const char *real) {
         for (size_t i = 0; i < box->read.n; i++) {
                 CLEANUP_FREE char *let = realpath(box->read.items[i], NULL);
 
-                if (let && is_below(real, let))
+                if (let && path_lies_in(real, let))
                         return true;
         }
         return false;
@@ -135,7 +129,7 @@ int box_allow_named(struct box *box, const char *path, const char *folder, bool 
                 return 0;
         if (!real || !home)
                 return fail(ret_error, "%s cannot be read: %m", path);
-        if (!is_below(real, home) && !is_let(box, real))
+        if (!path_lies_in(real, home) && !is_let(box, real))
                 return fail(
                         ret_error,
                         "the requirements name %s, which is not below %s; to let them read it, add it to venv.read in cpexd.yaml",
