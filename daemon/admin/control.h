@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The control socket: status, reload, upgrade, venv.list, venv.build and the methods that the host socket has too, but for invoke.
- * Who may open the socket file may administer.
+ * The control socket: the methods of docs/protocol.md for administrators, and those that the host socket has too, but for invoke. Who may
+ * use which is for the setting `access` to say.
  */
 
 #include "admin/service.h"

@@ -18,8 +18,7 @@
 #include "host/quota.h"
 #include "wire/conn.h"
 
-#define FRAMES_IN_FLIGHT 4 /* the most that one host may have in memory, in longest messages */
-#define OF_THE_MACHINE "of the machine, or of the service"
+#define FRAMES_IN_FLIGHT 4      /* the most that one host may have in memory, in longest messages */
 #define DESCRIPTORS_RESERVED 64 /* for workers, and for the control socket */
 
 struct call {
@@ -241,13 +240,10 @@ static bool may(struct session *session, const struct generation *generation, co
 
 /* `notifications` of hello: which it wants to have. */
 static bool asks_for(struct mp params, const char *notification) {
-        struct mp list, item;
-        struct mp_cur cur;
+        struct mp_cur cur = mp_cur(mp_map_value(params, "notifications"));
+        struct mp item;
         uint32_t n;
 
-        if (!mp_map_get(params, "notifications", &list))
-                return false;
-        cur = mp_cur(list);
         if (!mp_read_array(&cur, &n))
                 return false;
         for (; n > 0 && mp_read_any(&cur, &item); n--)
@@ -317,12 +313,16 @@ static bool is_scarce(int fd) {
         return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + DESCRIPTORS_RESERVED >= limit.rlim_cur;
 }
 
+static void refuse_without_memory(struct hosts *hosts, const struct peer *peer) {
+        refusals_add(&hosts->refused, "host", peer, "out of memory", "of the machine, or of the service");
+}
+
 /* Return: the account, charged with the connection; NULL when it is refused. */
 static struct account *admit(struct hosts *hosts, int fd, const struct peer *peer) {
         struct account *account = account_open(&hosts->accounts, peer->uid);
 
         if (!account) {
-                refusals_add(&hosts->refused, "host", peer, "out of memory", OF_THE_MACHINE);
+                refuse_without_memory(hosts, peer);
                 return NULL;
         }
         if (!account_connects(account, clock_now_usec()))
@@ -373,7 +373,7 @@ void hosts_accept(struct hosts *hosts, int fd) {
         session = account ? session_new(hosts, account, &peer) : NULL;
         if (!session) {
                 if (account) {
-                        refusals_add(&hosts->refused, "host", &peer, "out of memory", OF_THE_MACHINE);
+                        refuse_without_memory(hosts, &peer);
                         account_give(account, QUOTA_CONNECTIONS, 1);
                         account_close(account);
                 }
@@ -381,7 +381,7 @@ void hosts_accept(struct hosts *hosts, int fd) {
                 return;
         }
         if (conn_new(&session->conn, hosts->base, fd, &limits, &handler, session) < 0) {
-                refusals_add(&hosts->refused, "host", &session->peer, "out of memory", OF_THE_MACHINE);
+                refuse_without_memory(hosts, &session->peer);
                 session_free(session);
         }
 }
