@@ -65,6 +65,17 @@ int strlist_append_all(struct strlist *list, const struct strlist *more) {
         return 0;
 }
 
+int strlist_append_option(struct strlist *list, const char *option, const char *value) {
+        return strlist_append(list, option) == 0 && strlist_append(list, value) == 0 ? 0 : -ENOMEM;
+}
+
+int strlist_append_options(struct strlist *list, const char *option, const struct strlist *values) {
+        for (size_t i = 0; i < values->n; i++)
+                if (strlist_append_option(list, option, values->items[i]) < 0)
+                        return -ENOMEM;
+        return 0;
+}
+
 static void condition_done(struct plugin_condition *condition) {
         strlist_done(&condition->server_ids);
         strlist_done(&condition->tenant_ids);

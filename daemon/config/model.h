@@ -232,6 +232,10 @@ bool strlist_has(const struct strlist *list, const char *item);
 int strlist_append(struct strlist *list, const char *text); /* a copy */
 int strlist_append_all(struct strlist *list, const struct strlist *more);
 
+/* Options of a program: one with its value, and the same one with each value. Return: 0 or -ENOMEM. */
+int strlist_append_option(struct strlist *list, const char *option, const char *value);
+int strlist_append_options(struct strlist *list, const char *option, const struct strlist *values);
+
 /* Return: the list for `hook`, a new one where there was none; NULL: no memory. */
 struct strlist *hook_policies_add(struct hook_policies *policies, const char *hook);
 void hook_policies_done(struct hook_policies *policies);

@@ -12,24 +12,13 @@
 
 #include "wire/mp.h"
 
-static int append_pair(struct strlist *list, const char *option, const char *value) {
-        return strlist_append(list, option) == 0 && strlist_append(list, value) == 0 ? 0 : -ENOMEM;
-}
-
-static int append_each(struct strlist *list, const char *option, const struct strlist *values) {
-        for (size_t i = 0; i < values->n; i++)
-                if (append_pair(list, option, values->items[i]) < 0)
-                        return -ENOMEM;
-        return 0;
-}
-
 static int append_network(struct strlist *list, const struct strlist *network) {
         for (size_t i = 0; i < network->n; i++) {
                 unsigned port = sandbox_port(network->items[i]);
                 char number[8];
 
                 (void)snprintf(number, sizeof(number), "%u", port);
-                if (append_pair(list, "--network", port > 0 ? number : network->items[i]) < 0)
+                if (strlist_append_option(list, "--network", port > 0 ? number : network->items[i]) < 0)
                         return -ENOMEM;
         }
         return 0;
@@ -40,11 +29,12 @@ int box_options(struct strlist *ret, const struct plugin_entry *entry) {
 
         if (sandbox->profile == SANDBOX_OFF)
                 return 0;
-        if (append_pair(ret, "--profile", sandbox_profile_name((enum sandbox_profile)sandbox->profile)) < 0 ||
+        if (strlist_append_option(ret, "--profile", sandbox_profile_name((enum sandbox_profile)sandbox->profile)) < 0 ||
             (sandbox->require && strlist_append(ret, "--require") < 0) ||
-            (entry->script_path && append_pair(ret, "--read", entry->script_path) < 0) ||
-            append_each(ret, "--read", &entry->more_paths) < 0 || append_each(ret, "--read", &sandbox->read) < 0 ||
-            append_each(ret, "--write", &sandbox->write) < 0)
+            (entry->script_path && strlist_append_option(ret, "--read", entry->script_path) < 0) ||
+            strlist_append_options(ret, "--read", &entry->more_paths) < 0 ||
+            strlist_append_options(ret, "--read", &sandbox->read) < 0 ||
+            strlist_append_options(ret, "--write", &sandbox->write) < 0)
                 return -ENOMEM;
         return append_network(ret, &sandbox->network);
 }
