@@ -49,6 +49,8 @@ struct sandbox {
         unsigned tasks;             /* processes and threads; 0: not limited */
         struct strlist network;     /* "all", "unix", or what ends in a port (sandbox_port()); none: no sockets */
         struct strlist read, write; /* absolute */
+        /* Which files these were when they were read here: a worker has those that were there when it started, whatever has replaced them. */
+        uint64_t identity;
 };
 
 /* Return: the port of "HOST:PORT" or "PORT", 0 where it is none. */

@@ -14,6 +14,7 @@
 #include "config/entry.h"
 #include "config/load.h"
 #include "config/paths.h"
+#include "config/sandbox.h"
 #include "config/schema.h"
 #include "config/shape.h"
 #include "config/template.h"
@@ -165,6 +166,7 @@ static void read_plugins(struct loading *loading, const struct node *list, const
                 struct plugin_entry *entry = &config->plugins[config->n_plugins++];
 
                 entry_read(&loading->reader, &context, i + 1, list->items[i], entry);
+                sandbox_identify(&entry->isolation.sandbox);
                 if (!count(loading, list->items[i], entry))
                         return;
                 drop_namesake(loading, i + 1, list->items[i]);

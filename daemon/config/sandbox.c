@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NETWORK_WANTED "none, all, unix, a port, HOST:PORT, or a list of them"
@@ -99,4 +100,21 @@ void sandbox_read_paths(struct reader *reader, const struct at *at, const struct
                                    path);
         }
         settle(&list, ok, ret);
+}
+
+static uint64_t mix(uint64_t seed, uint64_t value) {
+        return (seed ^ value) * UINT64_C(0x9e3779b97f4a7c15) ^ seed >> 29;
+}
+
+static uint64_t mix_paths(uint64_t seed, const struct strlist *paths) {
+        for (size_t i = 0; i < paths->n; i++) {
+                struct stat st = {0};
+
+                seed = stat(paths->items[i], &st) == 0 ? mix(mix(seed, st.st_dev), st.st_ino) : mix(seed, 1);
+        }
+        return seed;
+}
+
+void sandbox_identify(struct sandbox *sandbox) {
+        sandbox->identity = mix_paths(mix_paths(sandbox->profile != SANDBOX_OFF, &sandbox->read), &sandbox->write);
 }

@@ -15,3 +15,6 @@ void sandbox_read_network(struct reader *reader, const struct at *at, const stru
 
 /* A list of paths. */
 void sandbox_read_paths(struct reader *reader, const struct at *at, const struct node *node, struct strlist *ret);
+
+/* Sets `identity`. Looks at the files, so it is not for the loop. */
+void sandbox_identify(struct sandbox *sandbox);

@@ -8,7 +8,6 @@
 #include "pool/box.h"
 
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "wire/mp.h"
 
@@ -37,25 +36,6 @@ int box_options(struct strlist *ret, const struct plugin_entry *entry) {
             strlist_append_options(ret, "--write", &sandbox->write) < 0)
                 return -ENOMEM;
         return append_network(ret, &sandbox->network);
-}
-
-static uint64_t mix(uint64_t seed, uint64_t value) {
-        return (seed ^ value) * UINT64_C(0x9e3779b97f4a7c15) ^ seed >> 29;
-}
-
-static uint64_t mix_paths(uint64_t seed, const struct strlist *paths) {
-        for (size_t i = 0; i < paths->n; i++) {
-                struct stat st = {0};
-
-                seed = stat(paths->items[i], &st) == 0 ? mix(mix(seed, st.st_dev), st.st_ino) : mix(seed, 1);
-        }
-        return seed;
-}
-
-uint64_t box_identity(const struct plugin_entry *entry) {
-        const struct sandbox *sandbox = &entry->isolation.sandbox;
-
-        return mix_paths(mix_paths(sandbox->profile != SANDBOX_OFF, &sandbox->read), &sandbox->write);
 }
 
 static void put_texts(struct buf *buf, const struct strlist *texts) {

@@ -11,9 +11,5 @@
 /* The options of the launcher. Return: 0 or -ENOMEM; `ret` is to be freed in any case. */
 int box_options(struct strlist *ret, const struct plugin_entry *entry);
 
-/* Which files the paths of `read` and `write` are at the moment: a worker has those that were there when it started, whatever has replaced
- * them. Return: a number that is another one for others. */
-uint64_t box_identity(const struct plugin_entry *entry);
-
 /* Appends what control method `explain` says of the sandbox (docs/protocol.md). Return: how many keys of its map that is. */
 size_t box_put(struct buf *buf, const struct plugin_entry *entry, const char *python);

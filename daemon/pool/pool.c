@@ -358,7 +358,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->data = data;
         pool->backoff_usec = BACKOFF_MIN_USEC;
         pool->n_registered = entry->hooks.n;
-        pool->box_identity = box_identity(entry);
+        pool->box_identity = entry->isolation.sandbox.identity;
         TAILQ_INIT(&pool->waiting);
         pool->n_slots = entry->isolation.workers_max + 1;
         pool->workers = calloc(pool->n_slots, sizeof(*pool->workers));
