@@ -104,7 +104,7 @@ void json_write_str(struct buf *buf, const void *text, size_t len) {
                         buf_printf(buf, "\\%c", (int)c);
                 else if (c == '\n' || c == '\t')
                         buf_append_str(buf, c == '\n' ? "\\n" : "\\t");
-                else if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+                else if (utf8_is_control(c))
                         buf_printf(buf, "\\u%04" PRIx32, c);
                 else
                         buf_append(buf, at, n);

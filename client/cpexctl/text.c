@@ -29,7 +29,7 @@ void text_put(struct buf *buf, const void *text, size_t len) {
 
                 if (n == 0)
                         buf_append_str(buf, "\xef\xbf\xbd");
-                else if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+                else if (utf8_is_control(c))
                         buf_printf(buf, "\\x%02" PRIx32, c);
                 else
                         buf_append(buf, at, n);

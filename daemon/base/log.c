@@ -113,7 +113,7 @@ static size_t printable(const char *text) {
         uint32_t c = 0;
         size_t len = utf8_decode((const uint8_t *)text, strnlen(text, 4), &c);
 
-        return (c < 0x20 && c != '\t') || (c >= 0x7f && c < 0xa0) ? 0 : len;
+        return utf8_is_control(c) && c != '\t' ? 0 : len;
 }
 
 /* Copies `text`, with what is not printable made visible, as far as there is room. */

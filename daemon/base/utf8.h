@@ -12,6 +12,11 @@ size_t utf8_decode(const uint8_t *at, size_t left, uint32_t *ret_char);
 
 bool utf8_is_valid(const uint8_t *text, size_t len);
 
+/* Return: whether the character is one of Unicode's control characters (C0, DEL, C1), which may steer a terminal. */
+static inline bool utf8_is_control(uint32_t c) {
+        return c < 0x20 || (c >= 0x7f && c < 0xa0);
+}
+
 /* Return: whether a text may not be cut before this byte. */
 static inline bool utf8_continues(uint8_t byte) {
         return (byte & 0xc0) == 0x80;

@@ -16,7 +16,7 @@
 
 /* Return: whether a character might steer a terminal or, for some, end a line. */
 static bool is_control(uint32_t c) {
-        return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029;
+        return utf8_is_control(c) || c == 0x2028 || c == 0x2029;
 }
 
 static void put_text(struct buf *buf, const void *text, size_t len) {

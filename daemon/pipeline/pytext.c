@@ -11,6 +11,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
+
 #define WHOLE_BYTES_MAX 16384 /* of a value that is written to its end */
 #define HEAD_BYTES 256        /* what is written of a longer one */
 #define BLOCK_BYTES 64        /* looked at at once, where all are ASCII */
@@ -52,7 +54,7 @@ uint32_t pytext_next(struct mp text, size_t *at) {
         if (more > 3 || more > text.len - *at)
                 return NO_CHARACTER;
         for (unsigned i = 0; i < more; i++) {
-                if ((text.data[*at + i] & 0xc0) != 0x80)
+                if (!utf8_continues(text.data[*at + i]))
                         return NO_CHARACTER;
                 c = c << 6 | (text.data[*at + i] & 0x3fu);
         }
