@@ -97,7 +97,6 @@ static void add_time(struct text_table *table, uint64_t seconds) {
 static int venv_list(const struct options *options, struct cpexd_client *client) {
         static const char *const header[] = {"FINGERPRINT", "PLUGINS", "CREATED", "PYTHON"};
         CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
-        CLEANUP_BUF struct buf out = {0};
         struct mp answer, venv;
         uint32_t n;
 
@@ -105,17 +104,14 @@ static int venv_list(const struct options *options, struct cpexd_client *client)
                 return EXIT_ERROR;
         if (options->json)
                 return report_json(options, answer, EXIT_OK);
-        for (size_t i = 0; i < ELEMENTS(header); i++)
-                text_table_add(&table, TEXT_BOLD, "%s", header[i]);
+        text_table_add_header(&table, header);
         for (struct mp_cur cur = array_begin(map_get(answer, "venvs"), &n); n > 0 && mp_read_any(&cur, &venv); n--) {
                 add_fingerprint(&table, venv);
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "plugins"));
                 add_time(&table, map_uint(venv, "created"));
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(venv, "python"));
         }
-        if (text_table_put(&table, &out, 0) < 0)
-                return report_error(options, "memory", "out of memory");
-        return report_output(options, &out, EXIT_OK);
+        return report_table(options, &table, EXIT_OK);
 }
 
 /* The answer of a command that may be for one plugin only. */
@@ -136,7 +132,6 @@ static bool ask_venvs(const struct options *options, struct cpexd_client *client
 
 static int venv_build(const struct options *options, struct cpexd_client *client) {
         CLEANUP_TABLE struct text_table table = {.columns = 3};
-        CLEANUP_BUF struct buf out = {0};
         int status = EXIT_OK;
         struct mp answer, venv;
         uint32_t n;
@@ -157,15 +152,12 @@ static int venv_build(const struct options *options, struct cpexd_client *client
         }
         if (options->json)
                 return report_json(options, answer, status);
-        if (text_table_put(&table, &out, 0) < 0)
-                return report_error(options, "memory", "out of memory");
-        return report_output(options, &out, status);
+        return report_table(options, &table, status);
 }
 
 /* A line for each venv that is as it was built, and one for each difference. */
 static int venv_verify(const struct options *options, struct cpexd_client *client) {
         CLEANUP_TABLE struct text_table table = {.columns = 3};
-        CLEANUP_BUF struct buf out = {0};
         int status = EXIT_OK;
         struct mp answer, venv;
         uint32_t n;
@@ -192,9 +184,7 @@ static int venv_verify(const struct options *options, struct cpexd_client *clien
         }
         if (options->json)
                 return report_json(options, answer, status);
-        if (text_table_put(&table, &out, 0) < 0)
-                return report_error(options, "memory", "out of memory");
-        return report_output(options, &out, status);
+        return report_table(options, &table, status);
 }
 
 int command_venv(const struct options *options) {

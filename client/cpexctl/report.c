@@ -23,6 +23,14 @@ int report_output(const struct options *options, struct buf *buf, int status) {
         return status;
 }
 
+int report_table(const struct options *options, const struct text_table *table, int status) {
+        CLEANUP_BUF struct buf out = {0};
+
+        if (text_table_put(table, &out, 0) < 0)
+                return report_error(options, "memory", "out of memory");
+        return report_output(options, &out, status);
+}
+
 int report_json(const struct options *options, struct mp value, int status) {
         CLEANUP_BUF struct buf out = {0};
 

@@ -8,6 +8,7 @@
 
 #include "lib/cpexd-client.h"
 #include "options.h"
+#include "text.h"
 #include "wire/mp.h"
 
 /* Tells a problem of our own. Return: EXIT_ERROR. */
@@ -19,6 +20,9 @@ int report_daemon_error(const struct options *options, struct mp error);
 /* Writes the buffer and, where it does not end with one, a newline to standard output. Return: `status`, or EXIT_ERROR when
  * that failed. */
 int report_output(const struct options *options, struct buf *buf, int status);
+
+/* Writes the table. Return: as above. */
+int report_table(const struct options *options, const struct text_table *table, int status);
 
 /* Writes the value as JSON on one line. Return: as above. */
 int report_json(const struct options *options, struct mp value, int status);

@@ -59,11 +59,6 @@ static void put_daemon(struct buf *out, struct mp status) {
                    map_uint(status, "hosts"), map_uint(calls, "active"), map_uint(calls, "total"), map_uint(calls, "failed"));
 }
 
-static void add_header(struct text_table *table, const char *const *names) {
-        for (unsigned i = 0; i < table->columns; i++)
-                text_table_add(table, TEXT_BOLD, "%s", names[i]);
-}
-
 static void add_plugin_status(struct text_table *table, struct mp plugin) {
         struct mp workers = map_get(plugin, "workers"), worker;
         uint64_t active = 0;
@@ -129,7 +124,7 @@ int command_status(const struct options *options) {
         if (options->json)
                 return report_json(options, status, EXIT_OK);
         put_daemon(&out, status);
-        add_header(&table, header);
+        text_table_add_header(&table, header);
         for (struct mp_cur cur = array_begin(map_get(status, "plugins"), &n); n > 0 && mp_read_any(&cur, &plugin); n--)
                 add_plugin_status(&table, plugin);
         if (text_table_put(&table, &out, 0) < 0)
@@ -185,7 +180,7 @@ static int put_settings(struct buf *out, struct mp settings) {
         if (n == 0) /* a cpexd that does not tell them */
                 return 0;
         buf_append_str(out, "\n");
-        add_header(&table, header);
+        text_table_add_header(&table, header);
         for (; n > 0 && mp_read_any(&cur, &setting); n--) {
                 struct mp from = map_get(setting, "from");
 
@@ -235,7 +230,6 @@ int command_plugins(const struct options *options) {
         static const char *const keys[] = {"name", "status", "mode", "on_error", "priority", "version", "hooks"};
         CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, false);
         CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
-        CLEANUP_BUF struct buf out = {0};
         struct mp answer, plugin;
         uint32_t n;
 
@@ -243,23 +237,20 @@ int command_plugins(const struct options *options) {
                 return EXIT_ERROR;
         if (options->json)
                 return report_json(options, answer, EXIT_OK);
-        add_header(&table, header);
+        text_table_add_header(&table, header);
         for (struct mp_cur cur = array_begin(map_get(answer, "plugins"), &n); n > 0 && mp_read_any(&cur, &plugin); n--)
                 for (size_t i = 0; i < ELEMENTS(keys); i++) {
                         struct mp value = map_get(plugin, keys[i]);
 
                         text_table_add_mp(&table, i == 1 ? status_colour(value) : TEXT_PLAIN, value);
                 }
-        if (text_table_put(&table, &out, 0) < 0)
-                return report_error(options, "memory", "out of memory");
-        return report_output(options, &out, EXIT_OK);
+        return report_table(options, &table, EXIT_OK);
 }
 
 int command_hooks(const struct options *options) {
         static const char *const header[] = {"HOOK", "PLUGINS"};
         CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, false);
         CLEANUP_TABLE struct text_table table = {.columns = ELEMENTS(header)};
-        CLEANUP_BUF struct buf out = {0};
         struct mp answer, key, value;
         struct mp_cur cur;
         uint32_t n = 0;
@@ -268,16 +259,14 @@ int command_hooks(const struct options *options) {
                 return EXIT_ERROR;
         if (options->json)
                 return report_json(options, answer, EXIT_OK);
-        add_header(&table, header);
+        text_table_add_header(&table, header);
         cur = mp_cur(map_get(answer, "hooks"));
         (void)mp_read_map(&cur, &n);
         for (; n > 0 && mp_read_any(&cur, &key) && mp_read_any(&cur, &value); n--) {
                 text_table_add_mp(&table, TEXT_PLAIN, key);
                 text_table_add_mp(&table, TEXT_PLAIN, value);
         }
-        if (text_table_put(&table, &out, 0) < 0)
-                return report_error(options, "memory", "out of memory");
-        return report_output(options, &out, EXIT_OK);
+        return report_table(options, &table, EXIT_OK);
 }
 
 int command_ping(const struct options *options) {

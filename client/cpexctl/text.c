@@ -144,6 +144,11 @@ void text_table_add_mp(struct text_table *table, enum text_colour colour, struct
         add_cell(table, colour, &shown);
 }
 
+void text_table_add_header(struct text_table *table, const char *const *names) {
+        for (unsigned i = 0; i < table->columns; i++)
+                text_table_add(table, TEXT_BOLD, "%s", names[i]);
+}
+
 int text_table_put(const struct text_table *table, struct buf *buf, unsigned indent) {
         CLEANUP_FREE size_t *widths = calloc(table->columns, sizeof(*widths));
 

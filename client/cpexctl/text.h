@@ -34,6 +34,9 @@ void text_table_add(struct text_table *table, enum text_colour colour, const cha
 /* The same with a msgpack value: a str, a number, an array of them joined by commas; anything else is "-". */
 void text_table_add_mp(struct text_table *table, enum text_colour colour, struct mp value);
 
+/* Adds a row of the columns' names. */
+void text_table_add_header(struct text_table *table, const char *const *names);
+
 /* Appends the rows, columns two spaces apart, each line after `indent` spaces; a cell of more than TEXT_ALIGN_MAX characters moves
  * the rest of its row only. Return: 0 or -ENOMEM. */
 int text_table_put(const struct text_table *table, struct buf *buf, unsigned indent);

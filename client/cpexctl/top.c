@@ -248,8 +248,7 @@ static int put_look(struct buf *out, struct look *look) {
 
         read_counts(map_get(look->status, "histogram_usec"), look->end_usec, &look->n_buckets);
         put_head(out, look);
-        for (size_t i = 0; i < ELEMENTS(header); i++)
-                text_table_add(&table, TEXT_BOLD, "%s", header[i]);
+        text_table_add_header(&table, header);
         for (struct mp_cur cur = array_begin(map_get(look->status, "plugins"), &n); n > 0 && mp_read_any(&cur, &plugin); n--) {
                 struct mp status = map_get(plugin, "status");
 
