@@ -305,4 +305,4 @@ class Client:
         """
         seconds = self.timeout if timeout is None else timeout
         params = _calls.invoke_params(hook, payload, seconds, options)
-        return Answer(self.call("invoke", params, timeout=None if seconds is None else seconds + _calls.GRACE))
+        return Answer(self.call("invoke", params, timeout=_calls.wait_for(seconds)))
