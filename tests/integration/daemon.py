@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the real cpexd for a test, watches it, and holds it to its promises afterwards (the leak gate)."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import uuid
 
@@ -76,6 +78,38 @@ def eventually(condition, seconds=10, what=None):
         if time.monotonic() > deadline:
             raise AssertionError(what or f"not within {seconds} s: {condition}")
         time.sleep(0.01)
+
+
+# For code that attacks.
+SYSTEM_CALL = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+
+def call(*args):
+    \"\"\"A system call by its number.\"\"\"
+    result = libc.syscall(*(ctypes.c_long(each) if isinstance(each, int) else each for each in args))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+"""
+
+
+@contextlib.contextmanager
+def meanwhile(function, pause=0):
+    """Calls the function again and again in a thread, as long as the block lasts; what it raises is raised at the end of that."""
+    over = threading.Event()
+
+    def run():
+        while not over.wait(pause):
+            function()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield
+        finally:
+            over.set()
+        running.result()
 
 
 def plugin(name, body, hooks=None, requirements="", preamble=PREAMBLE, config=None, **entry):

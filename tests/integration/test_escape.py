@@ -9,24 +9,15 @@ import subprocess
 
 import pytest
 
-from daemon import CallError, Daemon, eventually, plugin
+from daemon import PREAMBLE, SYSTEM_CALL, CallError, Daemon, eventually, plugin
 
 if platform.machine() != "x86_64":
     pytest.skip("the attacks name system calls by the numbers of x86-64", allow_module_level=True)
 
 EVIL = '''
     async def tool_pre_invoke(self, payload, context):
-        import ctypes, resource, shutil, socket, stat, subprocess, tempfile, threading
-        libc = ctypes.CDLL(None, use_errno=True)
+        import resource, shutil, socket, stat, subprocess, tempfile, threading
         tmp = tempfile.mkdtemp()
-
-        def call(*args):
-            """A system call by its number."""
-            result = libc.syscall(*(ctypes.c_long(each) if isinstance(each, int) else each for each in args))
-            if result < 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            return result
-
         scope = globals() | locals() | payload.args["know"]
         try:
             exec(payload.args["code"], scope)
@@ -36,6 +27,11 @@ EVIL = '''
         finally:
             shutil.rmtree(tmp, ignore_errors=True)
 '''
+
+
+def evil(name, isolation):
+    return plugin(name, EVIL, preamble=PREAMBLE + SYSTEM_CALL, isolation=isolation)
+
 
 # `did` is whether it worked.
 ATTACKS = {
@@ -164,8 +160,8 @@ def world(tmp_path_factory, venv_cache):
     (top / "d0").mkdir()
     boxed = {"sandbox": {"network": "none", "write": []}}
     daemon = Daemon(top / "d0", venv_cache, [
-        plugin("boxed", EVIL, isolation=boxed), plugin("free", EVIL, isolation={"sandbox": {"profile": "off"}}),
-        plugin("strict", EVIL, isolation={"sandbox": {"profile": "strict", "network": "none", "write": []}})])
+        evil("boxed", boxed), evil("free", {"sandbox": {"profile": "off"}}),
+        evil("strict", {"sandbox": {"profile": "strict", "network": "none", "write": []}})])
     daemon.expect("")
     try:
         daemon.start()

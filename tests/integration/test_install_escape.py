@@ -13,7 +13,7 @@ import tarfile
 import textwrap
 
 import pytest
-from daemon import eventually, plugin
+from daemon import SYSTEM_CALL, eventually, plugin
 from test_venv import PROGRAM, Cache, alive
 from wheels import wheel
 
@@ -21,17 +21,10 @@ if platform.machine() != "x86_64":
     pytest.skip("the attacks name system calls by the numbers of x86-64", allow_module_level=True)
 
 # The build backend of a source package. What became of the attacks is told by the package that it builds.
-BACKEND = """
-import ctypes, json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, time, zipfile
+BACKEND = SYSTEM_CALL + """
+import json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, time, zipfile
 KNOW, ATTACKS = json.loads({know!r}), json.loads({attacks!r})
-libc = ctypes.CDLL(None, use_errno=True)
 tmp = tempfile.mkdtemp()
-
-def call(*args):
-    result = libc.syscall(*(ctypes.c_long(each) if isinstance(each, int) else each for each in args))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
 
 def run(code):
     scope = globals() | KNOW

@@ -5,11 +5,10 @@ no difference; calls go on beside it, that there is somebody to be held up."""
 import contextlib
 import re
 import signal
-import threading
 import time
 
 import pytest
-from daemon import SANITIZED, CallError, Host, eventually
+from daemon import SANITIZED, CallError, Host, eventually, meanwhile
 from test_metrics import Connection, get
 
 STALL_SECONDS = 0.050
@@ -66,25 +65,8 @@ TAKEN = {
 @contextlib.contextmanager
 def calls(daemon):
     """Without pause while the block runs; all must be answered."""
-    over, faults = threading.Event(), []
-
-    def call():
-        with daemon.host() as host:
-            while not over.wait(0.001):
-                try:
-                    host.invoke("nobody_listens", {})
-                except Exception as error:
-                    faults.append(repr(error))
-                    return
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    try:
+    with daemon.host() as host, meanwhile(lambda: host.invoke("nobody_listens", {}), pause=0.001):
         yield
-    finally:
-        over.set()
-        thread.join()
-    assert not faults
 
 
 def admin(daemon, method):

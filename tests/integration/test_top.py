@@ -10,11 +10,10 @@ import select
 import signal
 import subprocess
 import termios
-import threading
 import time
 
 import pytest
-from daemon import plugin
+from daemon import meanwhile, plugin
 
 HOOK = "tool_pre_invoke"
 BODY = """
@@ -37,20 +36,8 @@ def daemon(cpexd):
 @contextlib.contextmanager
 def calls(daemon, name, args):
     """One after the other, as long as the body lasts."""
-    end = threading.Event()
-
-    def run():
-        with daemon.host() as host:
-            while not end.is_set():
-                host.invoke(HOOK, {"name": name, "args": args})
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with daemon.host() as host, meanwhile(lambda: host.invoke(HOOK, {"name": name, "args": args})):
         yield
-    finally:
-        end.set()
-        thread.join()
 
 
 def rows(text):
