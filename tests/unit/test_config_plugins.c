@@ -145,10 +145,24 @@ static void test_conditions(void **state) {
         assert_string_equal(condition->content_types.items[0], "text/html");
 }
 
+/* The file in `buf` is right with that many plugins, and wrong with one more. */
+static void check_bound(struct buf *buf, size_t n_plugins, const char *one_more, const char *complaint) {
+        CLEANUP_FREE char *text = buf_take_str(buf), *longer = NULL;
+        PARSE(f, text);
+
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.config->n_plugins, n_plugins);
+        buf_append_str(buf, text);
+        buf_append_str(buf, one_more);
+        longer = buf_take_str(buf);
+        PARSE(g, longer);
+        assert_int_equal(g.result, -EINVAL);
+        ASSERT_DIAGS(&g, complaint);
+}
+
 /* 20 plugins with as many hooks as one may have, and one with one more. */
 static void test_hooks_are_counted(void **state) {
         CLEANUP_BUF struct buf buf = {0};
-        CLEANUP_FREE char *text = NULL, *longer = NULL;
 
         (void)state;
         buf_append_str(&buf, "plugins:\n");
@@ -158,38 +172,20 @@ static void test_hooks_are_counted(void **state) {
                         buf_printf(&buf, "h%d,", j);
                 buf_append_str(&buf, "]}\n");
         }
-        text = buf_take_str(&buf);
-        PARSE(f, text);
-        assert_int_equal(f.result, 0);
-        assert_int_equal(f.config->n_plugins, 20);
-        buf_append_str(&buf, text);
-        buf_append_str(&buf, "- {name: x, kind: x.Y, mode: disabled, hooks: [h]}\n");
-        longer = buf_take_str(&buf);
-        PARSE(g, longer);
-        assert_int_equal(g.result, -EINVAL);
-        ASSERT_DIAGS(&g,
-                     "p.yaml:22:3: plugins: the plugins down to this one listen to more than 20000 hooks, all taken together");
+        check_bound(&buf, 20, "- {name: x, kind: x.Y, mode: disabled, hooks: [h]}\n",
+                    "p.yaml:22:3: plugins: the plugins down to this one listen to more than 20000 hooks, all taken together");
 }
 
 static void test_plugins_are_counted(void **state) {
         CLEANUP_BUF struct buf buf = {0};
-        CLEANUP_FREE char *text = NULL, *longer = NULL;
 
         (void)state;
         buf_append_str(&buf, "plugins:\n");
         for (int i = 0; i < 5000; i++)
                 buf_printf(&buf, "- {name: p%d, kind: external, isolation: {socket: /x}}\n", i);
         buf_append_str(&buf, "- {name: a, kind: x.Y, mode: disabled}\n");
-        text = buf_take_str(&buf);
-        PARSE(f, text);
-        assert_int_equal(f.result, 0);
-        assert_int_equal(f.config->n_plugins, 5001);
-        buf_append_str(&buf, text);
-        buf_append_str(&buf, "- {name: b, kind: external, isolation: {socket: /x}}\n");
-        longer = buf_take_str(&buf);
-        PARSE(g, longer);
-        assert_int_equal(g.result, -EINVAL);
-        ASSERT_DIAGS(&g, "p.yaml:5003:3: plugins: more than 5000 plugins that are not disabled");
+        check_bound(&buf, 5001, "- {name: b, kind: external, isolation: {socket: /x}}\n",
+                    "p.yaml:5003:3: plugins: more than 5000 plugins that are not disabled");
 }
 
 static void test_names_that_stand_twice(void **state) {
