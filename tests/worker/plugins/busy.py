@@ -143,6 +143,7 @@ class Busy(Plugin):
 
     async def do_generator(self, args):
         """One that is left half way is closed all the same, also where closing it has to wait."""
+        closed = []
 
         async def numbers():
             try:
@@ -150,17 +151,17 @@ class Busy(Plugin):
                     yield number
             finally:
                 await self.asyncio.sleep(0.01)
-                self.closed.append("closed")
+                closed.append("closed")
 
         async for number in numbers():
             if number == 2:
                 break
         del number
         for _ in range(100):
-            if self.closed:
+            if closed:
                 break
             await self.asyncio.sleep(0.01)
-        return self.closed.pop()
+        return closed.pop()
 
     async def do_call_later(self, args):
         loop = self.asyncio.get_running_loop()
