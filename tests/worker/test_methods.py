@@ -106,8 +106,9 @@ def test_an_external_plugin_says_what_its_entry_has_become(worker):
 def test_a_worker_that_retires_answers_what_is_under_way(worker, wait):
     worker.init("sample.Retires", ["tool_pre_invoke"])
     slow = wait and worker.send_invoke("tool_pre_invoke", {"name": "slow", "args": {"wait": wait}})
-    last = worker.send_invoke("tool_pre_invoke", {"name": "last", "args": {}})
-    worker.send_invoke("tool_pre_invoke", {"name": "unread", "args": {}})
+    with worker.together():
+        last = worker.send_invoke("tool_pre_invoke", {"name": "last", "args": {}})
+        worker.send_invoke("tool_pre_invoke", {"name": "unread", "args": {}})
     assert worker.answer(last)["metadata"] == {"name": "last"}
     assert not slow or worker.answer(slow)["metadata"] == {"name": "slow"}
     assert worker.wait() == 1

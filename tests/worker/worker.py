@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker, started and spoken to as cpexd does it, with the msgpack package as the other side's codec."""
 
+import contextlib
 import os
 import select
 import socket
@@ -60,6 +61,7 @@ class Worker:
         self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=1 << 30)
         self._answers = {}
         self._last = 0
+        self._held = None
         self._pid = None
 
     @property
@@ -86,11 +88,25 @@ class Worker:
     def send(self, method, **params):
         """Sends a request. Return: its id."""
         self._last += 1
-        self.socket.sendall(pack([0, self._last, method, [params]]))
+        self._write(pack([0, self._last, method, [params]]))
         return self._last
 
     def notify(self, method, **params):
-        self.socket.sendall(pack([2, method, [params]]))
+        self._write(pack([2, method, [params]]))
+
+    def _write(self, data):
+        if self._held is None:
+            self.socket.sendall(data)
+        else:
+            self._held += data
+
+    @contextlib.contextmanager
+    def together(self):
+        """What is sent in this block arrives at once."""
+        self._held = bytearray()
+        yield
+        held, self._held = self._held, None
+        self.socket.sendall(held)
 
     def receive(self, timeout=10):
         """The next message, as it is; EOFError at the end."""
