@@ -217,6 +217,7 @@ struct daemon_config {
         struct plugin_settings settings;
 
         size_t frame_bytes;    /* longest message */
+        unsigned values;       /* in one message */
         size_t output_bytes;   /* most bytes kept for a peer that does not read */
         unsigned connections;  /* hosts connected at once */
         unsigned calls;        /* calls in flight, each connection */

@@ -136,6 +136,9 @@ const struct config_key config_keys[] = {
          "Where the server of an external plugin listens that speaks cpexd's own protocol."},
 
         {"limits.frame_bytes", KEY_BYTES, AT(frame_bytes), 4096, 1u << 30, "16M", true, "The longest message accepted."},
+        {"limits.values", KEY_COUNT, AT(values), 1000, 1000000000, "500000", true,
+         "Values in one message, each key, element and element of an element; what takes longest to look through is many small "
+         "ones."},
         {"limits.output_bytes", KEY_BYTES, AT(output_bytes), 4096, 1u << 30, "32M", true,
          "Bytes kept for a host that does not read its answers; one that does not fit becomes an error, and in the end it is "
          "disconnected."},

@@ -252,11 +252,28 @@ static bool asks_for(struct mp params, const char *notification) {
         return false;
 }
 
+/* Refuses what would take too long to look through. Return: whether it was. */
+static bool refuse_values(struct session *session, const struct generation *generation, const struct rpc_msg *msg) {
+        const unsigned most = generation->daemon->values;
+        const bool invoke = rpc_method_is(msg, "invoke");
+        uint64_t values = rpc_values(msg, most);
+
+        if (values <= most)
+                return false;
+        session->hosts->counts.calls_total += invoke;
+        session->hosts->counts.calls_failed += invoke;
+        rpc_put_limit_error(conn_output(session->conn), msg->id, "the message has too many values", "values", values, most,
+                            "limits.values");
+        return true;
+}
+
 static void on_request(struct session *session, const struct rpc_msg *msg) {
         struct generation *generation = *session->hosts->current;
         struct buf *out = conn_output(session->conn);
 
         update_totals(session->hosts);
+        if (refuse_values(session, generation, msg))
+                return;
         if (rpc_method_is(msg, "hello"))
                 session->wants_generation = asks_for(msg->params, "generation");
         if (session->hosts->stopping)
@@ -275,6 +292,10 @@ static void on_message(void *data, const struct rpc_msg *msg) {
 
         if (msg->kind == RPC_RESPONSE) {
                 end_session(session, "it sent a response, but was asked nothing");
+                return;
+        }
+        if (msg->kind == RPC_NOTIFICATION && msg->values > (*session->hosts->current)->daemon->values) {
+                end_session(session, "a notification has more values than the limit (limits.values)");
                 return;
         }
         if (msg->kind == RPC_NOTIFICATION) {

@@ -400,6 +400,7 @@ static int make(struct generation **ret, struct event_base *base, uint64_t numbe
         generation->layout.venv = &daemon->venv;
         generation->layout.project_root = config->project_root;
         generation->layout.frame_bytes = daemon->frame_bytes;
+        generation->layout.values = daemon->values;
         generation->settled = handler->settled;
         generation->changed = handler->changed;
         generation->gone = handler->gone;

@@ -152,14 +152,16 @@ static bool is_secret_place(const struct place *at) {
 /* Whether there is a long text in `value` that stands, or may stand, where secrets do. `here`: all of it does. */
 static bool may_show_secret(struct mp value, bool here, unsigned levels) {
         struct mp_cur cur = mp_cur(value);
+        enum mp_type type = mp_peek(&cur);
         struct mp text, key, inner;
         uint32_t n = 0;
 
-        if (mp_read_str(&cur, &text) || mp_read_bin(&cur, &text))
-                return here && text.len >= SECRET_BYTES_MIN;
+        if (type == MP_STR || type == MP_BIN)
+                return here && (mp_read_str(&cur, &text) || mp_read_bin(&cur, &text)) && text.len >= SECRET_BYTES_MIN;
         if (levels == 0)
                 return here;
-        if (mp_read_array(&cur, &n)) {
+        if (type == MP_ARRAY) {
+                (void)mp_read_array(&cur, &n);
                 for (; n > 0 && mp_read_any(&cur, &inner); n--)
                         if (may_show_secret(inner, here, levels - 1))
                                 return true;

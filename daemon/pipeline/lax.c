@@ -29,11 +29,6 @@ static void put(struct walk *walk, struct mp value) {
                 mp_put_raw(walk->buf, value);
 }
 
-static bool is_name(struct mp text, const char *name) {
-        return text.len > 0 && text.data[0] == (uint8_t)name[0] && text.len == strlen(name) &&
-               memcmp(text.data, name, text.len) == 0;
-}
-
 /* ---- Scalars ---- */
 
 static void check(struct walk *walk, const char *wrong, struct mp value, const struct place *at) {
@@ -66,7 +61,7 @@ static void read_choice(struct walk *walk, const struct lax_type *type, struct m
 
         if (mp_read_str(&cur, &content) || mp_read_bin(&cur, &content))
                 for (size_t i = 0; type->choices[i]; i++)
-                        if (is_name(content, type->choices[i])) {
+                        if (mp_is_text(content, type->choices[i])) {
                                 if (walk->buf)
                                         mp_put_str(walk->buf, type->choices[i]);
                                 return;
@@ -229,7 +224,7 @@ static bool find_fields(const struct lax_field *fields, struct mp value, struct 
                 if ((!named && !mp_read_any(&cur, &other)) || !mp_read_any(&cur, &inner))
                         break;
                 for (size_t i = 0; named && fields[i].name; i++)
-                        if (is_name(name, fields[i].name))
+                        if (mp_is_text(name, fields[i].name))
                                 found[i] = inner;
         }
         return true;

@@ -17,6 +17,7 @@
 #define HEAD_BYTES 256        /* what is written of a longer one */
 #define BLOCK_BYTES 64        /* looked at at once, where all are ASCII */
 #define WORD_BYTES 8
+#define FLOAT_CHARACTERS 18 /* of most floats */
 #define NO_CHARACTER 0xfffd /* what stands for a byte that is part of none */
 
 struct sink {
@@ -153,11 +154,36 @@ static void write_plain(struct sink *sink, struct mp text) {
 
 /* ---- Numbers ---- */
 
+#define FLOAT_BYTES 40
+
+/* Return: whether so many digits are enough for the text to read back the same. */
+static bool put_digits(char text[FLOAT_BYTES], double value, int digits) {
+        (void)snprintf(text, FLOAT_BYTES, "%.*g", digits, value);
+        return digits == 17 || strtod(text, NULL) == value;
+}
+
+/* 15 digits may do where 16 do, but only if the 16th is next to a zero: what a text of 15 digits is read as is that close to it. */
+static void put_shortest(char text[FLOAT_BYTES], double value) {
+        char shorter[FLOAT_BYTES], last;
+
+        if (!put_digits(text, value, 16)) {
+                (void)put_digits(text, value, 17);
+                return;
+        }
+        last = text[strcspn(text, "e") - 1];
+        if ((last == '1' || last == '9') && put_digits(shorter, value, 15))
+                memcpy(text, shorter, sizeof(shorter));
+}
+
 /* The shortest text that reads back the same, with ".0" or an exponent. Between 1e15 and 1e16 printf would write an exponent and Python
  * does not. */
 static void write_float(struct sink *sink, double value) {
-        char text[40];
+        char text[FLOAT_BYTES];
 
+        if (!sink->buf && sink->n > PYTEXT_EXACT) {
+                sink->n += FLOAT_CHARACTERS;
+                return;
+        }
         if (isnan(value) || isinf(value)) {
                 emit_ascii(sink, isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
                 return;
@@ -167,11 +193,7 @@ static void write_float(struct sink *sink, double value) {
                 emit_ascii(sink, text);
                 return;
         }
-        for (int digits = 15; digits <= 17; digits++) {
-                (void)snprintf(text, sizeof(text), "%.*g", digits, value);
-                if (strtod(text, NULL) == value)
-                        break;
-        }
+        put_shortest(text, value);
         emit_ascii(sink, text);
         if (!strpbrk(text, ".e"))
                 emit_ascii(sink, ".0");
@@ -303,11 +325,11 @@ static void write_value(struct sink *sink, struct mp_cur *cur, bool quoted) {
         }
 }
 
-uint64_t pytext_len(struct mp_cur *cur, bool quoted) {
-        struct sink sink = {0};
+void pytext_count(struct mp_cur *cur, uint64_t *n) {
+        struct sink sink = {.n = *n};
 
-        write_value(&sink, cur, quoted);
-        return sink.n;
+        write_value(&sink, cur, false);
+        *n = sink.n;
 }
 
 void pytext_put(struct buf *buf, struct mp value) {

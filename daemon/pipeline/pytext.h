@@ -7,8 +7,10 @@
 
 #include "wire/mp.h"
 
-/* Steps over the next value. Return: how many characters its str() has, or, `quoted`, its repr(). */
-uint64_t pytext_len(struct mp_cur *cur, bool quoted);
+#define PYTEXT_EXACT 1010000 /* characters after which floats, which take longest, are no longer counted digit by digit */
+
+/* Steps over the next value, and adds to *n how many characters its str() has. */
+void pytext_count(struct mp_cur *cur, uint64_t *n);
 
 /* Appends the repr() of a value. Of a large one only the beginning. */
 void pytext_put(struct buf *buf, struct mp value);

@@ -72,9 +72,13 @@ static const char *read_fields(struct mp map, const struct field *fields, size_t
 
         if (!mp_read_map(&cur, &n))
                 return "it is not a map";
-        for (; n > 0 && mp_read_any(&cur, &key) && mp_read_any(&cur, &value); n--)
-                for (size_t i = 0; i < n_fields; i++) {
-                        if (!mp_eq_str(key, fields[i].key))
+        for (; n > 0; n--) {
+                bool named = mp_read_str(&cur, &key);
+
+                if ((!named && !mp_read_any(&cur, &key)) || !mp_read_any(&cur, &value))
+                        break;
+                for (size_t i = 0; named && i < n_fields; i++) {
+                        if (!mp_is_text(key, fields[i].key))
                                 continue;
                         if (seen & (1ull << i))
                                 return "a key is given twice";
@@ -84,6 +88,7 @@ static const char *read_fields(struct mp map, const struct field *fields, size_t
                                 return fields[i].wrong;
                         break;
                 }
+        }
         return NULL;
 }
 

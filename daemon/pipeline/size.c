@@ -25,11 +25,11 @@ uint64_t payload_size_beyond(struct mp payload, const char **ret_what) {
                 cur = mp_cur(value);
                 if (mp_read_map(&cur, &n))
                         for (; n > 0 && mp_read_any(&cur, &key); n--)
-                                total += pytext_len(&cur, false);
+                                pytext_count(&cur, &total);
         } else if (mp_map_get(payload, "result", &value)) {
                 *ret_what = "Result";
                 cur = mp_cur(value);
-                total = pytext_len(&cur, false);
+                pytext_count(&cur, &total);
         }
         return total > PAYLOAD_SIZE_MAX ? total : 0;
 }

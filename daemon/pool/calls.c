@@ -165,11 +165,12 @@ static struct worker_call *find(struct calls *calls, uint32_t id) {
         return NULL;
 }
 
-bool calls_answered(struct calls *calls, const struct rpc_msg *msg) {
+bool calls_answered(struct calls *calls, const struct rpc_msg *msg, uint64_t values_max) {
         struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error, .memory = msg->memory};
         struct worker_call *call = find(calls, msg->id);
         bool late = call && call->phase > CALL_RUNNING;
         struct mp_cur result = mp_cur(msg->result);
+        uint64_t values = rpc_values(msg, values_max);
         struct step *step;
 
         if (!call) {
@@ -181,6 +182,12 @@ bool calls_answered(struct calls *calls, const struct rpc_msg *msg) {
         calls->n_late += late;
         if (late)
                 outcome = (struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"};
+        else if (values > values_max)
+                outcome = (struct step_outcome){.cause = STEP_OVERSIZE,
+                                                .message = "its answer has more values than a message may have",
+                                                .value = values,
+                                                .maximum = values_max,
+                                                .setting = "limits.values"};
         else if (!mp_is_nil(msg->error))
                 outcome.cause = STEP_RAISED;
         else if (mp_peek(&result) != MP_MAP)

@@ -49,8 +49,8 @@ int calls_give(struct calls *calls, struct step *step);
 /* The step's caller has lost interest: the plugin is asked to let go, its answer dropped. */
 void calls_withdraw(struct step *step);
 
-/* Return: whether the answer is one to a call in flight, whose step then has its outcome. */
-bool calls_answered(struct calls *calls, const struct rpc_msg *msg);
+/* `values_max`: how many values an answer may have. Return: whether it is one to a call in flight, whose step then has its outcome. */
+bool calls_answered(struct calls *calls, const struct rpc_msg *msg, uint64_t values_max);
 
 /* Ends all; those that were not given up get this outcome. */
 void calls_end(struct calls *calls, const struct step_outcome *outcome);

@@ -320,6 +320,7 @@ int pool_make_spec(struct pool *pool) {
                 .init = {pool->init.data, pool->init.len},
                 .startup_timeout_usec = entry->isolation.startup_timeout_usec,
                 .frame_bytes = layout->frame_bytes,
+                .values = layout->values,
         };
         return 0;
 }
@@ -406,7 +407,8 @@ bool pool_serves_same(const struct pool *pool, const struct pool *other, struct 
         return pool->state == POOL_READY && !pool->closing && same_report && same_code &&
                pool->box_identity == other->box_identity && str_eq(pool->fingerprint, other->fingerprint) &&
                str_eq(pool->cache_dir, other->cache_dir) && str_eq(pool->layout.project_root, other->layout.project_root) &&
-               pool->layout.frame_bytes == other->layout.frame_bytes && plugin_entry_same(pool->configured, other->configured);
+               pool->layout.frame_bytes == other->layout.frame_bytes && pool->layout.values == other->layout.values &&
+               plugin_entry_same(pool->configured, other->configured);
 }
 
 bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {

@@ -28,7 +28,7 @@ struct pool_layout {
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir, *venv_builder;
         const char *cache_dir, *project_root;
         const struct venv_settings *venv;
-        size_t frame_bytes;
+        size_t frame_bytes, values;
 };
 
 struct pool_handler {

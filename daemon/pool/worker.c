@@ -325,7 +325,7 @@ static void on_response(struct worker *worker, const struct rpc_msg *msg) {
         if (is_awaited(worker->state, msg->id)) {
                 if (msg->id != ID_SHUTDOWN) /* its exit counts */
                         on_state_answered(worker, msg);
-        } else if (msg->id >= ID_FIRST_CALL && calls_answered(&worker->calls, msg)) {
+        } else if (msg->id >= ID_FIRST_CALL && calls_answered(&worker->calls, msg, worker->spec->values)) {
                 worker->handler->on_idle(worker->data, worker);
         } else {
                 note(worker, "it was killed because it answered what it was not asked, or had answered before (id %u)", msg->id);
@@ -336,7 +336,10 @@ static void on_response(struct worker *worker, const struct rpc_msg *msg) {
 static void on_message(void *data, const struct rpc_msg *msg) {
         struct worker *worker = data;
 
-        if (msg->kind == RPC_RESPONSE) {
+        if (msg->values > worker->spec->values && (msg->kind != RPC_RESPONSE || msg->id < ID_FIRST_CALL)) {
+                note(worker, "it was killed: a message has more values than the limit (limits.values)");
+                happen(worker, ON_BROKEN);
+        } else if (msg->kind == RPC_RESPONSE) {
                 on_response(worker, msg);
         } else if (msg->kind == RPC_REQUEST) {
                 note(worker, "it was killed because it sent a request, which workers never do");

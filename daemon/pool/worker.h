@@ -34,7 +34,7 @@ struct worker_spec {
         const char *server;   /* the plugin server's socket; NULL: a process is started */
         struct mp load, init; /* the maps of parameters of these methods */
         usec_t startup_timeout_usec;
-        size_t frame_bytes;
+        size_t frame_bytes, values;
 };
 
 struct worker_handler {

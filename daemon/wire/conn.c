@@ -148,9 +148,11 @@ static bool handle_input(struct conn *conn) {
                         break;
                 }
                 msg.memory = &conn->in;
+                msg.values = conn->scan.values;
                 conn->in_pos += conn->scan.pos;
                 conn->scan.pos = 0;
                 conn->scan.depth = conn->scan.deepest = 0;
+                conn->scan.values = 0;
                 conn->handler->on_message(conn->data, &msg);
         }
         conn->busy = false;

@@ -32,45 +32,62 @@ static uint64_t be(const uint8_t *p, unsigned n) {
         return v;
 }
 
-/* The formats 0xc0 … 0xdf: type, bytes of the header, and bytes of the count in it. */
+/* What the first byte says: type, bytes of the header, bytes of the count in it, and which bits of the byte itself are the count. */
 static const struct {
-        uint8_t type, size, count;
-} formats[32] = {
-        {MP_NIL, 1, 0},   {MP_END, 0, 0},   {MP_BOOL, 1, 0}, {MP_BOOL, 1, 0},  {MP_BIN, 2, 1},   {MP_BIN, 3, 2},  {MP_BIN, 5, 4},
-        {MP_EXT, 3, 1},   {MP_EXT, 4, 2},   {MP_EXT, 6, 4},  {MP_FLOAT, 5, 0}, {MP_FLOAT, 9, 0}, {MP_UINT, 2, 0}, {MP_UINT, 3, 0},
-        {MP_UINT, 5, 0},  {MP_UINT, 9, 0},  {MP_INT, 2, 0},  {MP_INT, 3, 0},   {MP_INT, 5, 0},   {MP_INT, 9, 0},  {MP_EXT, 2, 0},
-        {MP_EXT, 2, 0},   {MP_EXT, 2, 0},   {MP_EXT, 2, 0},  {MP_EXT, 2, 0},   {MP_STR, 2, 1},   {MP_STR, 3, 2},  {MP_STR, 5, 4},
-        {MP_ARRAY, 3, 2}, {MP_ARRAY, 5, 4}, {MP_MAP, 3, 2},  {MP_MAP, 5, 4},
+        uint8_t type, size, count, mask;
+} formats[256] = {
+        [0x00 ... 0x7f] = {MP_UINT, 1, 0, 0},
+        [0x80 ... 0x8f] = {MP_MAP, 1, 0, 0x0f},
+        [0x90 ... 0x9f] = {MP_ARRAY, 1, 0, 0x0f},
+        [0xa0 ... 0xbf] = {MP_STR, 1, 0, 0x1f},
+        [0xc0] = {MP_NIL, 1, 0, 0},
+        [0xc1] = {MP_END, 0, 0, 0},
+        [0xc2 ... 0xc3] = {MP_BOOL, 1, 0, 0},
+        [0xc4] = {MP_BIN, 2, 1, 0},
+        [0xc5] = {MP_BIN, 3, 2, 0},
+        [0xc6] = {MP_BIN, 5, 4, 0},
+        [0xc7] = {MP_EXT, 3, 1, 0},
+        [0xc8] = {MP_EXT, 4, 2, 0},
+        [0xc9] = {MP_EXT, 6, 4, 0},
+        [0xca] = {MP_FLOAT, 5, 0, 0},
+        [0xcb] = {MP_FLOAT, 9, 0, 0},
+        [0xcc] = {MP_UINT, 2, 0, 0},
+        [0xcd] = {MP_UINT, 3, 0, 0},
+        [0xce] = {MP_UINT, 5, 0, 0},
+        [0xcf] = {MP_UINT, 9, 0, 0},
+        [0xd0] = {MP_INT, 2, 0, 0},
+        [0xd1] = {MP_INT, 3, 0, 0},
+        [0xd2] = {MP_INT, 5, 0, 0},
+        [0xd3] = {MP_INT, 9, 0, 0},
+        [0xd4 ... 0xd8] = {MP_EXT, 2, 0, 0},
+        [0xd9] = {MP_STR, 2, 1, 0},
+        [0xda] = {MP_STR, 3, 2, 0},
+        [0xdb] = {MP_STR, 5, 4, 0},
+        [0xdc] = {MP_ARRAY, 3, 2, 0},
+        [0xdd] = {MP_ARRAY, 5, 4, 0},
+        [0xde] = {MP_MAP, 3, 2, 0},
+        [0xdf] = {MP_MAP, 5, 4, 0},
+        [0xe0 ... 0xff] = {MP_INT, 1, 0, 0},
 };
 
 /* Return: false when the header has not arrived whole. */
-static bool head_read(const uint8_t *p, size_t len, struct head *head) {
+static inline bool head_read(const uint8_t *p, size_t len, struct head *head) {
         uint8_t b;
 
         if (len == 0)
                 return false;
         b = p[0];
-        if (b < 0x80 || b >= 0xe0)
-                *head = (struct head){b < 0x80 ? MP_UINT : MP_INT, 1, 0};
-        else if (b < 0x90)
-                *head = (struct head){MP_MAP, 1, b & 0x0f};
-        else if (b < 0xa0)
-                *head = (struct head){MP_ARRAY, 1, b & 0x0f};
-        else if (b < 0xc0)
-                *head = (struct head){MP_STR, 1, b & 0x1f};
-        else {
-                unsigned i = b - 0xc0u;
-
-                *head = (struct head){formats[i].type, formats[i].size, 0};
-                if (head->size > len)
-                        return false;
-                if (b >= 0xd4 && b <= 0xd8) /* fixext */
-                        head->count = 1ull << (b - 0xd4);
-                else if (formats[i].count)
-                        head->count = be(p + 1, formats[i].count);
-                if ((b >= 0xd0 && b <= 0xd3) && !(p[1] & 0x80))
-                        head->type = MP_UINT;
-        }
+        *head = (struct head){formats[b].type, formats[b].size, b & formats[b].mask};
+        if (head->size <= 1)
+                return true;
+        if (head->size > len)
+                return false;
+        if (b >= 0xd4 && b <= 0xd8) /* fixext */
+                head->count = 1ull << (b - 0xd4);
+        else if (formats[b].count)
+                head->count = be(p + 1, formats[b].count);
+        else if (b >= 0xd0 && b <= 0xd3 && !(p[1] & 0x80))
+                head->type = MP_UINT;
         return true;
 }
 
@@ -110,6 +127,9 @@ enum mp_scan_status mp_scan(struct mp_scan *scan, const uint8_t *data, size_t le
                 if (has_bytes(head.type)) {
                         scan->pos += n;
                 } else if (n > 0) {
+                        scan->values += n;
+                        if (scan->most > 0 && scan->values > scan->most)
+                                return MP_SCAN_MANY;
                         if (scan->depth == MP_DEPTH_MAX)
                                 return MP_SCAN_DEEP;
                         scan->left[scan->depth++] = n;
@@ -127,11 +147,24 @@ bool mp_is_value(struct mp value) {
         return mp_scan(&scan, value.data, value.len, value.len) == MP_SCAN_DONE && scan.pos == value.len;
 }
 
+uint64_t mp_count(struct mp value, uint64_t n, uint64_t most) {
+        struct mp_scan scan = {.values = n, .most = most};
+
+        (void)mp_scan(&scan, value.data, value.len, value.len);
+        return scan.values;
+}
+
+/* At the beginning, but for what lies above its depth. */
+static void scan_begin(struct mp_scan *scan) {
+        scan->pos = 0;
+        scan->depth = scan->deepest = 0;
+        scan->values = scan->most = 0;
+}
+
 unsigned mp_depth(struct mp value) {
         struct mp_scan scan;
 
-        scan.pos = 0;
-        scan.depth = scan.deepest = 0;
+        scan_begin(&scan);
         (void)mp_scan(&scan, value.data, value.len, value.len);
         return scan.deepest;
 }
@@ -272,8 +305,7 @@ bool mp_read_any(struct mp_cur *cur, struct mp *ret) {
         struct mp_scan scan;
         size_t len = (size_t)(cur->end - cur->at);
 
-        scan.pos = 0;
-        scan.depth = scan.deepest = 0;
+        scan_begin(&scan);
         if (mp_scan(&scan, cur->at, len, len) != MP_SCAN_DONE)
                 return false;
         *ret = (struct mp){cur->at, scan.pos};

@@ -33,12 +33,14 @@ enum mp_scan_status {
         MP_SCAN_BAD,  /* not msgpack: the reserved byte 0xc1 */
         MP_SCAN_DEEP, /* deeper than MP_DEPTH_MAX */
         MP_SCAN_BIG,  /* declares more bytes or elements than `limit` allows */
+        MP_SCAN_MANY, /* declares more values than `most` */
 };
 
 /* A walk that can be taken up again where the bytes ended. Zeroed memory is a walk at its beginning. */
 struct mp_scan {
         size_t pos;
         unsigned depth, deepest;
+        uint64_t values, most;       /* declared by arrays and maps so far; how many may be, 0: any */
         uint64_t left[MP_DEPTH_MAX]; /* values still to come on each level */
 };
 
@@ -48,6 +50,10 @@ enum mp_scan_status mp_scan(struct mp_scan *scan, const uint8_t *data, size_t le
 
 /* Return: whether `value` is exactly one well-formed value. */
 bool mp_is_value(struct mp value);
+
+/* Return: `n` and how many values the arrays and maps of a value declare, which need not be well-formed; where that is more than `most`, perhaps
+ * not all. */
+uint64_t mp_count(struct mp value, uint64_t n, uint64_t most);
 
 /* Return: how deep arrays and maps are nested in a value that a scan has accepted. */
 unsigned mp_depth(struct mp value);
@@ -95,6 +101,12 @@ extern const struct mp mp_empty_map, mp_empty_array;
 
 bool mp_is_nil(struct mp value);
 bool mp_eq_str(struct mp value, const char *string);
+
+/* Return: whether the content of a str is `string`. */
+static inline bool mp_is_text(struct mp text, const char *string) {
+        return text.len > 0 && text.data[0] == (uint8_t)string[0] && text.len == strlen(string) &&
+               memcmp(text.data, string, text.len) == 0;
+}
 
 /* Return: whether both are str with the same content, however encoded. */
 bool mp_same_str(struct mp a, struct mp b);

@@ -10,6 +10,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* A message's last value is all that is left of it. */
+static struct mp read_rest(struct mp_cur *cur) {
+        struct mp rest = {cur->at, (size_t)(cur->end - cur->at)};
+
+        cur->at = cur->end;
+        return rest;
+}
+
 static const char *parse_params(struct mp_cur *cur, struct rpc_msg *msg) {
         uint32_t n;
 
@@ -18,14 +26,17 @@ static const char *parse_params(struct mp_cur *cur, struct rpc_msg *msg) {
         if (!mp_read_array(cur, &n) || n > 1)
                 return "the parameters are not an array of one map";
         msg->params = mp_empty_map;
-        if (n == 1 && (mp_peek(cur) != MP_MAP || !mp_read_any(cur, &msg->params)))
+        if (n == 1 && mp_peek(cur) != MP_MAP)
                 return "the parameters are not an array of one map";
+        if (n == 1)
+                msg->params = read_rest(cur);
         return NULL;
 }
 
 static const char *parse_response(struct mp_cur *cur, struct rpc_msg *msg) {
-        if (!mp_read_any(cur, &msg->error) || !mp_read_any(cur, &msg->result))
+        if (!mp_read_any(cur, &msg->error))
                 return "a response has four elements";
+        msg->result = read_rest(cur);
         if (mp_is_nil(msg->error))
                 return NULL;
         if (msg->error.len == 0 || mp_peek(&(struct mp_cur){msg->error.data, msg->error.data + msg->error.len}) != MP_MAP)
@@ -55,6 +66,26 @@ const char *rpc_parse(struct mp value, struct rpc_msg *ret) {
         if (!wrong)
                 *ret = msg;
         return wrong;
+}
+
+uint64_t rpc_values(const struct rpc_msg *msg, uint64_t most) {
+        const struct mp maps[] = {msg->params, msg->error, msg->result};
+        uint64_t values = msg->values;
+
+        for (size_t i = 0; i < ELEMENTS(maps); i++) {
+                struct mp_cur cur = mp_cur(maps[i]);
+                struct mp key, value;
+                uint32_t n;
+
+                if (!mp_read_map(&cur, &n))
+                        continue;
+                for (; n > 0 && values <= most && mp_read_any(&cur, &key); n--)
+                        if (mp_read_bin(&cur, &value))
+                                values = mp_count(value, values, most);
+                        else
+                                (void)mp_read_any(&cur, &value);
+        }
+        return values;
 }
 
 bool rpc_method_is(const struct rpc_msg *msg, const char *method) {

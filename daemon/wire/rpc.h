@@ -16,11 +16,15 @@ struct rpc_msg {
         struct mp params;   /* the map in the array of parameters; empty map where none was given */
         struct mp error;    /* nil or the error's map; responses */
         struct mp result;   /* responses */
+        uint64_t values;    /* that the arrays and maps of the message declare */
         struct buf *memory; /* where all of it lies, for buf_share(); NULL: it must be copied */
 };
 
 /* Takes the scanned value apart. Return: NULL, or the sentence that says what is wrong with it. */
 const char *rpc_parse(struct mp value, struct rpc_msg *ret);
+
+/* Return: how many values a message has, with those in the documents (bin) of its map; where that is more than `most`, perhaps not all. */
+uint64_t rpc_values(const struct rpc_msg *msg, uint64_t most);
 
 bool rpc_method_is(const struct rpc_msg *msg, const char *method);
 

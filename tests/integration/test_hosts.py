@@ -154,6 +154,27 @@ def test_frame_limit(cpexd):
     daemon.wait_log("limits.frame_bytes")
 
 
+@pytest.mark.parametrize("place", ["payload", "context", "extensions", "contexts"])
+def test_values_limit(cpexd, place):
+    """It counts in documents, too. The connection goes on."""
+    daemon = cpexd([ECHO], settings={"limits": {"values": 1000}})
+    many = {"x": [None] * 1000}
+    value = msgpack.packb(many) if place in ("payload", "contexts") else many
+    params = {"payload": msgpack.packb(call()), "context": {"request_id": "r"}, place: value}
+    with daemon.host() as host:
+        with pytest.raises(CallError) as error:
+            host.call("invoke", hook=HOOK, **params)
+        value = error.value.details["value"]
+        assert error.value.code == "limit" and 1000 < value < 1050
+        assert error.value.message == f"the message has too many values: {value}, at most 1000 (limits.values)"
+        assert error.value.details == {"limit": "values", "value": value, "maximum": 1000, "setting": "limits.values"}
+        assert host.invoke(HOOK, call(echo="on"))["metadata"]["echo"] == "on"
+        host.notify("cancel", **many)
+        assert closed(host)
+    daemon.expect("disconnected: a notification has more values than the limit")
+    daemon.wait_log("limits.values")
+
+
 @pytest.mark.parametrize("params, word", [
     ({}, "hook"),
     ({"hook": 7}, "hook"),

@@ -10,6 +10,7 @@ from daemon import SPOIL, CallError, eventually, plugin
 
 HOOK = "tool_pre_invoke"
 FRAME_BYTES = 65536
+VALUES = 5000
 
 # What the plugin is to do is the name of the tool. A worker's answer is spoilt where the worker itself makes it.
 P = SPOIL + """
@@ -34,6 +35,8 @@ P = SPOIL + """
             self.spoil(lambda real, message: b"\\xc1")
         elif what == "long":
             return Result(metadata={"text": "x" * 70000})
+        elif what == "many":
+            return Result(metadata={"values": [None] * 10000})
         elif what == "raise":
             raise ValueError("no")
         elif what == "raise-timeout":
@@ -95,6 +98,10 @@ CAUSES = {
         details={"limit": "oversize", "maximum": FRAME_BYTES, "setting": "limits.frame_bytes"}, before="remember",
     ),
     "oversize-answer": Cause("oversize", "long", "Plugin p: its answer is longer than a message may be"),
+    "answer-of-many": Cause(
+        "oversize", "many", r"Plugin p: its answer has more values than a message may have \(\d+, at most 5000: limits.values\)",
+        details={"limit": "oversize", "maximum": VALUES, "setting": "limits.values"},
+    ),
     "exception": Cause("exception", "raise", r"ValueError\('no'\)", "completed"),
     "again": Cause("exception", "raise", r"ValueError\('no'\)", "completed", before="fail once"),
     "queue-full": Cause(
@@ -137,7 +144,7 @@ def three(cpexd, on_error, isolation=None, config=None):
             plugin("p", P, priority=2, on_error=on_error, isolation=isolation or {}, config=config),
             plugin("after", AFTER, priority=3),
         ],
-        settings={"limits": {"frame_bytes": FRAME_BYTES}},
+        settings={"limits": {"frame_bytes": FRAME_BYTES, "values": VALUES}},
     )
     daemon.expect('plugin "p"')
     return daemon

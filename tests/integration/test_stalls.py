@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from daemon import SANITIZED, CallError, Host, eventually, meanwhile
+from daemon import SANITIZED, CallError, Host, eventually, meanwhile, plugin
 from test_metrics import Connection, get
 
 STALL_SECONDS = 0.050
@@ -32,6 +32,7 @@ def names(prefix, first, n):
 
 
 NO_PLUGINS = "plugins: []\n"
+QUIET = plugin("quiet", "\n    async def tool_pre_invoke(self, payload, context):\n        return Result()\n")
 NOBODY = "kind: external, isolation: {socket: none.sock}"
 # Whose host socket is as good as that of any other plugin server.
 ITSELF = "kind: external, isolation: {socket: cpexd.sock}"
@@ -87,6 +88,20 @@ def longest_stall(daemon):
     return float(re.search("^cpexd_loop_longest_stall_seconds (.+)", text, re.MULTILINE)[1])
 
 
+# Of the most values that a message may have, what takes longest to look through.
+N = 240_000
+KEYS = {f"k{i}": "v" for i in range(N)}
+MESSAGES = {
+    "floats": {"payload": {"args": {"x": [i / 7 for i in range(2 * N)]}}},
+    "keys": {"payload": {"args": KEYS}},
+    "a user": {"context": {"user": KEYS}},
+    "state": {"context": {"state": KEYS}},
+    "headers": {"extensions": {"http": {"headers": KEYS}}},
+    "no extensions": {"extensions": [None] * 2 * N},
+    "too many": {"context": {"state": KEYS | dict.fromkeys(range(2 * N))}},
+}
+
+
 @pytest.fixture
 def daemon(cpexd):
     daemon = cpexd([], settings={"metrics": {"path": "metrics.sock"}, "log": {"level": "notice"}, "limits": {"connections": 5000}})
@@ -109,6 +124,16 @@ def test_no_file_holds_up_calls(daemon):
         generation = admin(daemon, "status")["generation"]
         daemon.wait_log(f"generation {generation} serves")
         eventually(lambda: len(daemon.descriptors()) <= len(daemon.at_start[0]) + 1)  # the caller's
+    assert longest_stall(daemon) < STALL_SECONDS
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_no_message_holds_up_calls(cpexd, name):
+    daemon = cpexd([QUIET], settings={"metrics": {"path": "metrics.sock"}})
+    payload = {"name": "t", "args": {}} | MESSAGES[name].get("payload", {})
+    others = {key: value for key, value in MESSAGES[name].items() if key != "payload"}
+    with daemon.host() as host, contextlib.suppress(CallError):
+        host.invoke("tool_pre_invoke", payload, **others)
     assert longest_stall(daemon) < STALL_SECONDS
 
 

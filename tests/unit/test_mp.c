@@ -106,6 +106,18 @@ static void test_scan_resumes_at_every_byte(void **state) {
         assert_false(mp_is_value((struct mp){buf.data, buf.len - 1}));
 }
 
+static uint64_t count(const uint8_t *data, size_t len, uint64_t most) {
+        return mp_count((struct mp){data, len}, 0, most);
+}
+
+static void test_declared_values_are_counted(void **state) {
+        (void)state;
+        assert_int_equal(count(BYTES(0xc0), 9), 0);
+        assert_int_equal(count(BYTES(0x93, 0x92, 1, 2, 3, 0x81, 0xa1, 'k', 0x90), 9), 3 + 2 + 2);
+        assert_int_equal(count(BYTES(0x93, 0x92, 1, 2, 3, 0x81, 0xa1, 'k', 0x90), 4), 3 + 2);
+        assert_int_equal(count(BYTES(0x92, 0xc1), 9), 0); /* more than there are bytes */
+}
+
 static void test_integers_at_their_boundaries(void **state) {
         const int64_t values[] = {0,  127, 128, 255,  256,  65535,  65536,  INT32_MAX, INT64_MAX,
                                   -1, -32, -33, -128, -129, -32768, -32769, INT32_MIN, INT64_MIN};
@@ -267,6 +279,7 @@ int main(void) {
                 cmocka_unit_test(test_scan_limit_is_exact),
                 cmocka_unit_test(test_scan_depth_is_exact),
                 cmocka_unit_test(test_scan_resumes_at_every_byte),
+                cmocka_unit_test(test_declared_values_are_counted),
                 cmocka_unit_test(test_integers_at_their_boundaries),
                 cmocka_unit_test(test_positive_in_signed_format),
                 cmocka_unit_test(test_readers_stay_on_another_type),
