@@ -168,7 +168,7 @@ static int start_from_defaults(struct daemon_config *config) {
 static int expand(struct loading *loading, const char *text, size_t len, struct template **ret) {
         struct report *report = &loading->reader.report;
         struct place beyond = {0};
-        int r = template_expand(ret, text, len, &beyond);
+        int r = template_expand(ret, text, len, report, &beyond);
 
         if (r == -EOPNOTSUPP)
                 report_add(report, DIAG_ERROR, NULL, beyond,

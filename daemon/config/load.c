@@ -21,6 +21,7 @@
 #include "config/diag.h"
 #include "config/file.h"
 #include "config/render.h"
+#include "config/template.h"
 
 #define RENDER_SECONDS 5
 
@@ -166,6 +167,7 @@ static void on_rendered(void *data, const struct render_result *result) {
         struct config_load *load = data;
         struct work *work = load->work;
         struct report report = {.diags = &work->diags, .file = work->daemon->plugins_name};
+        struct place place;
         int r;
 
         if (result->text) {
@@ -177,8 +179,12 @@ static void on_rendered(void *data, const struct render_result *result) {
                         end(load, r);
                 return;
         }
-        report_add(&report, DIAG_ERROR, NULL, result->line > 0 ? (struct place){.line = result->line} : work->beyond, "%s",
-                   result->error);
+        if (template_is_unclosed(text_of(&work->text).text, work->text.len, &place) && place.line <= result->line) {
+                report_add(&report, DIAG_ERROR, NULL, place, "this {{ is not closed with }} (%s)", result->error);
+        } else {
+                place = result->line > 0 ? (struct place){.line = result->line} : work->beyond;
+                report_add(&report, DIAG_ERROR, NULL, place, "%s", result->error);
+        }
         end(load, report.error ? report.error : -EINVAL);
 }
 

@@ -211,12 +211,12 @@ static void plugins_config_freep(struct plugins_config **config) {
         plugins_config_free(*config);
 }
 
-/* `source`: what Jinja2 made the text of, NULL if it did not. */
+/* `source`: what Jinja2 made the text of, NULL if it did not. `first`: where its complaints begin. */
 static int parse(struct plugins_config **ret, const struct daemon_config *daemon, const struct template *template,
-                 const struct config_text *source, struct diags *diags) {
+                 const struct config_text *source, size_t first, struct diags *diags) {
         CLEANUP(plugins_config_freep) struct plugins_config *config = calloc(1, sizeof(*config));
         CLEANUP_TREE struct tree *tree = NULL;
-        size_t first = diags->n, errors = diags->errors;
+        size_t errors = diags->errors;
         struct loading loading = {
                 .config = config,
                 .daemon = daemon,
@@ -269,11 +269,13 @@ static int keep_texts(struct plugins_config **config, struct config_text text, s
 int plugins_config_parse(struct plugins_config **ret, const struct daemon_config *daemon, struct config_text text,
                          struct place *ret_beyond, struct diags *diags) {
         CLEANUP_TEMPLATE struct template *template = NULL;
-        int r = template_expand(&template, text.text, text.len, ret_beyond);
+        struct report report = {.diags = diags, .file = daemon->plugins_name};
+        size_t first = diags->n;
+        int r = template_expand(&template, text.text, text.len, &report, ret_beyond);
 
         if (r == -EMSGSIZE)
                 return refuse_length(daemon, diags);
-        r = r < 0 ? r : parse(ret, daemon, template, NULL, diags);
+        r = r < 0 ? r : parse(ret, daemon, template, NULL, first, diags);
         return r < 0 ? r : keep_texts(ret, text, (struct config_text){0});
 }
 
@@ -284,6 +286,6 @@ int plugins_config_parse_rendered(struct plugins_config **ret, const struct daem
 
         if (r == -EMSGSIZE)
                 return refuse_length(daemon, diags);
-        r = r < 0 ? r : parse(ret, daemon, template, &source, diags);
+        r = r < 0 ? r : parse(ret, daemon, template, &source, diags->n, diags);
         return r < 0 ? r : keep_texts(ret, source, rendered);
 }

@@ -18,6 +18,8 @@
 #include "base/utf8.h"
 #include "config/tree.h"
 
+#define LINE_BYTES 1024 /* looked at before a value, for whether it stands in a comment */
+
 struct stretch {
         struct place out, in;
         bool in_step; /* position by position; else all of it comes from `in` */
@@ -29,17 +31,18 @@ struct template {
         struct place out;
         struct stretch *stretches;
         size_t n, cap;
+        struct strlist unset; /* variables, each of which was said */
 };
 
 /* The file while it is read. */
 struct source {
-        const char *at, *end;
+        const char *begin, *at, *end;
         struct place place; /* of `at` */
 };
 
 /* A value between braces. */
 struct value {
-        struct buf text;
+        struct buf text, name; /* name: of the variable */
         bool defined, variable, safe;
 };
 
@@ -187,6 +190,8 @@ static bool look_up(struct value *value, const char *name, size_t len) {
                 buf_append_str(&value->text, found);
         if (buf_error(&terminated))
                 value->text.error = buf_error(&terminated);
+        value->name = terminated;
+        terminated = (struct buf){0};
         value->defined = value->variable = found != NULL;
         return true;
 }
@@ -254,6 +259,7 @@ static bool take_default(struct source *source, struct value *value) {
         buf_done(&value->text);
         value->text = text;
         value->variable = false;
+        value->defined = true;
         text = (struct buf){0};
         return true;
 }
@@ -312,9 +318,29 @@ static void put_escaped(struct buf *buf, const struct buf *text) {
         }
 }
 
-static int expand_value(struct template *template, struct source *source) {
+/* Return: whether what stands at `at` is surely, or probably, in a comment of YAML. */
+static bool is_commented(const char *begin, const char *at) {
+        begin = MAX(begin, at - MIN(at - begin, LINE_BYTES));
+        for (; at > begin && at[-1] != '\n'; at--)
+                if (at[-1] == '#' && (at - 1 == begin || isspace((unsigned char)at[-2])))
+                        return true;
+        return false;
+}
+
+static int warn_unset(struct template *template, struct report *report, struct place place, const char *name) {
+        if (report_full(report) || strlist_has(&template->unset, name))
+                return 0;
+        report_add(report, DIAG_WARNING, NULL, place,
+                   "{{ env.%s }}: this variable is not set, so nothing is put in; "
+                   "default('…') would say what to put in instead",
+                   name);
+        return report->error ? report->error : strlist_append(&template->unset, name);
+}
+
+static int expand_value(struct template *template, struct source *source, struct report *report) {
         CLEANUP_BUF struct buf escaped = {0};
         struct stretch stretch = {.in = source->place};
+        bool silent = is_commented(source->begin, source->at);
         struct value value = {0};
         const struct buf *shown = &value.text;
         int r = -EOPNOTSUPP;
@@ -327,9 +353,12 @@ static int expand_value(struct template *template, struct source *source) {
                 r = buf_error(&value.text) ? buf_error(&value.text) : buf_error(shown);
         }
         stretch.secret = value.variable;
+        if (r == 0 && !value.defined && !silent)
+                r = warn_unset(template, report, stretch.in, (const char *)value.name.data);
         if (r == 0)
                 r = emit(template, stretch, (const char *)shown->data, shown->len);
         buf_done(&value.text);
+        buf_done(&value.name);
         return r;
 }
 
@@ -394,7 +423,7 @@ static int skip_comment(struct source *source) {
 /* ---- The whole ---- */
 
 /* Where it fails, the source is left at the braces that it failed at. */
-static int expand(struct template *template, struct source *source) {
+static int expand(struct template *template, struct source *source, struct report *report) {
         int r = 0;
 
         while (r == 0 && source->at < source->end) {
@@ -411,7 +440,7 @@ static int expand(struct template *template, struct source *source) {
                 source_skip(source, (size_t)(brace - source->at));
                 opening = *source;
                 if (r == 0 && starts(source, "{{"))
-                        r = expand_value(template, source);
+                        r = expand_value(template, source, report);
                 else if (r == 0 && starts(source, "{%"))
                         r = expand_raw(template, source);
                 else if (r == 0 && starts(source, "{#"))
@@ -432,8 +461,8 @@ static struct template *template_new(void) {
         return template;
 }
 
-int template_expand(struct template **ret, const char *text, size_t len, struct place *ret_beyond) {
-        struct source source = {.at = text, .end = text + len, .place = {1, 1}};
+int template_expand(struct template **ret, const char *text, size_t len, struct report *report, struct place *ret_beyond) {
+        struct source source = {.begin = text, .at = text, .end = text + len, .place = {1, 1}};
         CLEANUP_TEMPLATE struct template *template = template_new();
         int r;
 
@@ -444,12 +473,28 @@ int template_expand(struct template **ret, const char *text, size_t len, struct 
                 source.end--;
         if (source.end > text && source.end[-1] == '\r')
                 source.end--;
-        r = expand(template, &source);
+        r = expand(template, &source, report);
         if (r == -EOPNOTSUPP)
                 *ret_beyond = source.place;
         else if (r == 0)
                 *ret = TAKE(template);
         return r;
+}
+
+bool template_is_unclosed(const char *text, size_t len, struct place *ret) {
+        const char *end = text + len, *at = text, *close, *next;
+
+        while ((at = memmem(at, (size_t)(end - at), "{{", 2))) {
+                close = memmem(at, (size_t)(end - at), "}}", 2);
+                next = memmem(at + 2, (size_t)(end - at - 2), "{{", 2);
+                if (!close || (next && next < close)) {
+                        *ret = (struct place){1, 1};
+                        place_advance(ret, text, (size_t)(at - text));
+                        return true;
+                }
+                at = close + 2;
+        }
+        return false;
 }
 
 int template_of_text(struct template **ret, const char *text, size_t len, bool rendered) {
@@ -465,6 +510,7 @@ int template_of_text(struct template **ret, const char *text, size_t len, bool r
 struct template *template_free(struct template *template) {
         if (template) {
                 buf_done(&template->text);
+                strlist_done(&template->unset);
                 free(template->stretches);
                 free(template);
         }

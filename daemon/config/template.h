@@ -21,9 +21,12 @@ struct template;
 
 #define TEMPLATE_TOO_LONG "the file is longer than 1 MiB once its variables are put in"
 
-/* Return: 0; -EOPNOTSUPP where the file has more in it than the above, with the place of that; -EMSGSIZE where the text would be
- * longer than 1 MiB; -ENOMEM. */
-int template_expand(struct template **ret, const char *text, size_t len, struct place *ret_beyond);
+/* Warns of variables that are not set, once each. Return: 0; -EOPNOTSUPP where the file has more in it than the above, with the place of
+ * that; -EMSGSIZE where the text would be longer than 1 MiB; -ENOMEM. */
+int template_expand(struct template **ret, const char *text, size_t len, struct report *report, struct place *ret_beyond);
+
+/* Return: whether there is a {{ that is not closed before the next, or at all; *ret: the first of these. */
+bool template_is_unclosed(const char *text, size_t len, struct place *ret);
 
 /* A text that is no template, or none any more. `rendered`: Jinja2 made it, so all of it may come from the environment.
  * Return: 0, -EMSGSIZE or -ENOMEM. */

@@ -115,7 +115,8 @@ def test_what_is_expanded_here_is_what_jinja_makes_of_it(cpexd, tmp_path):
     good = [text for text, result in zip(texts, rendered) if is_yaml(result)]
     text = "plugins:\n" + entry(**{f"k{i}": each for i, each in enumerate(good)})
     daemon = cpexd([ECHO], env=env, settings={"template_python": "/nonexistent"})
-    reload(daemon, text)
+    daemon.expect("env.MISSING }}: this variable is not set")
+    assert len(reload(daemon, text)["warnings"]) == 1
     said = daemon.invoke(HOOK, CALL)["metadata"]["echo"]
     wanted = yaml.safe_load(render(text))["plugins"][0]["config"]
     assert said == {key: repr(value) for key, value in wanted.items()}
@@ -131,6 +132,8 @@ BROKEN = {
     "plugins: []\n{% for i in range(9999) %}{{ 'x' * 9999 }}{% endfor %}\n": r"plugins\.yaml:2:1: the rendered file is longer than 1 MiB",
     "plugins: []\n\n" + FOR_EVER + "\n": r"plugins\.yaml:3: rendering takes too long",
     "{% set m = 'transfrom' %}\nplugins:\n  - name: {{ 'pii' | upper }}\n    mode: {{ m }}\n": r'plugins\.yaml: line 4 of the rendered file: plugins\[0\]\.mode: unknown value "transfrom"; did you mean "transform"',
+    "plugins: []\nx: '{{ env.X'\ny: '{{ env.HOME }}'\n": r"plugins\.yaml:2:5: this {{ is not closed with }} \(Jinja2: ",
+    "plugins: []\n\nx: '{{ env.X }'\n": r"plugins\.yaml:3:5: this {{ is not closed with }} \(Jinja2: unexpected '}'\)",
     "{% set m = 1 %}a: [\n": r"plugins\.yaml: line \d of the rendered file: not YAML",
 }
 

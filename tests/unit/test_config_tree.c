@@ -27,7 +27,7 @@ static struct fixture parse(const char *text) {
         struct report report = {.diags = &fixture.diags, .file = "f"};
         CLEANUP_TEMPLATE struct template *template = NULL;
 
-        fixture.result = template_expand(&template, text, strlen(text), &fixture.beyond);
+        fixture.result = template_expand(&template, text, strlen(text), &report, &fixture.beyond);
         if (fixture.result == 0)
                 fixture.result = tree_parse(&fixture.tree, template, &report);
         return fixture;
@@ -221,6 +221,24 @@ static void test_templates(void **state) {
         assert_expands("x: |\n  end\n", "end");
         assert_expands("x: |\n  end\r\n", "end");
         assert_expands("x: '{a} }} %} #} { {'", "{a} }} %} #} { {");
+}
+
+static void test_unset_variables_are_said_once(void **state) {
+        static const char text[] = "# {{ env.CONFIG_A }}\n"
+                                   "a: '{{ env.CONFIG_A }}{{ env.CONFIG_TEST }}' # {{ env.CONFIG_C }}\n"
+                                   "b: '#{{ env[\"CONFIG_B\"] | safe }}'\n"
+                                   "c: '{{ env.CONFIG_A }}{{ env.CONFIG_C | default(\"\") }}'\n";
+
+        (void)state;
+        setenv("CONFIG_TEST", "x", 1);
+        PARSE(f, text);
+        assert_int_equal(f.result, 0);
+        assert_int_equal(f.diags.errors, 0);
+        assert_int_equal(f.diags.n, 2);
+        assert_string_equal(f.diags.items[0].text, "f:2:5: {{ env.CONFIG_A }}: this variable is not set, so nothing is put in; "
+                                                   "default('…') would say what to put in instead");
+        assert_int_equal(strncmp(f.diags.items[1].text, "f:3:6: {{ env.CONFIG_B }}: ", 27), 0);
+        assert_int_equal(f.diags.items[1].severity, DIAG_WARNING);
 }
 
 /* What is not surely the same to Jinja is left to it; the place is that of the braces. */
@@ -436,14 +454,23 @@ static void test_size_is_exact(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_integers_as_pyyaml),  cmocka_unit_test(test_other_scalars_as_pyyaml),
-                cmocka_unit_test(test_dates_as_pyyaml),     cmocka_unit_test(test_msgpack_keeps_the_types),
-                cmocka_unit_test(test_positions),           cmocka_unit_test(test_positions_after_templates),
-                cmocka_unit_test(test_templates),           cmocka_unit_test(test_what_needs_jinja),
-                cmocka_unit_test(test_merge_keys),          cmocka_unit_test(test_duplicate_keys),
-                cmocka_unit_test(test_depth_is_exact),      cmocka_unit_test(test_aliases_are_counted),
-                cmocka_unit_test(test_files_that_are_none), cmocka_unit_test(test_secrets),
-                cmocka_unit_test(test_size_is_exact),       cmocka_unit_test(test_tag_directives_are_counted),
+                cmocka_unit_test(test_integers_as_pyyaml),
+                cmocka_unit_test(test_other_scalars_as_pyyaml),
+                cmocka_unit_test(test_dates_as_pyyaml),
+                cmocka_unit_test(test_msgpack_keeps_the_types),
+                cmocka_unit_test(test_positions),
+                cmocka_unit_test(test_positions_after_templates),
+                cmocka_unit_test(test_templates),
+                cmocka_unit_test(test_unset_variables_are_said_once),
+                cmocka_unit_test(test_what_needs_jinja),
+                cmocka_unit_test(test_merge_keys),
+                cmocka_unit_test(test_duplicate_keys),
+                cmocka_unit_test(test_depth_is_exact),
+                cmocka_unit_test(test_aliases_are_counted),
+                cmocka_unit_test(test_files_that_are_none),
+                cmocka_unit_test(test_secrets),
+                cmocka_unit_test(test_size_is_exact),
+                cmocka_unit_test(test_tag_directives_are_counted),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
