@@ -129,6 +129,43 @@ static void read_capabilities(struct reader *reader, const struct at *at, const 
         }
 }
 
+static bool is_isolation_key(const struct node *key) {
+        static const char prefix[] = "isolation.";
+        size_t len = key->type == NODE_STR ? strlen(key->text) : 0;
+
+        for (size_t i = 0; len > 0 && i < n_config_keys; i++) {
+                const char *name = config_keys[i].name;
+
+                if (strncmp(name, prefix, strlen(prefix)) == 0 && strncmp(name += strlen(prefix), key->text, len) == 0 &&
+                    (name[len] == '.' || name[len] == 0))
+                        return true;
+        }
+        return false;
+}
+
+static bool has_isolation_key(const struct node *map) {
+        for (size_t i = 0; map->type == NODE_MAP && i < map->n_pairs; i++)
+                if (is_isolation_key(map->pairs[i].key))
+                        return true;
+        return false;
+}
+
+/* CPEX has what places a plugin in `config`, so people put this there, too. It may also be a key of the plugin's own. */
+static void check_misplaced(struct reader *reader, const struct at *up, const struct node *entry) {
+        const struct node *config = node_get(entry, "config");
+        struct at config_at = {.up = up, .key = "config"}, at = {.up = &config_at, .key = "isolation"};
+
+        if (!config || config->type != NODE_MAP)
+                return;
+        for (size_t i = 0; i < config->n_pairs; i++) {
+                const struct node *key = config->pairs[i].key, *value = config->pairs[i].value;
+
+                if (node_is(key, "isolation") && has_isolation_key(value))
+                        report_add(&reader->report, DIAG_WARNING, &at, key->place,
+                                   "it stands in config, where only the plugin reads it; for cpexd it belongs beside config");
+        }
+}
+
 static void read_isolation(struct reader *reader, const struct at *at, const struct node *entry, const struct isolation *defaults,
                            struct plugin_entry *ret) {
         const struct node *node = node_get(entry, "isolation");
@@ -242,6 +279,7 @@ void entry_read(struct reader *reader, const struct entry_context *context, size
         read_capabilities(reader, &at, node, ret);
         read_isolation(reader, &at, node, context->isolation, ret);
         check_hooks(reader, &at, node, ret->hooks.n);
+        check_misplaced(reader, &at, node);
         read_config_keys(reader, node, ret);
         read_kind(reader, &at, node, context->plugin_dirs, ret);
         node_put(&ret->entry, node, "isolation");

@@ -161,6 +161,17 @@ static void check_bound(struct buf *buf, size_t n_plugins, const char *one_more,
 }
 
 /* 20 plugins with as many hooks as one may have, and one with one more. */
+static void test_isolation_in_config(void **state) {
+        PARSE(f, "plugins:\n"
+                 "- {name: a, kind: x.Y, mode: disabled, config: {isolation: {workers: {min: 2}}}}\n"
+                 "- {name: b, kind: x.Y, mode: disabled, config: {isolation: {its: own}}, isolation: {files: 100}}\n");
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        ASSERT_DIAGS(&f, "p.yaml:2:49: plugins[0] \"a\": config.isolation: it stands in config, where only the plugin reads it; "
+                         "for cpexd it belongs beside config");
+}
+
 static void test_hooks_are_counted(void **state) {
         CLEANUP_BUF struct buf buf = {0};
 
@@ -366,6 +377,7 @@ static void test_paths_of_cpexd_yaml_are_not_told(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_plain_entry),
+                cmocka_unit_test(test_isolation_in_config),
                 cmocka_unit_test(test_nothing_to_serve),
                 cmocka_unit_test(test_priorities_that_pydantic_takes),
                 cmocka_unit_test(test_every_mistake_in_one_run),
