@@ -10,28 +10,49 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "config/paths.h"
 
 #define TEXTS_MAX 1000
 
-bool value_refuse(struct reader *reader, const struct at *at, const struct node *node, const char *format, ...) {
+static void complain(struct reader *reader, enum diag_severity severity, const struct at *at, const struct node *node,
+                     const char *format, va_list args) PRINTF_LIKE(5, 0);
+static void complain(struct reader *reader, enum diag_severity severity, const struct at *at, const struct node *node,
+                     const char *format, va_list args) {
         CLEANUP_BUF struct buf buf = {0};
         CLEANUP_FREE char *text = NULL;
-        va_list args;
 
         buf_append_str(&buf, "expected ");
-        va_start(args, format);
         buf_vprintf(&buf, format, args);
-        va_end(args);
         buf_append_str(&buf, ", found ");
         node_put_found(&buf, node, &reader->report);
         text = buf_take_str(&buf);
         if (report_check(&reader->report, text != NULL))
-                report_add(&reader->report, DIAG_ERROR, at, node->place, "%s", text);
+                report_add(&reader->report, severity, at, node->place, "%s", text);
+}
+
+bool value_refuse(struct reader *reader, const struct at *at, const struct node *node, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        complain(reader, DIAG_ERROR, at, node, format, args);
+        va_end(args);
         return false;
+}
+
+/* What it was found to be does not refuse the file: it may be another when it counts. */
+static void warn(struct reader *reader, const struct at *at, const struct node *node, const char *format, ...) PRINTF_LIKE(4, 5);
+static void warn(struct reader *reader, const struct at *at, const struct node *node, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        complain(reader, DIAG_WARNING, at, node, format, args);
+        va_end(args);
 }
 
 /* Return: the name that a text was probably meant to be, NULL when none is close, or when that would tell the text. */
@@ -230,12 +251,37 @@ bool value_path(struct reader *reader, const struct at *at, const struct node *n
         return true;
 }
 
+static bool is_program(const char *path) {
+        struct stat status;
+
+        return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+}
+
+/* As the builder of venvs looks for it (venv/run.h). */
+static bool is_in_path(const char *name) {
+        const char *at = getenv("PATH");
+        char path[PATH_MAX];
+
+        for (at = at ? at : "/usr/local/bin:/usr/bin:/bin"; *at;) {
+                size_t len = strcspn(at, ":");
+
+                if (at[0] == '/' && snprintf(path, sizeof(path), "%.*s/%s", (int)len, at, name) < PATH_MAX && is_program(path))
+                        return true;
+                at += len + (at[len] == ':');
+        }
+        return false;
+}
+
 bool value_program(struct reader *reader, const struct at *at, const struct node *node, char **ret) {
-        if (node->type == NODE_STR && node->text_len > 0 && strchr(node->text, '/'))
-                return value_path(reader, at, node, ret);
+        bool path = node->type == NODE_STR && strchr(node->text, '/');
+
         if (node->type == NODE_STR && node->text_len == 0)
                 return value_refuse(reader, at, node, "a path, or a name to look up in PATH");
-        return value_text(reader, at, node, ret);
+        if (!(path ? value_path : value_text)(reader, at, node, ret))
+                return false;
+        if (path ? !is_program(*ret) : !is_in_path(*ret))
+                warn(reader, at, node, path ? "a program that is there and may be executed" : "the name of a program in PATH");
+        return true;
 }
 
 bool value_count(struct reader *reader, const struct at *at, const struct node *node, uint64_t *ret) {

@@ -172,6 +172,25 @@ static void test_isolation_in_config(void **state) {
                          "for cpexd it belongs beside config");
 }
 
+static void test_pythons_that_are_none(void **state) {
+        PARSE(f, "plugins:\n"
+                 "- {name: a, kind: x.Y, mode: disabled, isolation: {python: python0.1}}\n"
+                 "- {name: b, kind: x.Y, mode: disabled, isolation: {python: plugins/seed/requirements.txt}}\n"
+                 "- {name: c, kind: x.Y, mode: disabled, isolation: {python: plugins/seed}}\n"
+                 "- {name: d, kind: x.Y, mode: disabled, isolation: {python: /bin/sh}}\n"
+                 "- {name: e, kind: x.Y, mode: disabled, isolation: {python: sh}}\n");
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        ASSERT_DIAGS(
+                &f,
+                "p.yaml:2:60: plugins[0] \"a\": isolation.python: expected the name of a program in PATH, found \"python0.1\"",
+                "p.yaml:3:60: plugins[1] \"b\": isolation.python: expected a program that is there and may be executed, found "
+                "\"plugins/seed/requirements.txt\"",
+                "p.yaml:4:60: plugins[2] \"c\": isolation.python: expected a program that is there and may be executed, found "
+                "\"plugins/seed\"");
+}
+
 static void test_hooks_are_counted(void **state) {
         CLEANUP_BUF struct buf buf = {0};
 
@@ -377,6 +396,7 @@ static void test_paths_of_cpexd_yaml_are_not_told(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_plain_entry),
+                cmocka_unit_test(test_pythons_that_are_none),
                 cmocka_unit_test(test_isolation_in_config),
                 cmocka_unit_test(test_nothing_to_serve),
                 cmocka_unit_test(test_priorities_that_pydantic_takes),
