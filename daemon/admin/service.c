@@ -13,6 +13,7 @@
 
 #include "admin/progress.h"
 #include "base/notify.h"
+#include "config/diag.h"
 
 struct service {
         struct event_base *base;
@@ -179,6 +180,25 @@ static void put_names(struct buf *buf, const char *key, const struct generation 
         mp_array_end(buf, array, n);
 }
 
+/* What comes out only when the plugins have started is said with what was found in the files. */
+static void add_warnings(struct diags *diags, const struct generation *generation) {
+        const struct plugins_config *config = generation->config;
+        struct report report = {.diags = diags, .file = generation->daemon->plugins_name};
+
+        if (config->rendered.len > 0) {
+                report.source = (const char *)config->text.data;
+                report.source_len = config->text.len;
+        }
+        for (size_t i = 0; i < generation->n_plugins; i++) {
+                const struct plugin_entry *entry = generation->plugins[i].entry;
+                const char *missing = pool_missing_hook(generation->plugins[i].pool);
+
+                if (missing)
+                        report_add(&report, DIAG_WARNING, NULL, (struct place){entry->line, entry->column}, "plugin \"%s\": %s",
+                                   entry->name, missing);
+        }
+}
+
 static void swap(struct service *service) {
         CLEANUP_BUF struct buf changed = {0};
         struct generation *old = service->current;
@@ -195,6 +215,7 @@ static void swap(struct service *service) {
         for (size_t i = 0; i < service->current->n_plugins; i++)
                 pool_enable(service->current->plugins[i].pool);
         retire(service, old);
+        add_warnings(&service->diags, service->current);
         log_notice("generation %llu serves", (unsigned long long)service->current->number);
         service->handler->on_changed(service->data);
         end_reload(service, &(struct reload_result){

@@ -2,6 +2,7 @@
 """A reload changes what has changed, and nothing else: who was not touched keeps its workers, its state and its calls."""
 
 import json
+import re
 import signal
 import threading
 import time
@@ -225,6 +226,15 @@ def test_bursts_of_signals_coalesce(cpexd):
     daemon.wait_log("generation 2 serves")
     time.sleep(0.5)
     assert daemon.invoke(HOOK, TOOL)["generation"] < 20
+
+
+def test_a_missing_method_is_said(cpexd):
+    """Each time: it is a mistake of the file, also where the plugin did not change."""
+    daemon = cpexd([counting("a", hooks=[HOOK, "tool_post_invoke"])])
+    daemon.expect("tool_post_invoke")
+    for _ in range(2):
+        out = daemon.ctl("reload").stdout
+        assert re.search(r'plugins\.yaml:\d+:\d+: plugin "a": .*tool_post_invoke', out), out
 
 
 def test_cpexctl_says_what_changed(cpexd):
