@@ -164,7 +164,7 @@ static int check(const struct service_args *args) {
                 (void)fprintf(stderr, "%s%s\n", diags.items[i].severity == DIAG_WARNING ? "warning: " : "", diags.items[i].text);
         if (r == 0)
                 (void)printf("%s: %zu plugin%s, no mistakes, %zu warning%s\n", daemon->plugins_name, plugins->n_plugins,
-                             plugins->n_plugins == 1 ? "" : "s", diags.n, diags.n == 1 ? "" : "s");
+                             plural(plugins->n_plugins), diags.n, plural(diags.n));
         else if (r != -EINVAL)
                 (void)fprintf(stderr, "cpexd: the configuration cannot be read: %s\n", strerror(-r));
         daemon_config_free(daemon);

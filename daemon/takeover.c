@@ -142,7 +142,9 @@ void cpexd_taken_over(struct cpexd *cpexd, struct mp state) {
         listener_start(cpexd->host_listener);
         listener_start(cpexd->control_listener);
         notify_ready();
-        log_notice("upgraded: cpexd %.*s → " CPEXD_VERSION ", %llu workers, %u hosts and %u calls carried", (int)result.from.len,
-                   (const char *)result.from.data, (unsigned long long)result.workers, counts.connected, counts.calls_active);
+        log_notice("upgraded: cpexd %.*s → " CPEXD_VERSION ", %llu worker%s, %u host%s and %u call%s carried",
+                   (int)result.from.len, (const char *)result.from.data, (unsigned long long)result.workers,
+                   plural(result.workers), counts.connected, plural(counts.connected), counts.calls_active,
+                   plural(counts.calls_active));
         control_upgraded(cpexd->control, &result);
 }

@@ -50,7 +50,7 @@ int command_reload(const struct options *options) {
 static void put_count(struct buf *out, struct mp answer, const char *key, const char *thing, const char *end) {
         uint64_t n = map_uint(answer, key);
 
-        buf_printf(out, "%" PRIu64 " %s%s%s", n, thing, n == 1 ? "" : "s", end);
+        buf_printf(out, "%" PRIu64 " %s%s%s", n, thing, plural(n), end);
 }
 
 int command_upgrade(const struct options *options) {

@@ -69,7 +69,7 @@ static void put_answer(const struct options *options, struct buf *out, struct mp
         if (lost > 0 && options->json)
                 buf_printf(out, "{\"lost\": %" PRIu64 "}\n", lost);
         else if (lost > 0)
-                buf_printf(out, "[%" PRIu64 " lines before this one were lost]\n", lost);
+                buf_printf(out, "[%" PRIu64 " line%s before this one %s lost]\n", lost, plural(lost), lost == 1 ? "was" : "were");
         for (struct mp_cur cur = array_begin(map_get(answer, "lines"), &n); n > 0 && mp_read_any(&cur, &line); n--)
                 if (options->json) {
                         json_write(out, line, 0);

@@ -226,13 +226,14 @@ static void put_head(struct buf *out, const struct look *look) {
         struct mp now = map_get(look->status, "calls"), before = map_get(look->before, "calls"),
                   version = mp_map_text(look->status, "version"), state = mp_map_text(look->status, "state");
         double seconds = MAX(look->seconds, 1e-6);
+        uint64_t hosts = map_uint(look->status, "hosts"), active = map_uint(now, "active");
 
         buf_append_str(out, "cpexd ");
         text_put(out, version.data, version.len);
         buf_append_str(out, ": ");
         text_put(out, state.data, state.len);
-        buf_printf(out, ", generation %" PRIu64 ", %" PRIu64 " hosts, %" PRIu64 " calls in flight",
-                   map_uint(look->status, "generation"), map_uint(look->status, "hosts"), map_uint(now, "active"));
+        buf_printf(out, ", generation %" PRIu64 ", %" PRIu64 " host%s, %" PRIu64 " call%s in flight",
+                   map_uint(look->status, "generation"), hosts, plural(hosts), active, plural(active));
         if (before.len > 0)
                 buf_printf(out, ", %.1f calls/s, %.1f failed/s", (double)grown(now, before, "total") / seconds,
                            (double)grown(now, before, "failed") / seconds);

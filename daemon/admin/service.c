@@ -109,8 +109,8 @@ static void describe(const struct generation *generation, struct buf *text) {
         for (size_t i = 0; i < generation->n_plugins; i++)
                 if (pool_state(generation->plugins[i].pool) == POOL_FAILED)
                         buf_printf(&failed, "%s%s", n++ > 0 ? ", " : "; cannot start: ", generation->plugins[i].entry->name);
-        buf_printf(text, "%zu plugins, generation %llu%.*s", generation->n_plugins - n, (unsigned long long)generation->number,
-                   (int)failed.len, failed.len > 0 ? (const char *)failed.data : "");
+        buf_printf(text, "%zu plugin%s, generation %llu%.*s", generation->n_plugins - n, plural(generation->n_plugins - n),
+                   (unsigned long long)generation->number, (int)failed.len, failed.len > 0 ? (const char *)failed.data : "");
 }
 
 static void end_reload(struct service *service, const struct reload_result *result) {
@@ -372,7 +372,7 @@ int service_new(struct service **ret, struct event_base *base, const struct serv
                 return r;
         }
         log_set_level(service->next->daemon->log_level);
-        notify_status("preparing %zu plugins", service->next->n_plugins);
+        notify_status("preparing %zu plugin%s", service->next->n_plugins, plural(service->next->n_plugins));
         *ret = service;
         return 0;
 }

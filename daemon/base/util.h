@@ -43,6 +43,11 @@ static inline void freep(void *pointer_to_pointer) {
         free(*(void **)pointer_to_pointer);
 }
 
+/* What makes "1 plugin" of "plugin", and "2 plugins". */
+static inline const char *plural(uint64_t n) {
+        return n == 1 ? "" : "s";
+}
+
 /* Closes `fd` unless negative; keeps errno. Return: -1, to be stored where the descriptor was. */
 static inline int fd_close(int fd) {
         if (fd >= 0) {

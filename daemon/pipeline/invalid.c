@@ -238,7 +238,7 @@ void invalid_add(struct invalid *invalid, const struct place *at, const char *ty
 size_t invalid_put(const struct invalid *invalid, const char *title, struct buf *buf) {
         CLEANUP_BUF struct buf message = {0};
 
-        buf_printf(&message, "%zu validation error%s for %s", invalid->n, invalid->n == 1 ? "" : "s", title);
+        buf_printf(&message, "%zu validation error%s for %s", invalid->n, plural(invalid->n), title);
         buf_append(&message, invalid->lines.data, invalid->lines.len);
         if (invalid->n_shown < invalid->n)
                 buf_printf(&message, "\nand %zu more", invalid->n - invalid->n_shown);

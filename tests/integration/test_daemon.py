@@ -391,7 +391,7 @@ def test_ready_comes_only_when_the_workers_are_up(cpexd):
     daemon.wait_ready()
     assert time.monotonic() - began > 0.9
     assert daemon.workers("slow")
-    assert re.search(r"notice: ready: 1 plugins?, generation 1\n", daemon.log())
+    assert re.search(r"notice: ready: 1 plugin, generation 1\n", daemon.log())
 
 
 def test_journal_form(cpexd):

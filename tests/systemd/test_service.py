@@ -59,7 +59,7 @@ def test_exposure(installed, unit):
 def test_a_service_of_its_own_user(service):
     service.start([says("x")])
     assert said(service) == "x"
-    assert service.show("StatusText") == "serving 1 plugins, generation 1"
+    assert service.show("StatusText") == "serving 1 plugin, generation 1"
     for pid in service.pids():
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -109,7 +109,7 @@ def test_reload(service):
     service.write([says("new")])
     service.systemctl("reload")
     assert said(service) == "new"
-    assert service.show("StatusText") == "serving 1 plugins, generation 2"
+    assert service.show("StatusText") == "serving 1 plugin, generation 2"
     (service.config / "plugins.yaml").write_text("plugins: 7\n")
     assert service.systemctl("reload", check=False).returncode != 0
     assert said(service) == "new" and service.show("ActiveState") == "active" and service.pid == pid
@@ -154,10 +154,10 @@ def test_upgrade(service):
         assert host.invoke(HOOK, CALL)["metadata"]["said"] == "x"
     assert service.pid == pid and service.pids() == pids
     assert service.show("ActiveState") == "active" and service.show("NRestarts") == "0"
-    assert service.show("StatusText") == "serving 1 plugins, generation 1"
+    assert service.show("StatusText") == "serving 1 plugin, generation 1"
     assert service.journal("GENERATION=1")[-1]["MESSAGE"].startswith("upgraded: ")
     service.systemctl("reload")
-    assert service.show("StatusText") == "serving 1 plugins, generation 2" and said(service) == "x"
+    assert service.show("StatusText") == "serving 1 plugin, generation 2" and said(service) == "x"
 
 
 # ---- What takes its time ----
