@@ -29,6 +29,7 @@
 #include "base/children.h"
 
 #define ASK_MSEC 20
+#define BUCKETS 1024
 #define FREE_WAIT_MSEC 100
 #define END_WAIT_MSEC 1000
 
@@ -44,7 +45,8 @@ struct child {
         void *data;
 };
 
-static LIST_HEAD(, child) children = LIST_HEAD_INITIALIZER(children);
+/* By pid: each of thousands is looked up whenever one of them starts or ends. */
+static LIST_HEAD(, child) children[BUCKETS];
 static bool adopting;
 static struct strangers strangers; /* children that were there before */
 
@@ -81,7 +83,7 @@ static bool child_reap(struct child *child, int *ret_status) {
 static bool is_known(pid_t pid) {
         const struct child *child;
 
-        LIST_FOREACH(child, &children, link)
+        LIST_FOREACH(child, &children[(unsigned)pid % BUCKETS], link)
                 if (child->pid == pid)
                         return true;
         for (size_t i = 0; i < strangers.n; i++)
@@ -165,7 +167,7 @@ int child_watch(struct child **ret, struct event_base *base, pid_t pid, child_ca
                 return -ENOMEM;
         *child = (struct child){
                 .base = base, .pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0), .on_exit = on_exit, .data = data};
-        LIST_INSERT_HEAD(&children, child, link);
+        LIST_INSERT_HEAD(&children[(unsigned)pid % BUCKETS], child, link);
         if (child->pidfd < 0 && (errno == EMFILE || errno == ENFILE)) {
                 LIST_REMOVE(child, link);
                 free(child);
