@@ -102,18 +102,27 @@ static usec_t backoff_max_usec(const struct pool *pool) {
         return pool_may_report(pool) ? CLIENT_BACKOFF_MAX_USEC : BACKOFF_MAX_USEC;
 }
 
+/* One line each time that the pause grows, or for another reason: there may be thousands of servers that are not there, tried every second. */
+static void log_failure(const struct pool *pool, const char *reason) {
+        struct log_scope scope = {.plugin = pool->entry->name};
+        const usec_t pause = pool->backoff_usec, longest = backoff_max_usec(pool);
+        bool known = pause >= longest && str_eq(pool->error, reason);
+
+        log_write(known ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s%s", reason,
+                  (double)pause / (double)USEC_PER_SEC,
+                  pause * 2 >= longest ? "; later ones are logged only if the reason changes" : "");
+}
+
 /* An attempt to start a worker failed. Of several that fail together the first counts. */
 void pool_fail(struct pool *pool, const char *reason) {
-        struct log_scope scope = {.plugin = pool->entry->name};
         bool serves = crew_count(pool, WORKER_READY) > 0;
 
         if (pool->closing || pool->superseded)
                 return;
         if (!event_pending(pool->retry, EV_TIMEOUT, NULL) && !pool->retry_lost) {
+                log_failure(pool, reason);
                 free(pool->error);
                 pool->error = strdup(reason);
-                log_write(LOG_LEVEL_ERROR, &scope, "cannot start: %s; the next attempt is in %.1f s", reason,
-                          (double)pool->backoff_usec / (double)USEC_PER_SEC);
                 (void)pause_starting(pool, pool->backoff_usec);
                 pool->backoff_usec = MIN(pool->backoff_usec * 2, backoff_max_usec(pool));
         }

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import hashlib
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -245,6 +246,13 @@ def test_a_hostile_server(cpexd, tmp_path, bytes_of, cause):
             daemon.invoke(HOOK, tool())
         assert (caught.value.error["type"], caught.value.error["cause"]) == ("PluginError", cause)
         eventually(lambda: daemon.status("remote")["status"] == "ready")
+
+
+def test_a_server_that_stays_away_does_not_fill_the_log(cpexd):
+    daemon = cpexd([external("away.sock")], ready=False, settings={"log": {"level": "debug"}})
+    daemon.expect("cannot start")
+    eventually(lambda: len(re.findall("debug: .*cannot start", daemon.log())) == 2, 20)
+    assert 3 <= len(re.findall("error: .*cannot start", daemon.log())) <= 5
 
 
 def test_a_server_that_does_not_know_hello(cpexd, tmp_path):
