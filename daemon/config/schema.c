@@ -390,6 +390,24 @@ static void complain_unknown(struct reader *reader, const struct at *at, const s
         value_unknown_key(reader, at, node, names, n);
 }
 
+/* "expected a map of min, max, idle, found 4" */
+static void refuse_no_map(struct reader *reader, const struct at *at, const struct node *node, const char *prefix) {
+        CLEANUP_BUF struct buf names = {0};
+        const char *part, *last = NULL;
+        size_t len, last_len = 0;
+
+        for (size_t i = 0; *prefix && i < n_config_keys; i++) {
+                if (!below(config_keys[i].name, prefix, strlen(prefix), &part, &len) ||
+                    (last && len == last_len && memcmp(part, last, len) == 0))
+                        continue;
+                buf_printf(&names, "%s%.*s", last ? ", " : " of ", (int)len, part);
+                last = part;
+                last_len = len;
+        }
+        if (report_check(&reader->report, buf_error(&names) == 0))
+                value_refuse(reader, at, node, "a map%.*s", (int)names.len, names.len > 0 ? (const char *)names.data : "");
+}
+
 static void read_found(struct reader *reader, const struct at *at, const struct pair *pair, const struct config_key *key,
                        void *target) {
         struct origin *origin = reader->origins ? schema_origin(reader->origins, key) : NULL;
@@ -436,7 +454,7 @@ void schema_read(struct reader *reader, const struct at *at, const struct node *
         if (map->type == NODE_NULL)
                 return;
         if (map->type != NODE_MAP) {
-                value_refuse(reader, at, map, "a map");
+                refuse_no_map(reader, at, map, prefix);
                 return;
         }
         for (size_t i = 0; i < map->n_pairs; i++)

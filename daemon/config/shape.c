@@ -207,6 +207,11 @@ static bool read_field(struct reader *reader, const struct at *at, const struct 
         return true;
 }
 
+/* What CPEX has below `config` is often put beside it. */
+static bool belongs_into_config(const struct node *key) {
+        return node_is(key, "class_name") || node_is(key, "script_path") || node_is(key, "requirements_file");
+}
+
 static void warn_unknown(struct reader *reader, const struct at *at, const struct node *key, const struct shape *shape) {
         const char *names[ELEMENTS(plugin_fields)]; /* the longest shape */
 
@@ -215,7 +220,11 @@ static void warn_unknown(struct reader *reader, const struct at *at, const struc
                 if (node_is(key, names[i]))
                         return;
         }
-        value_unknown_key(reader, at, key, names, shape->n);
+        if (shape == &shape_plugin && belongs_into_config(key))
+                report_add(&reader->report, DIAG_WARNING, at, key->place, "\"%s\" is ignored here; it belongs into config",
+                           node_shown(key, &reader->report));
+        else
+                value_unknown_key(reader, at, key, names, shape->n);
 }
 
 bool shape_read(struct reader *reader, const struct at *at, const struct node *map, const struct shape *shape, void *object) {

@@ -493,6 +493,7 @@ static int on_event(struct builder *builder, const yaml_event_t *event) {
 
 static int refuse_syntax(struct builder *builder, const yaml_parser_t *parser) {
         const char *problem = parser->problem ? parser->problem : "cannot be read";
+        char begun[48] = "";
 
         if (parser->error == YAML_MEMORY_ERROR)
                 return -ENOMEM;
@@ -500,8 +501,13 @@ static int refuse_syntax(struct builder *builder, const yaml_parser_t *parser) {
                 return refuse(builder,
                               template_origin(builder->template, template_place(builder->template, parser->problem_offset)),
                               "not YAML: %s", problem);
-        return refuse(builder, place_of(builder, &parser->problem_mark), "not YAML: %s%s%s",
-                      parser->context ? parser->context : "", parser->context ? ": " : "", problem);
+        if (parser->context && parser->context_mark.line < parser->problem_mark.line)
+                (void)snprintf(begun, sizeof(begun), " that begins in line %u", place_of(builder, &parser->context_mark).line);
+        return refuse(builder, place_of(builder, &parser->problem_mark), "not YAML: %s%s%s%s%s",
+                      parser->context ? parser->context : "", begun, parser->context ? ": " : "", problem,
+                      parser->error == YAML_SCANNER_ERROR && *parser->buffer.pointer == '\t'
+                              ? " (a tab; YAML is indented with spaces)"
+                              : "");
 }
 
 /* libyaml compares each with all before it, which would take ten seconds for 1 MiB of them. */

@@ -218,7 +218,11 @@ static void test_ranges_are_exact(void **state) {
         assert_refused("isolation: {socket: /s}",
                        "/etc/x/c.yaml:1:13: isolation.socket: this belongs into the entry of one plugin, in plugins.yaml");
         assert_refused("- a", "/etc/x/c.yaml:1:1: expected a map, found a list");
-        assert_refused("limits: 5", "/etc/x/c.yaml:1:9: limits: expected a map, found 5");
+        assert_refused("isolation: {workers: 4}",
+                       "/etc/x/c.yaml:1:22: isolation.workers: expected a map of min, max, idle, found 4");
+        assert_refused("limits: 5",
+                       "/etc/x/c.yaml:1:9: limits: expected a map of frame_bytes, values, output_bytes, connections, "
+                       "calls_per_connection, calls, bytes, connection_rate, found 5");
         assert_taken("limits:\nsocket:\n");
 }
 

@@ -191,6 +191,13 @@ static void test_pythons_that_are_none(void **state) {
                 "\"plugins/seed\"");
 }
 
+static void test_keys_of_config_beside_it(void **state) {
+        PARSE(f, "plugins:\n- name: a\n  kind: x.Y\n  mode: disabled\n  class_name: x.Y\n");
+
+        (void)state;
+        ASSERT_DIAGS(&f, "p.yaml:5:3: plugins[0] \"a\": \"class_name\" is ignored here; it belongs into config");
+}
+
 static void test_hooks_are_counted(void **state) {
         CLEANUP_BUF struct buf buf = {0};
 
@@ -396,6 +403,7 @@ static void test_paths_of_cpexd_yaml_are_not_told(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_plain_entry),
+                cmocka_unit_test(test_keys_of_config_beside_it),
                 cmocka_unit_test(test_pythons_that_are_none),
                 cmocka_unit_test(test_isolation_in_config),
                 cmocka_unit_test(test_nothing_to_serve),

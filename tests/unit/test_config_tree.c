@@ -392,6 +392,11 @@ static void test_tag_directives_are_counted(void **state) {
 
 static void test_files_that_are_none(void **state) {
         (void)state;
+        assert_refused("a:\n\tb: 1\n",
+                       "f:2:1: not YAML: while scanning for the next token: found character that cannot start any token "
+                       "(a tab; YAML is indented with spaces)");
+        assert_refused("a: 1\nb: 'c\nd: 2\n", "f:3:5: not YAML: while scanning a quoted scalar that begins in line 2: found "
+                                              "unexpected end of stream");
         assert_refused("a: [", "f:2:1: not YAML: while parsing a flow node: did not find expected node content");
         assert_refused("a: 1\nb: ü\x01", "f:2:5: not YAML: control characters are not allowed");
         assert_refused("--- a\n--- b\n", "f:2:1: a second document begins here; the file may hold one");
