@@ -100,7 +100,8 @@ static int find_module(char **ret, const char *folder, const char *parent, const
         return *ret ? 1 : -ENOMEM;
 }
 
-static int find_search_path(const char *folder, struct plugin_entry *entry) {
+/* *ret_whole: whether the module was found; *ret_part: or at least the package that its name begins with. */
+static int find_search_path(const char *folder, struct plugin_entry *entry, bool *ret_whole, bool *ret_part) {
         CLEANUP_FREE char *module = strdup(entry->class_name), *parent = path_parent(folder), *found = NULL;
         int r;
 
@@ -110,12 +111,14 @@ static int find_search_path(const char *folder, struct plugin_entry *entry) {
         for (char *dot = module; (dot = strchr(dot, '.'));)
                 *dot = '/';
         r = find_module(&found, folder, parent, module);
+        *ret_whole = r != 0;
         if (r == 0) {
                 module[strcspn(module, "/")] = '\0';
                 r = find_module(&found, folder, parent, module);
         }
         if (r < 0)
                 return r;
+        *ret_part = r > 0;
         entry->script_path = r > 0 ? TAKE(found) : strdup(folder);
         entry->code = entry->script_path ? strdup(entry->script_path) : NULL;
         return entry->code ? 0 : -ENOMEM;
@@ -184,6 +187,21 @@ static void find_requirements(struct finding *finding, struct plugin_entry *entr
                            finding->secret || !node_may_tell(node, &finding->reader->report) ? "of that name" : path);
 }
 
+/* What is nowhere may come with the requirements, but not a part of a package that is here. */
+static void place_code(struct finding *finding, const struct at *at, const struct node *name, struct plugin_entry *entry) {
+        struct report *report = &finding->reader->report;
+        bool whole = false, part = false;
+
+        if (!report_check(report, find_search_path(finding->folder, entry, &whole, &part) == 0) || whole ||
+            (!part && entry->requirements_file))
+                return;
+        if (finding->secret)
+                report_add(report, DIAG_WARNING, at, name->place, "there is no module of that name in the plugin's folder");
+        else
+                report_add(report, DIAG_WARNING, at, name->place, "there is no module %.*s in %s",
+                           (int)(strrchr(entry->class_name, '.') - entry->class_name), entry->class_name, finding->folder);
+}
+
 void layout_find(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
                  struct plugin_entry *ret) {
         const struct node *config = node_get(entry, "config"), *name = node_get(config, "class_name"),
@@ -211,7 +229,7 @@ void layout_find(struct reader *reader, const struct at *at, const struct node *
                          (script && !node_may_tell(script, &reader->report));
         if (find_folder(&finding, ret->class_name)) {
                 find_requirements(&finding, ret);
-                (void)report_check(&reader->report, find_search_path(finding.folder, ret) == 0);
+                place_code(&finding, &name_at, name, ret);
         }
         free(finding.folder);
 }

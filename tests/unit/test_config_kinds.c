@@ -35,9 +35,11 @@ static void test_layouts_that_are_none(void **state) {
               "  - {name: c, kind: isolated_venv, config: {class_name: 1.B, script_path: plugins}}\n"
               "  - {name: d, kind: isolated_venv}\n"
               "  - {name: e, kind: isolated_venv, config: {class_name: a.B, script_path: plugins, requirements_file: no.txt}}\n");
-        char message[256];
+        char message[256], no_module[256];
 
         (void)state;
+        (void)snprintf(no_module, sizeof(no_module),
+                       "p.yaml:6:57: plugins[4] \"e\": config.class_name: there is no module a in %s/plugins", root);
         (void)snprintf(message, sizeof(message),
                        "p.yaml:6:103: plugins[4] \"e\": config.requirements_file: there is no file %s/plugins/no.txt; the plugin "
                        "gets no "
@@ -51,7 +53,31 @@ static void test_layouts_that_are_none(void **state) {
                 "inside it",
                 "p.yaml:4:57: plugins[2] \"c\": config.class_name: \"1.B\" is not of the form package.module.Class",
                 "p.yaml:5:5: plugins[3] \"d\": config.class_name is missing; give the plugin's class as package.module.Class",
-                message);
+                no_module, message);
+}
+
+/* What is nowhere may come with the requirements, but not a part of a package that is here. */
+static void test_modules_that_are_not_there(void **state) {
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: isolated_venv, config: {class_name: seed.plugn.A, script_path: plugins/seed, "
+                 "requirements_file: "
+                 "requirements.txt}}\n"
+                 "  - {name: b, kind: isolated_venv, config: {class_name: sed.plugin.A, script_path: plugins/seed, "
+                 "requirements_file: "
+                 "requirements.txt}}\n"
+                 "  - {name: c, kind: isolated_venv, config: {class_name: sed.plugin.A, script_path: plugins/seed}}\n"
+                 "  - {name: d, kind: isolated_venv, config: {class_name: seed.plugin.A, script_path: plugins/seed}}\n");
+        char part[256], nowhere[256];
+
+        (void)state;
+        (void)snprintf(part, sizeof(part),
+                       "p.yaml:2:57: plugins[0] \"a\": config.class_name: there is no module seed.plugn in %s/plugins/seed",
+                       root);
+        (void)snprintf(nowhere, sizeof(nowhere),
+                       "p.yaml:4:57: plugins[2] \"c\": config.class_name: there is no module sed.plugin in %s/plugins/seed",
+                       root);
+        assert_int_equal(f.result, 0);
+        ASSERT_DIAGS(&f, part, nowhere);
 }
 
 static void test_isolation_of_an_entry(void **state) {
@@ -308,6 +334,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_layouts),
                 cmocka_unit_test(test_layouts_that_are_none),
+                cmocka_unit_test(test_modules_that_are_not_there),
                 cmocka_unit_test(test_isolation_of_an_entry),
                 cmocka_unit_test(test_native_plugins),
                 cmocka_unit_test(test_native_plugins_that_are_none),
