@@ -97,7 +97,7 @@ static void kill_orphan(pid_t pid, void *base) {
 
         if (is_known(pid))
                 return;
-        (void)kill(pid, SIGKILL);
+        (void)kill_with_group(pid);
         (void)child_watch(&orphan, base, pid, NULL, NULL); /* if it fails, the next sweep finds it again */
 }
 
@@ -128,7 +128,7 @@ void child_adopt_again(struct event_base *base, const struct strangers *those) {
 }
 
 static void end_orphan(pid_t pid, void *left) {
-        if (!is_known(pid) && kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, WNOHANG) == 0)
+        if (!is_known(pid) && kill_with_group(pid) && waitpid(pid, NULL, WNOHANG) == 0)
                 *(bool *)left = true;
 }
 

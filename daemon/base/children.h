@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 /* Calls `found` with each. Return: whether they could be looked for; a kernel may lack the list. */
 static inline bool each_child(void (*found)(pid_t pid, void *data), void *data) {
@@ -24,8 +25,20 @@ static inline bool each_child(void (*found)(pid_t pid, void *data), void *data) 
         return true;
 }
 
+/* Kills a child, and at once the group that it is in, if that is of a session that began below us: all of it are our descendants then. Who forks
+ * and exits all the time has always another number, but is mostly still in the group of a child that is dead. A group of our own session may be
+ * of others. Return: whether there is such a child. */
+static inline bool kill_with_group(pid_t pid) {
+        bool found = kill(pid, SIGKILL) == 0; /* first: after that it changes its group no more */
+        pid_t group = getpgid(pid), session = getsid(pid);
+
+        if (found && group > 1 && session > 0 && session != getsid(0))
+                (void)kill(-group, SIGKILL);
+        return found;
+}
+
 static inline void kill_child(pid_t pid, void *n) {
-        *(int *)n += kill(pid, SIGKILL) == 0;
+        *(int *)n += kill_with_group(pid);
 }
 
 /* Kills them. Return: how many, -1 where they could not be looked for. */

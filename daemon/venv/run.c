@@ -3,7 +3,8 @@
 /*
  * An installer starts compilers that start others; killing the installer alone leaves those behind. So between us and the
  * program stands a guard, a fork of ourselves that leads the process group: it waits for the program, and on SIGTERM, which it
- * gets from the kernel when we die of whatever cause, it kills the group, itself included.
+ * gets from the kernel when we die of whatever cause, it kills the group, itself included. The group is of a session of its own, so that nothing
+ * below joins a group of the terminal's, and all groups below may be killed.
  *
  * What detaches itself from the group becomes our child when its parent ends, and is killed when the program has ended: a package must not
  * leave a process behind.
@@ -94,7 +95,7 @@ static void guard(const struct run *run, const char *const *argv, pid_t parent, 
         sigset_t none;
         pid_t pid;
 
-        (void)setpgid(0, 0);
+        (void)setsid();
         (void)sigaction(SIGTERM, &on_term, NULL);
         (void)sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -231,7 +232,6 @@ static int start_guard(const struct run *run, const char *const *argv, int outpu
                 return fail(ret_error, "fork failed: %m");
         if (pid == 0)
                 guard(run, argv, parent, output[1], report[1]);
-        (void)setpgid(pid, pid); /* whoever comes first */
         output[1] = fd_close(output[1]);
         report[1] = fd_close(report[1]);
         if (read(report[0], &error, sizeof(error)) == sizeof(error)) {

@@ -4,8 +4,8 @@
 /*
  * Running other programs, and being told to stop.
  *
- * A program runs in a process group of its own with nothing on standard input; its two outputs are read as one, line by line.
- * Nothing of the group outlives run_command(), nor this process, however it ends; nor does what has left the group outlive run_command().
+ * A program runs in a session of its own with nothing on standard input; its two outputs are read as one, line by line.
+ * Nothing of its first group outlives run_command(), nor this process, however it ends; nor does what has left the group outlive run_command().
  */
 
 #include "base/clock.h"

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -12,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "base/child.h"
+#include "base/children.h"
 
 struct seen {
         struct event_base *base;
@@ -228,6 +230,51 @@ static void test_an_orphan_is_found_when_a_child_is_started(void **state) {
         (void)close(fds[1]);
 }
 
+static void begin_session(void) {
+        (void)setsid();
+}
+
+static void begin_group(void) {
+        (void)setpgid(0, 0);
+}
+
+/* Kills a child that has a child itself, in the group that it `begins`. Return: whether that one has ended, too. */
+static bool goes_with_its_group(void (*begins)(void)) {
+        struct pollfd end = {.events = POLLIN};
+        pid_t child, below;
+        int fds[2];
+        bool gone;
+
+        assert_int_equal(pipe(fds), 0);
+        child = fork();
+        if (child == 0) {
+                begins();
+                below = fork();
+                if (below > 0)
+                        _exit(write(fds[1], &below, sizeof(below)) != sizeof(below));
+                (void)alarm(20);
+                (void)pause();
+        }
+        (void)close(fds[1]);
+        end.fd = fds[0];
+        assert_int_equal(read(fds[0], &below, sizeof(below)), sizeof(below));
+        assert_int_equal(kill_children(), 1);
+        gone = poll(&end, 1, 100) == 1;
+        if (!gone)
+                (void)kill(below, SIGKILL);
+        assert_true(all_gone(fds[0]));
+        (void)close(fds[0]);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+        return gone;
+}
+
+/* Who is on the run has exited itself, and left a child in its group. */
+static void test_a_group_below_goes_with_a_dead_child(void **state) {
+        (void)state;
+        assert_true(goes_with_its_group(begin_session));
+        assert_false(goes_with_its_group(begin_group)); /* of our session: might be anybody's */
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_exit_status_comes_once, setup, teardown),
@@ -235,6 +282,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_may_be_freed_in_its_callback, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_group_goes_with_its_leader, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_free_kills_all, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_group_below_goes_with_a_dead_child, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_without_pidfd, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_orphans_are_killed, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_an_orphan_is_found_when_a_child_is_started, setup, teardown),

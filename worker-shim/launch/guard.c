@@ -31,10 +31,13 @@
 #include "base/children.h"
 #include "launch.h"
 
-/* Of those that end the children become ours, if they have any; where we cannot look for them they become the daemon's with our end. The control
- * group knows them all at once. */
-static void end_descendants(int cgroup_kill) {
+/* Of those that end the children become ours, if they have any; where we cannot look for them they become the daemon's with our end. One by
+ * one, who forks all the time may be faster than we are. The control group knows them all at once; and so does the kernel where "all to whom we
+ * may send a signal" are those that we have started: no fork comes between. */
+static void end_descendants(int cgroup_kill, bool scoped) {
         (void)!write(cgroup_kill, "1", 1);
+        if (scoped)
+                (void)kill(-1, SIGKILL);
         while (kill_children() >= 0 && waitpid(-1, NULL, 0) > 0)
                 ;
 }
@@ -65,8 +68,8 @@ static void end_as(int status) {
         _exit(WIFEXITED(status) ? WEXITSTATUS(status) : LAUNCH_EXIT_SETUP);
 }
 
-static void guard(pid_t worker, int cgroup) __attribute__((noreturn));
-static void guard(pid_t worker, int cgroup) {
+static void guard(pid_t worker, int cgroup, bool scoped) __attribute__((noreturn));
+static void guard(pid_t worker, int cgroup, bool scoped) {
         int cgroup_kill = openat(cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC); /* Linux 5.14; -1: none */
         int number, status = 0;
         sigset_t awaited;
@@ -86,7 +89,7 @@ static void guard(pid_t worker, int cgroup) {
                 else if (number == LAUNCH_SIGNAL_STACKS)
                         (void)kill(worker, number);
         }
-        end_descendants(cgroup_kill);
+        end_descendants(cgroup_kill, scoped);
         end_as(status);
 }
 
@@ -132,6 +135,7 @@ static pid_t fork_into(int cgroup) {
 
 void guard_enter(const struct launch *launch) {
         int cgroup = open_cgroup(launch->cgroup);
+        bool scoped = launch->profile != PROFILE_OFF && landlock_scope_signals();
         pid_t above = getpid(), worker;
         sigset_t all;
 
@@ -144,7 +148,7 @@ void guard_enter(const struct launch *launch) {
         if (worker < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot start a process beside the guard: %m");
         if (worker > 0)
-                guard(worker, cgroup);
+                guard(worker, cgroup, scoped);
         follow_parent(above, SIGKILL);
         tell_daemon();
 }

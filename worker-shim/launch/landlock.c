@@ -15,10 +15,12 @@
 #include <libgen.h>
 #include <limits.h>
 #include <linux/landlock.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -33,6 +35,7 @@
 #define SCOPE_ABSTRACT_UNIX (UINT64_C(1) << 0) /* ABI 6 */
 #define SCOPE_SIGNAL (UINT64_C(1) << 1)
 #define RULE_NET_PORT 2
+#define LOG_SAME_EXEC_OFF 1u /* ABI 7: what is denied to this program is nothing for the audit log */
 
 #define FS_READ (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define FS_FILES \
@@ -280,6 +283,20 @@ void landlock_enter(const struct launch *launch) {
         if (attr.net)
                 allow_ports(&box, launch);
         enforce(&box);
+}
+
+bool landlock_scope_signals(void) {
+        const struct ruleset_attr attr = {.scoped = SCOPE_SIGNAL};
+        long version = abi();
+        int fd;
+
+        if (version < 6 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return false;
+        fd = make_ruleset(&attr, version);
+        if (syscall(SYS_landlock_restrict_self, fd, version >= 7 ? LOG_SAME_EXEC_OFF : 0) < 0)
+                launch_fail(LAUNCH_EXIT_SETUP, "Landlock cannot be enforced: %m");
+        (void)close(fd);
+        return kill(getppid(), 0) < 0 && errno == EPERM;
 }
 
 void landlock_only(const char *folder) {

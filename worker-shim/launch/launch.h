@@ -68,6 +68,10 @@ void clean_environment(void);
 /* Files, TCP ports, abstract sockets and signals. */
 void landlock_enter(const struct launch *launch);
 
+/* From now on signals of this process, and of those that it starts, reach none that it has not started. Takes new privileges away as well.
+ * Return: whether that is so; kernels before 6.12 cannot. */
+bool landlock_scope_signals(void);
+
 /* Nothing of the file system but what lies below `folder`. */
 void landlock_only(const char *folder);
 
