@@ -4,12 +4,15 @@
 import os
 import pathlib
 import platform
+import re
+import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 
-from daemon import PREAMBLE, SYSTEM_CALL, CallError, Daemon, eventually, plugin
+from daemon import PREAMBLE, SYSTEM_CALL, CallError, Daemon, eventually, plugin, stat_of
 
 if platform.machine() != "x86_64":
     pytest.skip("the attacks name system calls by the numbers of x86-64", allow_module_level=True)
@@ -131,6 +134,9 @@ ATTACKS = {
                        "did = os.waitpid(pid, 0)[1] == 0",
     "read the kernel's log": "did = call(103, 10, 0, 0) >= 0",
     "name the machine": "socket.sethostname(socket.gethostname()); did = True",
+    "let denied calls go on": "pid = os.fork()\nif pid == 0:\n    program = ctypes.create_string_buffer(b'\\6\\0\\0\\0\\0\\0\\xff\\x7f')\n"
+                              "    libc.prctl(38, 1, 0, 0, 0); os._exit(libc.syscall(317, 1, 8, (ctypes.c_void_p * 2)(1, ctypes.addressof(program))) < 0)\n"
+                              "did = os.waitpid(pid, 0)[1] == 0",
     "switch address randomization off": "call(135, 0x40000); did = True; call(135, 0)",
     "become somebody else": "pid = os.fork()\nif pid == 0:\n    try: os.setuid(1); os._exit(0)\n    except OSError: os._exit(1)\n"
                             "did = os.waitpid(pid, 0)[1] == 0",
@@ -202,6 +208,86 @@ def test_attack(world, name):
     if not free["did"] and free.get("errno") in (1, 13, 38, 22, 93, 94, 95, 97):
         pytest.skip(f"not possible here without the sandbox, either: {free['error']}")
     assert free["did"], free
+
+
+# What the log has of attacks, of which the plugin itself says nothing: the call, and the least that allows it.
+LOGGED = {
+    "share System V memory": ("shmget", "profile: off"),
+    "trace a process": ("ptrace", "profile: off"),
+    "keep a key": ("add_key", "profile: off"),
+    "load a filter": ("bpf", "profile: off"),
+    "switch address randomization off": ("personality", "profile: off"),
+    "run a program in memory": ("memfd_create", "profile: off"),
+    "by a file handle": ("name_to_handle_at", "profile: off"),
+    "slow a process down": ("setpriority", "profile: off"),
+    "make a user namespace": ("unshare", "profile: off"),
+    "mount by a new way": ("fsopen", "profile: off"),
+    "change the root": ("chroot", "profile: off"),
+    "become somebody else": ("setuid", "profile: off"),
+    "connect by TCP": ("socket(AF_INET)", "network: all"),
+    "make packets": ("socket(AF_INET)", "profile: off"),
+    "administer cpexd": ("socket(AF_UNIX)", "network: unix"),
+    "send from one of a pair": ("socketpair", "profile: off"),
+    "use the kernel's cryptography": ("socket(AF_ALG)", "profile: off"),
+    "make a socket of a kind without a name": ("socket() of family 60", "profile: off"),
+    "make a call without a name": ("a system call without a name", "profile: off"),
+}
+OF_ALL = ATTACKS | {"make a socket of a kind without a name": "socket.socket(60); did = True", "make a call without a name": "call(4711); did = True"}
+
+
+@pytest.mark.xdist_group("escape")
+@pytest.mark.parametrize("name", LOGGED)
+def test_what_is_denied_is_logged(world, name):
+    call, setting = LOGGED[name]
+    assert not world("boxed", OF_ALL[name])["did"]
+    line = rf'"boxed" worker \d+: the sandbox has denied {re.escape(call)}; .*isolation: {{sandbox: {{{setting}}}}}'
+    world.daemon.wait_log(line)
+    assert not world("boxed", OF_ALL[name])["did"]
+    assert len(re.findall(line, world.daemon.log())) == 1
+
+
+@pytest.mark.xdist_group("escape")
+def test_a_worker_slows_down_only_itself(world):
+    """10000 denied calls a second are answered; the log has one line of them."""
+    many = "begin = time.monotonic()\nfor _ in range(2500): assert libc.syscall(169) == -1 and ctypes.get_errno() == 1\ndid = time.monotonic() - begin > 0.1"
+    assert world("boxed", many)["did"]
+    world.daemon.wait_log("the sandbox has denied reboot")
+    assert world.daemon.log().count("has denied reboot") == 1
+
+
+DENIED = """
+    async def tool_pre_invoke(self, payload, context):
+        result = libc.syscall(169)
+        return Result(metadata={"result": result, "errno": ctypes.get_errno()})
+"""
+
+
+def test_a_stopped_guard_holds_nobody_for_ever(cpexd):
+    daemon = cpexd([plugin("p", DENIED, preamble=PREAMBLE + SYSTEM_CALL, isolation={"timeout": 1, "workers": {"max": 1}})])
+    daemon.expect('plugin "p"')
+    [worker] = daemon.workers("p")
+    os.kill(stat_of(worker)[1], signal.SIGSTOP)
+    with pytest.raises(CallError) as caught:
+        daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})
+    assert caught.value.cause == "timeout"
+    eventually(lambda: daemon.workers("p") not in ([], [worker]))
+    assert daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})["metadata"] == {"result": -1, "errno": 1}
+
+
+# As a container's supervisor that has calls explained to it; the kernel lets there be one.
+LISTENER = """
+import ctypes, os, sys
+libc, program = ctypes.CDLL(None), ctypes.create_string_buffer(b"\\6\\0\\0\\0\\0\\0\\xff\\x7f")
+libc.prctl(38, 1, 0, 0, 0)
+os.set_inheritable(libc.syscall(317, 1, 8, (ctypes.c_void_p * 2)(1, ctypes.addressof(program))), True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_with_another_listener_above_it_is_denied_all_the_same(cpexd):
+    daemon = cpexd([plugin("p", DENIED, preamble=PREAMBLE + SYSTEM_CALL)], wrapper=[sys.executable, "-c", LISTENER])
+    assert daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})["metadata"] == {"result": -1, "errno": 1}
+    assert "has denied" not in daemon.log()
 
 
 def test_the_list_is_long_enough():

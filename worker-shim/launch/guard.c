@@ -9,6 +9,8 @@
  * subreaper. So when Python ends, or the daemon says so, or the daemon is no more, even by SIGKILL, the guard kills what there is until there is nothing,
  * and only then ends itself, in the way that Python did. To the daemon the guard's end is the end of the whole worker.
  *
+ * Meanwhile it answers for the kernel what the sandbox denies the worker (notify.c).
+ *
  * Should somebody kill the guard, then Python gets SIGKILL from the kernel, and the rest is the daemon's, which is a subreaper as well. A
  * plugin in the sandbox cannot: Landlock lets it send signals to its own only, and the guard is not in the sandbox.
  *
@@ -77,13 +79,13 @@ static void guard(pid_t worker, int cgroup, bool scoped) {
         (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* what the plugin is configured with is in this environment, too */
         if (cgroup_kill >= 0)
                 cgroup_kill = dup2(cgroup_kill, STDIN_FILENO);
-        close_from(cgroup_kill + 1);
+        close_from(notify_keep_in_guard(cgroup_kill + 1));
         (void)sigemptyset(&awaited);
         (void)sigaddset(&awaited, SIGCHLD);
         (void)sigaddset(&awaited, SIGTERM);
         (void)sigaddset(&awaited, LAUNCH_SIGNAL_STACKS);
         while (!reap(worker, &status)) {
-                number = sigwaitinfo(&awaited, NULL);
+                number = notify_wait(&awaited);
                 if (number == SIGTERM)
                         (void)kill(worker, SIGKILL);
                 else if (number == LAUNCH_SIGNAL_STACKS)
@@ -144,6 +146,7 @@ void guard_enter(const struct launch *launch) {
         (void)signal(SIGCHLD, SIG_DFL); /* if it were ignored nothing would be told */
         (void)sigfillset(&all);
         (void)sigprocmask(SIG_SETMASK, &all, NULL);
+        notify_prepare(launch);
         worker = fork_into(cgroup);
         if (worker < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot start a process beside the guard: %m");

@@ -75,8 +75,23 @@ bool landlock_scope_signals(void);
 /* Nothing of the file system but what lies below `folder`. */
 void landlock_only(const char *folder);
 
-/* System calls. */
-void seccomp_enter(const struct launch *launch);
+/* System calls. Return: whether the guard logs what is denied. */
+bool seccomp_enter(const struct launch *launch);
+
+#define TYPE_MASK 0xfu /* of a socket's type, without SOCK_CLOEXEC and SOCK_NONBLOCK */
+#define NEW_NAMESPACES (CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWUTS)
+
+/* The guard is told of what the filter denies (notify.c): before the fork; whether that has worked; the way to the guard becomes `fd`, if
+ * there is one (return: the first descriptor that is not needed); the listener goes to the guard. */
+void notify_prepare(const struct launch *launch);
+bool notify_is_possible(void);
+int notify_keep_in_worker(int fd);
+void notify_hand_over(int fd);
+
+/* In the guard: what it needs for that becomes `first` and those that follow (return: as above); waits for one of the signals, which are blocked,
+ * and answers meanwhile. Return: the signal's number. */
+int notify_keep_in_guard(int first);
+int notify_wait(const sigset_t *awaited);
 
 /* All of the sandbox: after this the process can do what a plugin may. */
 void sandbox_enter(const struct launch *launch);

@@ -286,7 +286,7 @@ int main(int argc, char *argv[]) {
         leave_session();
         reset_signals();
         (void)umask(077);
-        close_from(LAUNCH_FD_STACKS + 1);
+        close_from(notify_keep_in_worker(LAUNCH_FD_STACKS + 1));
         oom_expose(OOM_SCORE_WORKER);
         clean_environment();
         sandbox_enter(&launch);

@@ -50,14 +50,16 @@ static void choose_tmp(const char *tmp) {
 }
 
 void sandbox_enter(const struct launch *launch) {
+        bool logs;
+
         if (launch->profile == PROFILE_OFF)
                 return;
         if (launch->tmp)
                 choose_tmp(launch->tmp);
-        /* For the runner, which tells what a PermissionError may come from. */
-        if (!launch->program)
-                set_variable("CPEXD_SANDBOX", launch->profile == PROFILE_STRICT ? "strict" : "default");
         drop_privileges();
         landlock_enter(launch);
-        seccomp_enter(launch);
+        logs = seccomp_enter(launch);
+        /* For the runner, which tells what a PermissionError may come from. */
+        if (!launch->program)
+                set_variable("CPEXD_SANDBOX", logs ? "calls are logged" : "on");
 }

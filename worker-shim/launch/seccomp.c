@@ -2,8 +2,9 @@
 
 /*
  * Which system calls a worker may make: a list of those that programs in Python and the libraries below them need, in groups with a reason each.
- * What is not in it gets EPERM, so that a person sees that it was forbidden. Calls that the kernel may well lack, or that came after this list,
- * do not exist as far as the plugin can tell (ENOSYS): libc and runtimes then fall back to the older ones. Nothing is killed.
+ * What is not in it gets EPERM, so that a person sees that it was forbidden; from the guard, which logs it, where the kernel lets it (notify.c).
+ * Calls that the kernel may well lack, or that came after this list, do not exist as far as the plugin can tell (ENOSYS): libc and runtimes then
+ * fall back to the older ones. Nothing is killed.
  *
  * What is left out on purpose:
  *   ptrace, process_vm_*, process_madvise, pidfd_getfd, kcmp, perf_event_open    other processes: their memory and descriptors
@@ -24,6 +25,7 @@
 
 #include <errno.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -34,8 +36,6 @@
 #include "launch.h"
 
 #define NOEXEC_SEAL 8u /* MFD_NOEXEC_SEAL, Linux 6.3 */
-#define TYPE_MASK 0xfu /* of a socket's type, without SOCK_CLOEXEC and SOCK_NONBLOCK */
-#define NEW_NAMESPACES (CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWUTS)
 
 #define UNIFIED_FIRST 424 /* from here on new calls have one number on all architectures */
 #define UNIFIED_LAST 550
@@ -83,7 +83,7 @@ static const char *const *const allowed[] = {
               "getresuid32", "getrlimit", "getrusage", "getsid", "gettid", "getuid", "getuid32", "setrlimit", "sysinfo",
               "ugetrlimit", "uname"),
         /* A process may lock itself up further. */
-        CALLS("capset", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp"),
+        CALLS("capset", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self"),
 };
 
 /* Not there. */
@@ -188,12 +188,32 @@ static void add_sockets(scmp_filter_ctx filter, const struct launch *launch) {
                         ADD_IF(filter, all, "socket", IS(0, families[i]), HAS(1, TYPE_MASK, types[j]));
 }
 
-void seccomp_enter(const struct launch *launch) {
-        scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+/* What is tried by libc itself, which does without: the daemons that it would ask for users, and the addresses of this machine. Nobody is to be
+ * told of that. */
+static void add_silent(scmp_filter_ctx filter, const struct launch *launch) {
+        const uint32_t deny = SCMP_ACT_ERRNO(EPERM);
+
+        if (!launch->unix_all)
+                ADD_IF(filter, deny, "socket", IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK), IS(2, 0));
+        ADD_IF(filter, deny, "socket", IS(0, AF_NETLINK), IS(1, SOCK_RAW | SOCK_CLOEXEC), IS(2, 0));
+}
+
+/* A listener of its own would be above ours, and could let go on what ours is to deny. The kernel knows one, and takes another only when the
+ * guard is no more; so this one is not asked. */
+static void add_filters(scmp_filter_ctx filter) {
+        ADD_IF(filter, SCMP_ACT_ALLOW, "seccomp", HAS(1, SECCOMP_FILTER_FLAG_NEW_LISTENER, 0));
+        ADD_IF(filter, SCMP_ACT_ERRNO(EBUSY), "seccomp",
+               HAS(1, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_NEW_LISTENER));
+}
+
+/* `other`: for what is not in the list. Return: as seccomp_load(), -EOPNOTSUPP where there is no such action; *ret_listener is -1 without one. */
+static int load(const struct launch *launch, uint32_t other, int *ret_listener) {
+        scmp_filter_ctx filter = seccomp_init(other);
         int r;
 
+        *ret_listener = -1;
         if (!filter)
-                launch_fail(LAUNCH_EXIT_SETUP, "out of memory");
+                return -EOPNOTSUPP;
         (void)seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
         (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree: the cost does not grow with the list */
         for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
@@ -203,10 +223,28 @@ void seccomp_enter(const struct launch *launch) {
         add_processes(filter, launch);
         add_future(filter);
         add_sockets(filter, launch);
+        add_filters(filter);
+        if (other == SCMP_ACT_NOTIFY)
+                add_silent(filter, launch);
         r = seccomp_load(filter);
+        if (r == 0 && other == SCMP_ACT_NOTIFY)
+                *ret_listener = seccomp_notify_fd(filter);
+        seccomp_release(filter);
+        return r;
+}
+
+bool seccomp_enter(const struct launch *launch) {
+        int listener = -1, r = 0;
+
+        if (notify_is_possible())
+                (void)load(launch, SCMP_ACT_NOTIFY, &listener);
+        if (listener < 0) /* an old kernel, or there is a listener above, as of a container: there is one at most */
+                r = load(launch, SCMP_ACT_ERRNO(EPERM), &listener);
         if (r == -EINVAL || r == -ENOSYS)
                 launch_lacks(launch, "filter system calls (CONFIG_SECCOMP_FILTER)");
         else if (r < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot filter system calls: %s", strerror(-r));
-        seccomp_release(filter);
+        if (listener >= 0)
+                notify_hand_over(listener);
+        return listener >= 0;
 }

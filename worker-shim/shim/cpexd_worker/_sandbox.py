@@ -1,28 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """Says what would allow what the sandbox may have denied. Imported when an error is one that it causes.
 
-The kernel gives no reason with a refusal, and tells nobody else of it without privileges. So this is a guess, from the exceptions that
-come out of a plugin; what a plugin catches itself is not seen.
+The kernel gives no reason with a refusal. So this is a guess, from the exceptions that come out of a plugin. Of system calls that are denied
+the guard knows for sure, and logs them where the kernel lets it (worker-shim/launch/notify.c); then they are not logged here again.
 """
 
 import errno
 import os
 import sys
 
+from cpexd_worker._errors import text_of
+
 _CHAIN_MAX = 10  # exceptions that led to one another
+_TEXT_MAX = 500
 
 _told = set()
 
 
 def tell_of(exc):
-    """Logs the setting that would allow it, each once."""
+    """Logs the settings that would allow it, each once. Returns the first, in a sentence, or None."""
     if not os.environ.get("CPEXD_SANDBOX"):
-        return
+        return None
+    first = None
     for each in _chain(exc):
         hint = _hint(each)
-        if hint and hint not in _told:
+        if not hint:
+            continue
+        sentence = f"the sandbox may be the reason ({text_of(each)[:_TEXT_MAX]}); to allow it, give the plugin in its entry {hint}"
+        first = first or sentence
+        if hint not in _told and not (_is_of_a_call(each) and os.environ["CPEXD_SANDBOX"] == "calls are logged"):
             _told.add(hint)
-            print(f"the sandbox may be the reason ({each}); to allow it, give the plugin in its entry {hint}", file=sys.stderr)
+            print(sentence, file=sys.stderr)
+    return first
+
+
+def _is_of_a_call(exc):
+    return _is_gaierror(exc) or (exc.errno == errno.EPERM and exc.filename is None)
+
+
+def _is_gaierror(exc):
+    socket = sys.modules.get("socket")
+    return bool(socket) and isinstance(exc, socket.gaierror)
 
 
 def _chain(exc):
@@ -34,8 +52,7 @@ def _chain(exc):
 
 
 def _hint(exc):
-    socket = sys.modules.get("socket")
-    if socket and isinstance(exc, socket.gaierror):
+    if _is_gaierror(exc):
         return "isolation: {sandbox: {network: all}}"
     if not isinstance(exc, OSError) or exc.errno not in (errno.EACCES, errno.EPERM):
         return None
