@@ -110,6 +110,15 @@ static void put_defaults(struct invocation *invocation) {
         mp_put_int(error_key(invocation, "mcp_error_code"), -32603);
 }
 
+/* The details of an exception: what would allow what the sandbox has denied. */
+static void put_hint(struct buf *buf, struct mp hint) {
+        mp_put_map(buf, hint.len > 0);
+        if (hint.len == 0)
+                return;
+        mp_put_str(buf, "sandbox");
+        mp_put_text(buf, hint.data, hint.len);
+}
+
 static void put_raised(struct turn *turn, struct mp error) {
         struct invocation *invocation = turn->invocation;
         bool verbatim = mp_eq_str(mp_map_value(error, "type"), "PluginError");
@@ -122,7 +131,7 @@ static void put_raised(struct turn *turn, struct mp error) {
                 mp_put_raw(error_key(invocation, "mcp_error_code"), mp_map_value(error, "mcp_error_code"));
         } else {
                 put_defaults(invocation);
-                mp_put_map(error_key(invocation, "details"), 0);
+                put_hint(error_key(invocation, "details"), mp_map_text(mp_map_value(error, "details"), "sandbox"));
         }
         if (verbatim && name.len > 0)
                 mp_put_raw(error_key(invocation, "plugin_name"), name);

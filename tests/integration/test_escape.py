@@ -417,6 +417,18 @@ def test_the_log_says_what_would_allow_it(cpexd, tmp_path):
     daemon.wait_log("sandbox: {network: all}")
 
 
+@pytest.mark.parametrize("what, setting", [("read", "read: [/nowhere/list]"), ("tcp", "network: all")])
+def test_the_error_says_what_would_allow_it(cpexd, tmp_path, what, setting):
+    to = 9 if what == "tcp" else str(tmp_path / "list")
+    (tmp_path / "list").touch()
+    daemon = cpexd([plugin("p", FETCH, isolation={"sandbox": {"network": "none", "write": []}})])
+    daemon.expect("Permission denied|not permitted")
+    with pytest.raises(CallError) as caught:
+        daemon.invoke("tool_pre_invoke", {"name": "t", "args": {"what": what, "to": to}})
+    assert f"isolation: {{sandbox: {{{setting.replace('/nowhere', str(tmp_path))}}}}}" in caught.value.error["details"]["sandbox"]
+    assert daemon.log().count("the sandbox may be the reason") == (what == "read"), "what the guard has logged is not logged twice"
+
+
 def test_what_a_plugin_leaves_in_its_folder_goes_with_it(cpexd):
     daemon = cpexd([plugin("messy", """
         async def tool_pre_invoke(self, payload, context):

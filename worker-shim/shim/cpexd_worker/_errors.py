@@ -50,16 +50,18 @@ def note_lost(what, exc):
 
 def exception_map(exc, message):
     """Any exception, with a sentence of the caller's choice."""
+    details = {"traceback": traceback_of(exc)}
     if _may_be_sandbox(exc):
         from cpexd_worker import _sandbox
 
-        _sandbox.tell_of(exc)
+        if hint := _sandbox.tell_of(exc):
+            details["sandbox"] = hint
     return {
         "code": "",
         "type": type(exc).__name__,
         "message": message,
         "plugin_name": None,
-        "details": {"traceback": traceback_of(exc)},
+        "details": details,
         # The class may be the plugin's own child of TimeoutError, which CPEX treats as a timeout too.
         "cause": "timeout" if isinstance(exc, TimeoutError) else "exception",
     }
