@@ -163,6 +163,7 @@ static void start_job(struct venv_build *build, const struct plugin_entry *entry
                 .requirements = entry->requirements_file,
                 .plugin = entry->name,
                 .options = &options,
+                .limits = venv_limits(&build->generation->daemon->venv, &entry->isolation.sandbox),
                 .verify = build->verifies ? pool_fingerprint(build->generation->plugins[build->next].pool) : NULL,
         };
         int r = venv_options(&options, &build->generation->daemon->venv, &entry->isolation.sandbox);

@@ -173,7 +173,8 @@ struct venv_settings {
         char *wheelhouse;                         /* absolute; NULL: indexes */
         struct strlist read;                      /* absolute */
         struct strlist env;
-        uint64_t max_bytes; /* 0: any */
+        uint64_t max_bytes;    /* 0: any */
+        uint64_t memory_bytes; /* 0: not limited */
         usec_t timeout_usec;
 };
 

@@ -77,6 +77,8 @@ const struct config_key config_keys[] = {
          "like."},
         {"venv.max_bytes", KEY_BYTES, AT(venv.max_bytes), 1u << 20, UINT64_C(1) << 50, "16G", true,
          "The most that a venv may take while it is built; null: any."},
+        {"venv.memory", KEY_BYTES, AT(venv.memory_bytes), 16u << 20, UINT64_C(1) << 50, "null", true,
+         "Memory of all that runs while a venv is built, where there are control groups; null: no limit."},
         {"venv.timeout", KEY_DURATION, AT(venv.timeout_usec), USEC_PER_SEC, 86400 * USEC_PER_SEC, "10m", true,
          "How long building a venv may take."},
 

@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * Control groups (version 2) of workers, where whoever runs cpexd has delegated its own to it: a unit with Delegate=yes.
+ * Control groups (version 2) of workers and builds, where whoever runs cpexd has delegated its own to it: a unit with Delegate=yes.
  *
  *     ours/supervisor     cpexd, the guards of its workers, and what builds venvs
- *     ours/PLUGIN.N       one worker and all that it starts
+ *     ours/PLUGIN.N       one worker and all that it starts, or what one build of a venv runs
  *
- * A worker's is known by its folder.
+ * Each is known by its folder.
  */
 
 #include <stdbool.h>
@@ -26,7 +26,7 @@ void cgroups_enter(void);
 enum cgroup_controller { CGROUP_MEMORY, CGROUP_TASKS, CGROUP_CPU, CGROUP_CONTROLLER_MAX_ };
 bool cgroups_control(enum cgroup_controller controller);
 
-/* Makes an empty one, for a worker of `plugin`. *ret is NULL where there are none. Return: 0 or a negative errno. */
+/* Makes an empty one, for `plugin`. *ret is NULL where there are none. Return: 0 or a negative errno. */
 int cgroup_new(char **ret, const char *plugin, const struct cgroup_limits *limits);
 
 /* After an upgrade: that one is no leftover, though it may still be empty. NULL does nothing. */

@@ -228,6 +228,7 @@ static void start_venv(struct pool *pool) {
                 .code = pool->entry->code,
                 .plugin = pool->entry->name,
                 .options = &pool->venv_options,
+                .limits = pool->venv_limits,
         };
         char reason[128];
         int r = venv_job_start(&pool->job, pool->base, &spec, on_venv, pool);
@@ -360,6 +361,7 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         pool->backoff_usec = BACKOFF_MIN_USEC;
         pool->n_registered = entry->hooks.n;
         pool->box_identity = entry->isolation.sandbox.identity;
+        pool->venv_limits = venv_limits(layout->venv, &entry->isolation.sandbox);
         TAILQ_INIT(&pool->waiting);
         pool->n_slots = entry->isolation.workers_max + 1;
         pool->workers = calloc(pool->n_slots, sizeof(*pool->workers));

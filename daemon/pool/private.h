@@ -41,6 +41,7 @@ struct pool {
         char **env;         /* NULL: not told to start yet, or there was no memory for the spec */
         struct strlist box; /* options of the launcher */
         struct strlist venv_options;
+        struct cgroup_limits venv_limits;
         struct worker_spec spec;
 
         struct worker **workers; /* n_slots */

@@ -24,6 +24,7 @@ struct box {
         bool alone;              /* no process beside the one that is run */
         const char *interpreter; /* the base */
         const char *tasks;       /* RLIMIT_NPROC; NULL: none */
+        const char *cgroup;      /* the folder of the control group that it is in; NULL: ours */
         uint64_t max_bytes;      /* of the venv with all that lies beside it for the time; 0: any */
         struct words read, env;  /* of the settings */
 

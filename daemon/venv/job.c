@@ -20,6 +20,8 @@ struct venv_job {
         struct child *child;
         struct lines *output, *log;
         char *plugin;
+        char *cgroup; /* of what it runs; NULL: none */
+        struct cgroup_limits limits;
         char *python, *fingerprint, *code, *error; /* as printed */
         bool built, verifies;
         struct strlist differences;
@@ -71,7 +73,11 @@ static void on_exit_status(void *data, int status) {
 
         lines_drain(job->log);
         lines_drain(job->output);
-        if (is_success(job, status)) {
+        if (cgroup_ran_out_of_memory(job->cgroup)) {
+                (void)snprintf(reason, sizeof(reason), "what was run to build the venv used more than venv.memory, %llu MiB",
+                               (unsigned long long)(job->limits.memory_bytes >> 20));
+                result.error = reason;
+        } else if (is_success(job, status)) {
                 result.python = job->python;
                 result.fingerprint = job->fingerprint;
                 result.code = job->code;
@@ -97,7 +103,7 @@ static int spawn(struct venv_job *job, struct event_base *base, const struct ven
                                 "--fingerprint", spec->verify, "--parent", parent};
         const char *fixed[] = {spec->builder, "build", "--parent", parent, "--cache", spec->cache_dir, "--python", spec->python};
         const size_t n_options = spec->options ? spec->options->n : 0;
-        CLEANUP_FREE const char **argv = calloc(ELEMENTS(fixed) + n_options + 5, sizeof(*argv));
+        CLEANUP_FREE const char **argv = calloc(ELEMENTS(fixed) + n_options + 7, sizeof(*argv));
         const struct child_spec child = {.argv = argv, .output = output_fd, .error = log_fd, .group = true};
         size_t n = ELEMENTS(fixed);
 
@@ -116,6 +122,10 @@ static int spawn(struct venv_job *job, struct event_base *base, const struct ven
                 argv[n++] = "--code";
                 argv[n++] = spec->code;
         }
+        if (job->cgroup) {
+                argv[n++] = "--cgroup";
+                argv[n++] = job->cgroup;
+        }
         (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
         return child_spawn(&job->child, base, &child, on_exit_status, job);
 }
@@ -132,7 +142,9 @@ int venv_job_start(struct venv_job **ret, struct event_base *base, const struct 
         job->data = data;
         job->verifies = spec->verify != NULL;
         job->plugin = spec->plugin ? strdup(spec->plugin) : NULL;
-        r = child_pipe(&output_read, &output_write);
+        job->limits = spec->limits;
+        r = spec->verify ? 0 : cgroup_new(&job->cgroup, spec->plugin, &spec->limits);
+        r = r ? r : child_pipe(&output_read, &output_write);
         r = r ? r : child_pipe(&log_read, &log_write_fd);
         r = r ? r : lines_new(&job->output, base, TAKE_FD(output_read), on_output, job);
         r = r ? r : lines_new(&job->log, base, TAKE_FD(log_read), on_log, job);
@@ -149,6 +161,7 @@ struct venv_job *venv_job_free(struct venv_job *job) {
         if (!job)
                 return NULL;
         job->child = child_free(job->child);
+        job->cgroup = cgroup_free(job->cgroup);
         job->output = lines_free(job->output);
         job->log = lines_free(job->log);
         free(job->plugin);

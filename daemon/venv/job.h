@@ -13,6 +13,7 @@
 #include <event2/event.h>
 
 #include "config/model.h"
+#include "pool/cgroup.h"
 
 struct venv_spec {
         const char *builder; /* path of cpexd-venv */
@@ -22,6 +23,7 @@ struct venv_spec {
         const char *code;              /* a folder, whose state is to be told; NULL: none */
         const char *plugin;            /* for the log */
         const struct strlist *options; /* venv_options(); NULL: none */
+        struct cgroup_limits limits;   /* venv_limits(), of what is run in the build */
         const char *verify; /* the fingerprint of a venv: it is compared with what was built, and nothing is built; NULL: build */
 };
 

@@ -50,6 +50,7 @@ static const char usage[] =
         "  --read PATH              what installers may read beyond what lies beside the requirements\n"
         "  --env NAME[*]            variables that they get beyond those that they are known to need\n"
         "  --tasks N                processes and threads that the user may have\n"
+        "  --cgroup DIR             the control group to run them in\n"
         "  --no-sandbox             let installers do all that the user may\n"
         "  --require-sandbox        run none where the kernel lacks a piece of the sandbox\n"
         "  --parent PID             stop when this process, which must be the parent, ends\n"
@@ -353,6 +354,7 @@ enum {
         OPTION_READ,
         OPTION_ENV,
         OPTION_TASKS,
+        OPTION_CGROUP,
         OPTION_NO_SANDBOX,
         OPTION_REQUIRE_SANDBOX,
         OPTION_JSON,
@@ -415,6 +417,9 @@ static int take_option(struct options *options, int option) {
         case OPTION_TASKS:
                 options->box.tasks = optarg;
                 return 0;
+        case OPTION_CGROUP:
+                options->box.cgroup = optarg;
+                return 0;
         case OPTION_NO_SANDBOX:
                 options->box.off = true;
                 return 0;
@@ -454,6 +459,7 @@ static const char *parse_options(struct options *options, int argc, char **argv)
                 {"read", required_argument, NULL, OPTION_READ},
                 {"env", required_argument, NULL, OPTION_ENV},
                 {"tasks", required_argument, NULL, OPTION_TASKS},
+                {"cgroup", required_argument, NULL, OPTION_CGROUP},
                 {"no-sandbox", no_argument, NULL, OPTION_NO_SANDBOX},
                 {"require-sandbox", no_argument, NULL, OPTION_REQUIRE_SANDBOX},
                 {"json", no_argument, NULL, OPTION_JSON},

@@ -31,7 +31,11 @@ int venv_options(struct strlist *ret, const struct venv_settings *settings, cons
                 r = strlist_append_option(ret, "--wheelhouse", settings->wheelhouse);
         r = r ? r : strlist_append_options(ret, "--read", &settings->read);
         r = r ? r : strlist_append_options(ret, "--env", &settings->env);
-        r = r ? r : add_number(ret, "--tasks", sandbox->tasks);
+        r = r ? r : add_number(ret, "--tasks", cgroups_control(CGROUP_TASKS) ? 0 : sandbox->tasks);
         r = r ? r : add_number(ret, "--max-bytes", settings->max_bytes);
         return r ? r : add_number(ret, "--timeout", settings->timeout_usec / USEC_PER_SEC);
+}
+
+struct cgroup_limits venv_limits(const struct venv_settings *settings, const struct sandbox *sandbox) {
+        return (struct cgroup_limits){.memory_bytes = settings->memory_bytes, .tasks = sandbox->tasks};
 }

@@ -71,6 +71,18 @@ static void guard_on_term(int signal) {
         (void)kill(0, SIGKILL);
 }
 
+/* Return: whether that was written to a file of the control group, or there is none. */
+static bool tell_cgroup(const struct run *run, const char *name, const char *text) {
+        CLEANUP_FD int fd = -1;
+        char path[PATH_MAX];
+
+        if (!run->box || !run->box->cgroup)
+                return true;
+        (void)snprintf(path, sizeof(path), "%s/%s", run->box->cgroup, name);
+        fd = open(path, O_WRONLY | O_CLOEXEC);
+        return fd >= 0 && write(fd, text, strlen(text)) >= 0;
+}
+
 /* The program's own process. A failure to start it goes through `report_fd`, as an errno. */
 static void exec_program(const struct run *run, const char *const *argv, int output_fd, int report_fd) {
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC), error;
@@ -81,7 +93,7 @@ static void exec_program(const struct run *run, const char *const *argv, int out
         (void)signal(SIGPIPE, SIG_DFL);
         if (null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO && dup2(output_fd, STDOUT_FILENO) == STDOUT_FILENO &&
             dup2(output_fd, STDERR_FILENO) == STDERR_FILENO && (!run->folder || chdir(run->folder) == 0) &&
-            sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+            sigprocmask(SIG_SETMASK, &none, NULL) == 0 && tell_cgroup(run, "cgroup.procs", "0"))
                 (void)execv(argv[0], (char *const *)argv);
         error = errno;
         (void)!write(report_fd, &error, sizeof(error));
@@ -266,6 +278,7 @@ int run_command(const struct run *run, int *ret_status, char **ret_error) {
         r = read_output(run, pid, output[0], ret_error);
         if (r < 0)
                 (void)kill(-pid, SIGKILL);
+        (void)tell_cgroup(run, "cgroup.kill", "1"); /* Linux 5.14 */
         *ret_status = reap_group(pid);
         end_orphans();
         return r;

@@ -163,24 +163,29 @@ def test_upgrade(service):
 # ---- What takes its time ----
 
 
-def test_venvs_that_take_longer_to_build_than_a_start_may(service):
-    """The package's build waits; a unit that may start for a second and a half says meanwhile what it is doing."""
-    service.set(TimeoutStartSec="1500ms")
+def write_late(service, does, settings=None):
+    """A plugin with a package whose build `does` something before it is done."""
     service.write([says("x"), plugin("late", """
         async def tool_pre_invoke(self, payload, context):
             import late_package
             return Result(metadata={"late": late_package.x})
-    """, requirements="./package\n")])
+    """, requirements="./package\n")], settings)
     package = service.config / "plugins/late_plugin/package"
     package.mkdir()
     (package / "pyproject.toml").write_text('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
     shutil.copy(wheels.__file__, package)
-    (package / "backend.py").write_text("""\
-import pathlib, time, wheels
+    (package / "backend.py").write_text(f"""\
+import pathlib, subprocess, time, wheels
 def build_wheel(folder, settings=None, metadata=None):
-    time.sleep(3)
-    return wheels.wheel(pathlib.Path(folder), "late_package", "1.0", {"late_package.py": "x = 5"}).name
+    {does}
+    return wheels.wheel(pathlib.Path(folder), "late_package", "1.0", {{"late_package.py": "x = 5"}}).name
 """)
+
+
+def test_venvs_that_take_longer_to_build_than_a_start_may(service):
+    """The package's build waits; a unit that may start for a second and a half says meanwhile what it is doing."""
+    service.set(TimeoutStartSec="1500ms")
+    write_late(service, "time.sleep(3)")
     run("systemctl", "start", "--no-block", service.unit)
     eventually(lambda: service.show("StatusText") == "building venv of late (2 of 2)")
     assert service.show("ActiveState") == "activating"
@@ -397,6 +402,29 @@ def test_each_worker_has_a_control_group(service):
     service.wait_message("it will be replaced")
     eventually(lambda: len(left := groups_of(service)) == 2 and name not in left)
     assert not stat_of(answer["pid"])
+
+
+def test_a_build_has_a_control_group(service):
+    write_late(service, "subprocess.Popen(['sleep', '1000'], start_new_session=True, stdout=-3, stderr=-3); time.sleep(1)", {"venv": {"memory": "300M"}})
+    run("systemctl", "start", "--no-block", service.unit)
+
+    def building():
+        return next((each for each in service.cgroup.glob("late.*") if len((each / "cgroup.procs").read_text().split()) >= 3), None)
+
+    group = eventually(building)
+    if (group / "memory.max").exists():
+        assert (group / "memory.max").read_text().strip() == str(300 << 20)
+    eventually(lambda: service.show("ActiveState") == "active", 30)
+    assert not group.exists() and len(service.pids()) == 5, "cpexd, and two workers with their guards"
+    assert service.invoke(HOOK, CALL)["metadata"] == {"said": "x", "late": 5}
+
+
+def test_a_control_group_limits_a_build(service):
+    if "memory" not in (pathlib.Path("/sys/fs/cgroup") / "cgroup.controllers").read_text().split():
+        pytest.skip("version 2 of control groups has no memory here")
+    write_late(service, "bytearray(500 << 20)", {"venv": {"memory": "100M"}})
+    service.start()
+    service.wait_message("what was run to build the venv used more than venv.memory, 100 MiB")
 
 
 def test_a_control_group_that_could_not_be_removed_is_later(service):

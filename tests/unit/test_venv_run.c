@@ -88,6 +88,33 @@ static void test_what_cannot_be_run(void **state) {
         assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 }
 
+/* A folder in the place of one; the kernel's is in tests/systemd. */
+static void test_it_runs_in_a_control_group(void **state) {
+        char folder[] = "/tmp/test-run-XXXXXX", procs[64], end[64];
+        struct box box = {.off = true, .cgroup = folder};
+        const char *argv[] = {"/bin/sh", "-c", "exec cat \"$0\" \"$1\"", procs, end, NULL};
+        struct seen seen = {0};
+        const struct run run = {.argv = argv, .box = &box, .timeout_usec = 10 * USEC_PER_SEC, .on_line = on_line, .data = &seen};
+        CLEANUP_FREE char *error = NULL;
+        int status;
+
+        (void)state;
+        assert_non_null(mkdtemp(folder));
+        (void)snprintf(procs, sizeof(procs), "%s/cgroup.procs", folder);
+        (void)snprintf(end, sizeof(end), "%s/cgroup.kill", folder);
+        assert_true(run_command(&run, &status, &error) < 0);
+        assert_string_equal(error, "/bin/sh cannot be run: No such file or directory");
+        (void)close(creat(procs, 0600));
+        (void)close(creat(end, 0600));
+        assert_int_equal(run_command(&run, &status, &error), 0);
+        assert_string_equal(seen.text, "0|"); /* it was there when it began, and was not killed before its end */
+        assert_int_equal(run_command(&run, &status, &error), 0);
+        assert_string_equal(seen.text, "0|01|");
+        (void)unlink(procs);
+        (void)unlink(end);
+        (void)rmdir(folder);
+}
+
 static void test_timeout_kills_the_group(void **state) {
         CLEANUP_FREE char *error = NULL;
         struct seen seen = {0};
@@ -213,15 +240,11 @@ static void test_stop(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_lines_and_status),
-                cmocka_unit_test(test_long_lines_come_in_pieces),
-                cmocka_unit_test(test_what_cannot_be_run),
-                cmocka_unit_test(test_timeout_kills_the_group),
-                cmocka_unit_test(test_a_background_process_holds_nobody_up),
-                cmocka_unit_test(test_nothing_outlives_us),
-                cmocka_unit_test(test_find),
-                cmocka_unit_test(test_report_keeps_what_tells),
-                cmocka_unit_test(test_stop),
+                cmocka_unit_test(test_lines_and_status),        cmocka_unit_test(test_long_lines_come_in_pieces),
+                cmocka_unit_test(test_what_cannot_be_run),      cmocka_unit_test(test_it_runs_in_a_control_group),
+                cmocka_unit_test(test_timeout_kills_the_group), cmocka_unit_test(test_a_background_process_holds_nobody_up),
+                cmocka_unit_test(test_nothing_outlives_us),     cmocka_unit_test(test_find),
+                cmocka_unit_test(test_report_keeps_what_tells), cmocka_unit_test(test_stop),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
