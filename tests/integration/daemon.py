@@ -94,6 +94,16 @@ def call(*args):
 """
 
 
+# As a container's supervisor that has calls explained to it; the kernel lets there be one.
+LISTENER = """
+import ctypes, os, sys
+libc, program = ctypes.CDLL(None), ctypes.create_string_buffer(b"\\6\\0\\0\\0\\0\\0\\xff\\x7f")
+libc.prctl(38, 1, 0, 0, 0)
+os.set_inheritable(libc.syscall(317, 1, 8, (ctypes.c_void_p * 2)(1, ctypes.addressof(program))), True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 @contextlib.contextmanager
 def meanwhile(function, pause=0):
     """Calls the function again and again in a thread, as long as the block lasts; what it raises is raised at the end of that."""

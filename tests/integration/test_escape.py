@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from daemon import PREAMBLE, SYSTEM_CALL, CallError, Daemon, eventually, plugin, stat_of
+from daemon import LISTENER, PREAMBLE, SYSTEM_CALL, CallError, Daemon, eventually, plugin, stat_of
 
 if platform.machine() != "x86_64":
     pytest.skip("the attacks name system calls by the numbers of x86-64", allow_module_level=True)
@@ -272,16 +272,6 @@ def test_a_stopped_guard_holds_nobody_for_ever(cpexd):
     assert caught.value.cause == "timeout"
     eventually(lambda: daemon.workers("p") not in ([], [worker]))
     assert daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})["metadata"] == {"result": -1, "errno": 1}
-
-
-# As a container's supervisor that has calls explained to it; the kernel lets there be one.
-LISTENER = """
-import ctypes, os, sys
-libc, program = ctypes.CDLL(None), ctypes.create_string_buffer(b"\\6\\0\\0\\0\\0\\0\\xff\\x7f")
-libc.prctl(38, 1, 0, 0, 0)
-os.set_inheritable(libc.syscall(317, 1, 8, (ctypes.c_void_p * 2)(1, ctypes.addressof(program))), True)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 def test_with_another_listener_above_it_is_denied_all_the_same(cpexd):

@@ -9,11 +9,12 @@ import pathlib
 import platform
 import socket
 import subprocess
+import sys
 import tarfile
 import textwrap
 
 import pytest
-from daemon import SYSTEM_CALL, eventually, plugin
+from daemon import LISTENER, SYSTEM_CALL, eventually, plugin
 from test_venv import PROGRAM, Cache, alive
 from wheels import wheel
 
@@ -22,7 +23,7 @@ if platform.machine() != "x86_64":
 
 # The build backend of a source package. What became of the attacks is told by the package that it builds.
 BACKEND = SYSTEM_CALL + """
-import json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, time, zipfile
+import contextlib, json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, threading, time, zipfile
 KNOW, ATTACKS = json.loads({know!r}), json.loads({attacks!r})
 tmp = tempfile.mkdtemp()
 
@@ -62,6 +63,34 @@ ATTACKS = {
     "change the requirements": "did = open(requirements, 'a').write('# x')",
     "read what lies beside the requirements": "did = open(os.path.dirname(requirements) + '/cpexd.yaml').read()",
     "let everybody write to a file": "os.chmod(home + '/.profile', 0o666); did = os.stat(home + '/.profile').st_mode & 0o666 == 0o666",
+    "let everybody read a file": "os.chmod(private, 0o644); did = os.stat(private).st_mode & 0o044",
+    "take the owner's right to a file": "os.chmod(home + '/.bashrc', 0); did = not os.stat(home + '/.bashrc').st_mode & 0o400",
+    "date a file back": "os.utime(home + '/.bashrc', (1, 1)); did = os.stat(home + '/.bashrc').st_mtime == 1",
+    "date a file back that is open": "fd = os.open(readable, 0); before = os.stat(readable).st_mtime; os.utime(fd, (1, 1)); "
+                                     "did = os.stat(readable).st_mtime == 1; os.utime(fd, (before, before))",
+    "mark a file by a link": "os.symlink(private, tmp + '/open'); os.chmod(tmp + '/open', 0o644); did = os.stat(private).st_mode & 0o044",
+    "mark a file by a way up": "os.chmod(tmp + '/..' * 20 + private, 0o644); did = os.stat(private).st_mode & 0o044",
+    "mark a file from its folder": "os.chdir(home)\ntry: os.chmod('private', 0o644)\nfinally: os.chdir(tmp)\ndid = os.stat(private).st_mode & 0o044",
+    "mark a file by an open folder": "fd = os.open(home, os.O_PATH); os.chmod('private', 0o644, dir_fd=fd); did = os.stat(private).st_mode & 0o044",
+    "mark a file that takes another's place": """
+os.mkdir(tmp + '/real'); open(tmp + '/real/private', 'w').close(); os.symlink(home, tmp + '/linked'); over = []
+def swap():
+    while not over: libc.renameat2(-100, tmp.encode() + b'/real', -100, tmp.encode() + b'/linked', 2)
+thread = threading.Thread(target=swap); thread.start()
+for _ in range(3000):
+    with contextlib.suppress(OSError): os.chmod(tmp + '/real/private', 0o644)
+over.append(1); thread.join(); did = os.stat(private).st_mode & 0o044
+""",
+    "mark a file whose name takes another's place": """
+open(tmp + '/mine', 'w').close(); over = []
+texts = [each.encode().ljust(200, b'\\0') for each in (tmp + '/mine', private)]; path = ctypes.create_string_buffer(texts[0])
+def swap():
+    while not over:
+        for each in texts: ctypes.memmove(path, each, 200)
+thread = threading.Thread(target=swap); thread.start()
+for _ in range(3000): libc.chmod(path, 0o644)
+over.append(1); thread.join(); did = os.stat(private).st_mode & 0o044
+""",
     "make a program of another user": "open(tmp + '/s', 'w').close(); os.chmod(tmp + '/s', 0o4755); did = os.stat(tmp + '/s').st_mode & 0o4000",
     "give a file away": "os.chown(home + '/.profile', 1, 1); did = os.stat(home + '/.profile').st_uid == 1",
     "have the daemon's variables": "did = os.environ['SECRET_TOKEN']",
@@ -83,6 +112,16 @@ OF_ROOT = {"read the machine's passwords", "give a file away", "have capabilitie
 WORK = {
     "run what it has compiled": "open(tmp + '/p', 'w').write('#!/bin/sh\\nexit 0\\n'); os.chmod(tmp + '/p', 0o755); did = subprocess.run([tmp + '/p']).returncode == 0",
     "copy with times and modes": "open(tmp + '/a', 'w').close(); os.utime(tmp + '/a', (1, 1)); shutil.copy2(tmp + '/a', tmp + '/b'); did = os.stat(tmp + '/b').st_mtime == 1",
+    "mark what is open": "fd = os.open(tmp + '/o', os.O_CREAT); os.fchmod(fd, 0o700); os.utime(fd, (2, 2)); did = (os.fstat(fd).st_mode & 0o777, os.fstat(fd).st_mtime) == (0o700, 2)",
+    "mark by an open folder": "fd = os.open(tmp, 0); os.chmod('o', 0o750, dir_fd=fd); did = os.fstat(os.open(tmp + '/o', 0)).st_mode & 0o777 == 0o750",
+    "mark from its folder": "os.chdir(tmp); os.chmod('o', 0o711); os.utime('o'); did = os.stat('o').st_mode & 0o777 == 0o711 and os.stat('o').st_mtime > 1000",
+    "mark as libc does": "fd = os.open(tmp + '/o', os.O_PATH); os.chmod(f'/proc/self/fd/{fd}', 0o705); did = os.stat(tmp + '/o').st_mode & 0o777 == 0o705",
+    "date a link": "os.symlink('o', tmp + '/l'); os.utime(tmp + '/l', (3, 3), follow_symlinks=False); did = os.lstat(tmp + '/l').st_mtime == 3 != os.stat(tmp + '/l').st_mtime",
+    "date as of old": "path = ctypes.c_char_p((tmp + '/o').encode()); call(132, path, (ctypes.c_long * 2)(4, 5)); did = os.stat(tmp + '/o').st_mtime == 5; "
+                      "call(235, path, (ctypes.c_long * 4)(6, 0, 7, 500000)); did = did and os.stat(tmp + '/o').st_mtime == 7.5",
+    "hear what is wrong": "did = libc.chmod(None, 0o644) == -1 and ctypes.get_errno() == 14 and libc.chmod(b'', 0) == -1 and ctypes.get_errno() == 2 "
+                          "and libc.chmod(b'x' * 5000, 0) == -1 and ctypes.get_errno() == 36",
+    "keep others out": "os.chmod(tmp + '/o', 0o666); did = os.stat(tmp + '/o').st_mode & 0o777 == 0o644",
     "connect by TCP": "socket.create_connection(('127.0.0.1', tcp)).close(); did = True",
     "keep things at home": "pathlib.Path('~/.cache/x').expanduser().mkdir(parents=True); did = True",
 }
@@ -136,13 +175,14 @@ def test_attacks(cache, tmp_path):
         each.listen(1000)
     know = {"home": str(home), "secret": str(home / "secret"), "neighbour": str(neighbour), "venvs": str(cache.dir / "venvs"), "unique": unique,
             "requirements": str(tmp_path / cache.file), "victim": victim.pid, "control": str(tmp_path / "control.sock"),
-            "tcp": sockets[0].getsockname()[1]}
+            "tcp": sockets[0].getsockname()[1], "private": str(home / "private"), "readable": str(tmp_path / cache.file)}
     cache.environment |= {"SECRET_TOKEN": "hunter2", "HOME": str(home)}
 
     def attack(*options):
         home.mkdir()
         for name in ("secret", ".bashrc", ".profile", "victim"):
             (home / name).write_text("secret")
+        (home / "private").touch(0o600)
         did = outcomes(cache, ATTACKS | WORK, *options, **know)
         for each in sorted(home.rglob("*"), reverse=True):
             each.rmdir() if each.is_dir() else each.unlink()
@@ -166,6 +206,17 @@ def test_attacks(cache, tmp_path):
         victim.wait()
         for each in sockets:
             each.close()
+
+
+def test_with_another_listener_above_modes_are_only_limited(cache):
+    """There the guard cannot be asked; the filter looks at the modes, and the files are anybody's."""
+    attacks = {name: ATTACKS[name] for name in ("let everybody write to a file", "make a program of another user")} | {
+        name: WORK[name] for name in ("run what it has compiled", "copy with times and modes")}
+    (cache.folder / "home").mkdir()
+    (cache.folder / "home/.profile").touch(0o600)
+    source_package(cache.wheels, BACKEND.format(know=json.dumps({"home": str(cache.folder / "home")}), attacks=json.dumps(attacks)))
+    result = cache.good(cache.requirements("evil\n", cache.file), wrapper=[sys.executable, "-c", LISTENER])
+    assert list(json.loads(result.run("-c", "import evil; print(evil.outcome)")).values()) == [False, False, True, True]
 
 
 def test_a_wheelhouse_needs_no_network(cache):

@@ -419,6 +419,13 @@ def test_a_build_has_a_control_group(service):
     assert service.invoke(HOOK, CALL)["metadata"] == {"said": "x", "late": 5}
 
 
+def test_a_build_may_set_modes(service):
+    """The guard does it, which the unit keeps from some ways to do that."""
+    write_late(service, "mine = pathlib.Path(folder, 'mine'); mine.touch(); mine.chmod(0o711); assert mine.stat().st_mode & 0o777 == 0o711; mine.unlink()")
+    service.start()
+    assert service.invoke(HOOK, CALL)["metadata"] == {"said": "x", "late": 5}
+
+
 def test_a_control_group_limits_a_build(service):
     if "memory" not in (pathlib.Path("/sys/fs/cgroup") / "cgroup.controllers").read_text().split():
         pytest.skip("version 2 of control groups has no memory here")

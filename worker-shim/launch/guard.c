@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The guard of a worker: the process that the daemon started, which stays, and whose child becomes Python. It is there for the end.
+ * The guard of a worker, or of an installer: the process that the daemon started, which stays, and whose child becomes Python. It is there for the end.
  *
  *     cpexd ── guard ── Python ── what the plugin starts
  *
@@ -139,19 +139,21 @@ void guard_enter(const struct launch *launch) {
         int cgroup = open_cgroup(launch->cgroup);
         bool scoped = launch->profile != PROFILE_OFF && landlock_scope_signals();
         pid_t above = getpid(), worker;
-        sigset_t all;
+        sigset_t all, before;
 
         if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot become the parent of orphans: %m");
         (void)signal(SIGCHLD, SIG_DFL); /* if it were ignored nothing would be told */
         (void)sigfillset(&all);
-        (void)sigprocmask(SIG_SETMASK, &all, NULL);
+        (void)sigprocmask(SIG_SETMASK, &all, &before);
         notify_prepare(launch);
         worker = fork_into(cgroup);
         if (worker < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot start a process beside the guard: %m");
         if (worker > 0)
                 guard(worker, cgroup, scoped);
+        (void)sigprocmask(SIG_SETMASK, &before, NULL);
         follow_parent(above, SIGKILL);
-        tell_daemon();
+        if (!launch->program)
+                tell_daemon();
 }

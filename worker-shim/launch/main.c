@@ -8,8 +8,8 @@
  * and 2. Every step that fails says so on descriptor 2 and ends with a status of its own (see launch.h); nothing is tolerated
  * silently but the OOM score, which is advice.
  *
- * With a program behind its options it does so for that one: an installer of venvs (daemon/venv/box.c), which gets the box, and nothing of what
- * makes a worker.
+ * With a program behind its options it does so for that one: an installer of venvs (daemon/venv/box.c), which gets the box and a guard, and nothing
+ * else of what makes a worker.
  *
  * The environment is what the daemon chose for this worker, without what would make Python look elsewhere for code, and without what
  * the service manager addressed to the daemon (clean.c).
@@ -264,6 +264,8 @@ static void run_python(const struct launch *launch) {
 static void run_program(const struct launch *launch) {
         follow_parent(launch->parent, SIGKILL);
         close_from(STDERR_FILENO + 1);
+        guard_enter(launch);
+        close_from(notify_keep_in_worker(STDERR_FILENO + 1));
         oom_expose(OOM_SCORE_WORKER);
         sandbox_enter(launch);
         set_limits(launch);

@@ -42,6 +42,7 @@ static int worker_end = -1; /* of the channel for the listener */
 static int channel = -1, listener = -1, signals = -1;
 static int output = -1;  /* the worker's standard error, but so that writing does not block */
 static unsigned answers; /* in this tick */
+static bool for_marks;   /* of an installer: see marks.c */
 static struct seccomp_notif *request;
 static struct seccomp_notif_resp *answer;
 
@@ -63,7 +64,8 @@ static bool prepare(void) {
 }
 
 void notify_prepare(const struct launch *launch) {
-        if (launch->profile != PROFILE_OFF)
+        for_marks = launch->program != NULL;
+        if (launch->profile != PROFILE_OFF && (!for_marks || marks_prepare(launch)))
                 (void)prepare();
 }
 
@@ -190,8 +192,10 @@ static void answer_one(void) {
                 return;
         memset(answer, 0, sizeof(*answer));
         answer->id = request->id;
-        answer->error = -EPERM;
+        answer->error = for_marks ? marks_answer(listener, request) : -EPERM;
         (void)seccomp_notify_respond(listener, answer);
+        if (for_marks)
+                return;
         if (request->data.nr == SCMP_SYS(socket))
                 tell_socket(&request->data);
         else
@@ -220,7 +224,7 @@ int notify_keep_in_guard(int first) {
                 return first;
         for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
                 *kept[i] = dup2(*kept[i], first++);
-        return first;
+        return marks_keep(first);
 }
 
 int notify_wait(const sigset_t *awaited) {

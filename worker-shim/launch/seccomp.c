@@ -19,8 +19,9 @@
  * A filter sees numbers and no paths. So calls that change the mode or the times of a file, which Landlock does not know either, do nothing and
  * report success: a plugin that copies a file with its mode works, and one that opens up somebody's file does not.
  *
- * An installer, and the compilers that it runs, cannot do without. For them these calls work, but for modes that would let others write to
- * a file, or run it as somebody else; and changes of the owner do nothing.
+ * An installer, and the compilers that it runs, cannot do without. For them the guard does these calls, below the folders that they may write to
+ * (marks.c). Where it cannot, they work everywhere, but for modes that would let others write to a file, or run it as somebody else. Changes
+ * of the owner do nothing.
  */
 
 #include <errno.h>
@@ -150,13 +151,15 @@ static void add_good_modes(scmp_filter_ctx filter, const char *name, unsigned mo
                 ADD_IF(filter, SCMP_ACT_ERRNO(0), name, HAS(mode, bad_modes[i], bad_modes[i]));
 }
 
-static void add_file_marks(scmp_filter_ctx filter, const struct launch *launch) {
-        add_all(filter, launch->program ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(0), time_calls);
+static void add_file_marks(scmp_filter_ctx filter, const struct launch *launch, bool notifies) {
+        const uint32_t other = notifies && launch->program ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO(0);
+
+        add_all(filter, launch->program && !notifies ? SCMP_ACT_ALLOW : other, time_calls);
         for (size_t i = 0; i < sizeof(mode_calls) / sizeof(mode_calls[0]); i++)
-                if (launch->program)
+                if (launch->program && !notifies)
                         add_good_modes(filter, mode_calls[i].name, mode_calls[i].mode);
                 else
-                        add(filter, SCMP_ACT_ERRNO(0), mode_calls[i].name, 0, NULL);
+                        add(filter, other, mode_calls[i].name, 0, NULL);
         if (launch->program)
                 add_all(filter, SCMP_ACT_ERRNO(0), owner_calls);
 }
@@ -206,9 +209,11 @@ static void add_filters(scmp_filter_ctx filter) {
                HAS(1, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_NEW_LISTENER));
 }
 
-/* `other`: for what is not in the list. Return: as seccomp_load(), -EOPNOTSUPP where there is no such action; *ret_listener is -1 without one. */
-static int load(const struct launch *launch, uint32_t other, int *ret_listener) {
-        scmp_filter_ctx filter = seccomp_init(other);
+/* `notifies`: the guard is asked about what is not in the list; for an installer about modes and times. Return: as seccomp_load(), -EOPNOTSUPP
+ * where there is no such action; *ret_listener is -1 without one. */
+static int load(const struct launch *launch, bool notifies, int *ret_listener) {
+        const bool all = notifies && !launch->program;
+        scmp_filter_ctx filter = seccomp_init(all ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO(EPERM));
         int r;
 
         *ret_listener = -1;
@@ -219,15 +224,15 @@ static int load(const struct launch *launch, uint32_t other, int *ret_listener) 
         for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
                 add_all(filter, SCMP_ACT_ALLOW, allowed[i]);
         add_all(filter, SCMP_ACT_ERRNO(ENOSYS), missing);
-        add_file_marks(filter, launch);
+        add_file_marks(filter, launch, notifies);
         add_processes(filter, launch);
         add_future(filter);
         add_sockets(filter, launch);
         add_filters(filter);
-        if (other == SCMP_ACT_NOTIFY)
+        if (all)
                 add_silent(filter, launch);
         r = seccomp_load(filter);
-        if (r == 0 && other == SCMP_ACT_NOTIFY)
+        if (r == 0 && notifies)
                 *ret_listener = seccomp_notify_fd(filter);
         seccomp_release(filter);
         return r;
@@ -237,9 +242,9 @@ bool seccomp_enter(const struct launch *launch) {
         int listener = -1, r = 0;
 
         if (notify_is_possible())
-                (void)load(launch, SCMP_ACT_NOTIFY, &listener);
+                (void)load(launch, true, &listener);
         if (listener < 0) /* an old kernel, or there is a listener above, as of a container: there is one at most */
-                r = load(launch, SCMP_ACT_ERRNO(EPERM), &listener);
+                r = load(launch, false, &listener);
         if (r == -EINVAL || r == -ENOSYS)
                 launch_lacks(launch, "filter system calls (CONFIG_SECCOMP_FILTER)");
         else if (r < 0)
