@@ -2,7 +2,8 @@
 
 /*
  * libevent does not tell when it has ceased to wait, so the clock is that of the thread's processor time, which stands still while it waits:
- * one look at it a turn. What is not seen are system calls that wait in the kernel; there are none that can wait long.
+ * one look at it a turn. That is a system call, so turns that together take less than GLANCE_USEC by the wall's clock are taken as one. What is
+ * not seen are system calls that wait in the kernel; there are none that can wait long.
  */
 
 #include "base/loop.h"
@@ -11,6 +12,8 @@
 
 #include "base/log.h"
 #include "base/timer.h"
+
+#define GLANCE_USEC USEC_PER_MSEC
 
 static struct loop_figures figures;
 static usec_t turn_began; /* in processor time */
@@ -32,17 +35,26 @@ static void note_turn(usec_t usec) {
                    (unsigned long long)(usec / USEC_PER_MSEC));
 }
 
+/* A turn is over. `looked`: when the last look at the processor's clock was. Return: when it was by now. */
+static usec_t look(usec_t looked) {
+        usec_t now = clock_now_usec(), busy;
+
+        if (now - looked < GLANCE_USEC)
+                return looked;
+        busy = busy_usec();
+        note_turn(busy - turn_began);
+        turn_began = busy;
+        return now;
+}
+
 int loop_run(struct event_base *base) {
+        usec_t looked = clock_now_usec();
         int r;
 
         turn_began = busy_usec();
         do {
-                usec_t now;
-
                 r = event_base_loop(base, EVLOOP_ONCE);
-                now = busy_usec();
-                note_turn(now - turn_began);
-                turn_began = now;
+                looked = look(looked);
         } while (r == 0 && !event_base_got_break(base) && !event_base_got_exit(base));
         return r < 0 ? -EIO : 0;
 }
