@@ -175,6 +175,8 @@ class _Connection:
                         n = self.sock.sendmsg(rest[:_PIECES_AT_ONCE], (), socket.MSG_DONTWAIT)
                     else:
                         n = self.sock.send(rest[0], socket.MSG_DONTWAIT)
+                        if n == len(rest[0]):
+                            return
                     rest = _beyond(rest, n)
                     if not rest:
                         return
