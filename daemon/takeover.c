@@ -126,7 +126,8 @@ static uint64_t count_workers(const struct generation *generation) {
         uint64_t n = 0;
 
         for (size_t i = 0; i < generation->n_plugins; i++)
-                n += pool_figures(generation->plugins[i].pool).workers;
+                if (generation->plugins[i].member == 0) /* those of a group have the same */
+                        n += pool_figures(generation->plugins[i].pool).workers;
         return n;
 }
 

@@ -39,14 +39,15 @@ static void put_number(struct buf *text, const struct config_key *key, uint64_t 
                 buf_printf(text, "%" PRIu64, number);
 }
 
-/* The value at `at`, of a key of `isolation`. */
-static void put_value(struct buf *text, const struct config_key *key, const void *at) {
+void explain_put_value(struct buf *text, const struct config_key *key, const struct isolation *isolation) {
+        const void *at = (const char *)isolation + (key->offset - offsetof(struct daemon_config, isolation));
         const char *string;
         int profile;
 
         switch (key->type) {
         case KEY_PATH:
         case KEY_ENTRY_PATH:
+        case KEY_ENTRY_NAME:
         case KEY_PROGRAM:
                 string = *(char *const *)at;
                 buf_append_str(text, string ? string : "null");
@@ -137,7 +138,7 @@ void explain_put(const struct plugin_entry *entry, const struct daemon_config *d
 
                 if (!origin)
                         continue;
-                put_value(&value, key, (char *)&isolation + (key->offset - offsetof(struct daemon_config, isolation)));
+                explain_put_value(&value, key, &isolation);
                 put_setting(&explaining, key->name, &value, origin);
         }
         mp_array_end(buf, array, explaining.n);

@@ -95,7 +95,9 @@ int isolation_copy(struct isolation *ret, const struct isolation *from) {
         ret->python = from->python ? strdup(from->python) : NULL;
         ret->requirements = from->requirements ? strdup(from->requirements) : NULL;
         ret->socket = from->socket ? strdup(from->socket) : NULL;
-        if ((from->python && !ret->python) || (from->requirements && !ret->requirements) || (from->socket && !ret->socket))
+        ret->group = from->group ? strdup(from->group) : NULL;
+        if ((from->python && !ret->python) || (from->requirements && !ret->requirements) || (from->socket && !ret->socket) ||
+            (from->group && !ret->group))
                 return -ENOMEM;
         return strlist_append_all(&ret->env, &from->env) == 0 &&
                                strlist_append_all(&ret->sandbox.network, &sandbox->network) == 0 &&
@@ -109,6 +111,7 @@ void isolation_done(struct isolation *isolation) {
         free(isolation->python);
         free(isolation->requirements);
         free(isolation->socket);
+        free(isolation->group);
         strlist_done(&isolation->env);
         strlist_done(&isolation->sandbox.network);
         strlist_done(&isolation->sandbox.read);
@@ -196,7 +199,7 @@ static bool isolation_same(const struct isolation *a, const struct isolation *b)
                a->max_concurrent == b->max_concurrent && a->queue == b->queue && a->timeout_usec == b->timeout_usec &&
                a->startup_timeout_usec == b->startup_timeout_usec && a->memory_bytes == b->memory_bytes &&
                a->cpu_percent == b->cpu_percent && a->files == b->files && str_eq(a->socket, b->socket) &&
-               a->idle_usec == b->idle_usec && a->queue_timeout_usec == b->queue_timeout_usec &&
+               str_eq(a->group, b->group) && a->idle_usec == b->idle_usec && a->queue_timeout_usec == b->queue_timeout_usec &&
                a->recycle_calls == b->recycle_calls && a->recycle_age_usec == b->recycle_age_usec &&
                a->recycle_memory_bytes == b->recycle_memory_bytes && strlist_same(&a->env, &b->env) &&
                sandbox_same(&a->sandbox, &b->sandbox);

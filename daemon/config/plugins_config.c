@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "config/entry.h"
+#include "config/group.h"
 #include "config/load.h"
 #include "config/paths.h"
 #include "config/sandbox.h"
@@ -30,7 +31,8 @@ struct loading {
         struct plugin_settings settings; /* of the environment, then of the file */
         struct strlist plugin_dirs;
         size_t n_active, n_hooks;
-        void *names; /* tsearch(3): the plugins that are not disabled, by name */
+        void *names;  /* tsearch(3): the plugins that are not disabled, by name */
+        void *groups; /* likewise: the first of each group, by group */
 };
 
 static const struct {
@@ -147,6 +149,21 @@ static bool count(struct loading *loading, const struct node *node, const struct
         return false;
 }
 
+static int compare_groups(const void *a, const void *b) {
+        return strcmp(((const struct plugin_entry *)a)->isolation.group, ((const struct plugin_entry *)b)->isolation.group);
+}
+
+static void join_group(struct loading *loading, size_t index, const struct node *node, struct plugin_entry *entry) {
+        struct at at = {.key = "plugins", .index = index, .name = entry_shown_name(&loading->reader, node)};
+        struct plugin_entry **first;
+
+        if (!entry->isolation.group || entry->mode == PLUGIN_DISABLED)
+                return;
+        first = tsearch(entry, &loading->groups, compare_groups);
+        if (report_check(&loading->reader.report, first != NULL))
+                group_check(&loading->reader, &at, node, entry, *first);
+}
+
 static void read_plugins(struct loading *loading, const struct node *list, const struct isolation *isolation) {
         struct entry_context context = {.plugin_dirs = &loading->plugin_dirs, .isolation = isolation};
         struct plugins_config *config = loading->config;
@@ -170,6 +187,8 @@ static void read_plugins(struct loading *loading, const struct node *list, const
                 if (!count(loading, list->items[i], entry))
                         return;
                 drop_namesake(loading, i + 1, list->items[i]);
+                if (entry < &config->plugins[config->n_plugins])
+                        join_group(loading, i + 1, list->items[i], entry);
         }
 }
 
@@ -236,6 +255,7 @@ static int parse(struct plugins_config **ret, const struct daemon_config *daemon
         if (r == 0)
                 r = read_root(&loading, tree_root(tree));
         tdestroy(loading.names, forget_name);
+        tdestroy(loading.groups, forget_name);
         hook_policies_done(&loading.settings.policies);
         strlist_done(&loading.plugin_dirs);
         diags_sort(diags, first);

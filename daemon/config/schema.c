@@ -136,6 +136,11 @@ const struct config_key config_keys[] = {
          "Do not start workers where the kernel lacks a piece of the sandbox; false: do without it, and log that."},
         {"isolation.socket", KEY_ENTRY_PATH, AT(isolation.socket), NO_LIMITS, "null", true,
          "Where the server of an external plugin listens that speaks cpexd's own protocol."},
+        {"isolation.group", KEY_ENTRY_NAME, AT(isolation.group), NO_LIMITS, "null", true,
+         "Plugins of kind isolated_venv with the same group have their workers in common, and what makes these must be the same "
+         "for "
+         "all of "
+         "them. For plugins that trust each other; calls that go through several of them in a row are faster."},
 
         {"limits.frame_bytes", KEY_BYTES, AT(frame_bytes), 4096, 1u << 30, "16M", true, "The longest message accepted."},
         {"limits.values", KEY_COUNT, AT(values), 1000, 1000000000, "500000", true,
@@ -178,6 +183,10 @@ const struct config_key *schema_key(const char *name) {
         while (!str_eq(config_keys[i].name, name))
                 i++;
         return &config_keys[i];
+}
+
+static bool is_of_entry(const struct config_key *key) {
+        return key->type == KEY_ENTRY_PATH || key->type == KEY_ENTRY_NAME;
 }
 
 struct origin *schema_origin(struct origin *origins, const struct config_key *key) {
@@ -274,7 +283,7 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
         if (node->type == NODE_NULL && str_eq(key->initial, "null")) {
                 if (key->type == KEY_BOOL || key->type == KEY_HOOK_POLICY)
                         *(int *)target = -1;
-                else if (key->type == KEY_PATH || key->type == KEY_ENTRY_PATH)
+                else if (key->type == KEY_PATH || is_of_entry(key))
                         free(TAKE(*(char **)target));
                 else if (key->type != KEY_HOOK_POLICIES)
                         store(target, key->size, 0);
@@ -284,6 +293,10 @@ static void read_key(struct reader *reader, const struct at *at, const struct no
         case KEY_PATH:
         case KEY_ENTRY_PATH:
                 value_path(reader, at, node, target);
+                break;
+        case KEY_ENTRY_NAME:
+                if (value_text(reader, at, node, target) && !**(char **)target)
+                        value_refuse(reader, at, node, "a name");
                 break;
         case KEY_PROGRAM:
                 value_program(reader, at, node, target);
@@ -440,7 +453,7 @@ static void read_pair(struct reader *reader, const struct at *at, const struct p
                 else if (below(config_keys[i].name, name, strlen(name), &part, &len))
                         group = true;
         }
-        if (found && found->type == KEY_ENTRY_PATH && offset == 0)
+        if (found && is_of_entry(found) && offset == 0)
                 report_add(&reader->report, DIAG_ERROR, &here, pair->key->place,
                            "this belongs into the entry of one plugin, in plugins.yaml");
         else if (found)
@@ -553,7 +566,7 @@ void config_describe(FILE *file) {
               "# Plugins are configured in plugins.yaml; each entry there may hold its own `isolation:`.\n",
               file);
         for (size_t i = 0; i < n_config_keys; i++) {
-                if (config_keys[i].type == KEY_ENTRY_PATH)
+                if (is_of_entry(&config_keys[i]))
                         continue;
                 describe_key(file, &config_keys[i], before);
                 before = config_keys[i].name;

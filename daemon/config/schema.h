@@ -13,6 +13,7 @@
 enum key_type {
         KEY_PATH,
         KEY_ENTRY_PATH, /* a path that only a plugin's entry gives */
+        KEY_ENTRY_NAME, /* a name, likewise */
         KEY_PROGRAM,
         KEY_MODE,
         KEY_LEVEL,

@@ -261,9 +261,8 @@ static bool begin_next(struct generation *generation) {
         if (generation->n_begun == generation->n_plugins || generation->n_preparing >= PREPARING_MAX)
                 return false;
         generation->n_begun++;
-        generation->n_preparing++;
-        plugin->preparing = true;
-        pool_start(plugin->pool);
+        plugin->preparing = pool_start(plugin->pool);
+        generation->n_preparing += plugin->preparing;
         return true;
 }
 
@@ -356,6 +355,14 @@ static int settle_requirements(struct plugin_entry *entry, const char *shim_dir)
         return 0;
 }
 
+/* Return: the pool of the first plugin of that entry's group; NULL: this is the first, or in no group. */
+static struct pool *find_fellow(const struct generation *generation, const struct plugin_entry *entry) {
+        for (size_t i = 0; entry->isolation.group && i < generation->n_plugins; i++)
+                if (str_eq(generation->plugins[i].entry->isolation.group, entry->isolation.group))
+                        return generation->plugins[i].pool;
+        return NULL;
+}
+
 static int make_plugins(struct generation *generation) {
         struct plugins_config *config = generation->config;
 
@@ -372,8 +379,9 @@ static int make_plugins(struct generation *generation) {
                 plugin->entry = &config->plugins[i];
                 make_uuid(plugin->id);
                 if (pool_new(&plugin->pool, generation->base, generation->config, plugin->entry, &generation->layout,
-                             generation->number, &pool_handler, generation) < 0)
+                             generation->number, find_fellow(generation, plugin->entry), &pool_handler, generation) < 0)
                         return -ENOMEM;
+                plugin->member = pool_member(plugin->pool);
                 generation->n_plugins++;
         }
         generation->n_open = generation->n_plugins;

@@ -22,6 +22,7 @@ enum phase phase_of(enum plugin_mode mode); /* PHASE_MAX_ for a disabled plugin 
 struct plugin {
         const struct plugin_entry *entry; /* that of the configuration; completed by the plugin's server it is the pool's */
         struct pool *pool;
+        unsigned member;         /* which of its workers' plugins it is */
         struct pool *superseded; /* by one of the generation before, which serves on; to be freed */
         bool kept;               /* that is so */
         bool preparing;          /* it has no venv yet, and has not failed */

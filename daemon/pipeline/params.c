@@ -73,6 +73,7 @@ static void put_context(const struct invocation *invocation, struct buf *buf) {
 int turn_put_params(struct turn *turn, struct step *step) {
         struct invocation *invocation = turn->invocation;
         struct buf *buf = &step->params;
+        unsigned member = turn->plugin->member;
         bool background = turn->plugin->entry->mode == PLUGIN_FIRE_AND_FORGET && !invocation->in.direct;
         /* A background plugin gets the caller's payload and a fresh context. */
         bool changed = invocation->payload_changed && !background;
@@ -82,7 +83,11 @@ int turn_put_params(struct turn *turn, struct step *step) {
         bool shared = invocation->generation->daemon->enforce_tiers && invocation->extensions.len > 0;
         struct mp extensions = shared ? buf_mp(&invocation->extensions) : invocation->in.extensions;
 
-        mp_put_map(buf, 7);
+        mp_put_map(buf, 7 + (member > 0));
+        if (member > 0) {
+                mp_put_str(buf, "member");
+                mp_put_uint(buf, member);
+        }
         mp_put_str(buf, "unchecked");
         mp_put_bool(buf, changed);
         mp_put_str(buf, "hook");

@@ -23,19 +23,29 @@ static int append_network(struct strlist *list, const struct strlist *network) {
         return 0;
 }
 
-int box_options(struct strlist *ret, const struct plugin_entry *entry) {
-        const struct sandbox *sandbox = &entry->isolation.sandbox;
-
+int box_options(struct strlist *ret, const struct sandbox *sandbox) {
         if (sandbox->profile == SANDBOX_OFF)
                 return 0;
         if (strlist_append_option(ret, "--profile", sandbox_profile_name((enum sandbox_profile)sandbox->profile)) < 0 ||
             (sandbox->require && strlist_append(ret, "--require") < 0) ||
-            (entry->script_path && strlist_append_option(ret, "--read", entry->script_path) < 0) ||
-            strlist_append_options(ret, "--read", &entry->more_paths) < 0 ||
             strlist_append_options(ret, "--read", &sandbox->read) < 0 ||
             strlist_append_options(ret, "--write", &sandbox->write) < 0)
                 return -ENOMEM;
         return append_network(ret, &sandbox->network);
+}
+
+int box_code_options(struct strlist *ret, const struct plugin_entry *entry) {
+        if (entry->isolation.sandbox.profile == SANDBOX_OFF)
+                return 0;
+        if (entry->script_path && strlist_append_option(ret, "--read", entry->script_path) < 0)
+                return -ENOMEM;
+        return strlist_append_options(ret, "--read", &entry->more_paths);
+}
+
+int box_code(struct strlist *ret, const struct plugin_entry *entry) {
+        if (entry->script_path && strlist_append(ret, entry->script_path) < 0)
+                return -ENOMEM;
+        return strlist_append_all(ret, &entry->more_paths);
 }
 
 static void put_texts(struct buf *buf, const struct strlist *texts) {
@@ -49,14 +59,15 @@ static void put_list(struct buf *buf, const char *key, const struct strlist *tex
         put_texts(buf, texts);
 }
 
-static void put_read(struct buf *buf, const struct plugin_entry *entry) {
+static void put_read(struct buf *buf, const struct plugin_entry *entry, const struct strlist *fellows) {
         const struct strlist *read = &entry->isolation.sandbox.read;
 
         mp_put_str(buf, "read");
-        mp_put_array(buf, (entry->script_path != NULL) + entry->more_paths.n + read->n);
+        mp_put_array(buf, (entry->script_path != NULL) + entry->more_paths.n + fellows->n + read->n);
         if (entry->script_path)
                 mp_put_str(buf, entry->script_path);
         put_texts(buf, &entry->more_paths);
+        put_texts(buf, fellows);
         put_texts(buf, read);
 }
 
@@ -68,7 +79,7 @@ static void put_limit(struct buf *buf, const char *key, uint64_t limit) {
                 mp_put_nil(buf);
 }
 
-size_t box_put(struct buf *buf, const struct plugin_entry *entry, const char *python) {
+size_t box_put(struct buf *buf, const struct plugin_entry *entry, const struct strlist *fellows, const char *python) {
         const struct isolation *isolation = &entry->isolation;
 
         mp_put_str(buf, "plugin");
@@ -78,7 +89,7 @@ size_t box_put(struct buf *buf, const struct plugin_entry *entry, const char *py
         mp_put_str(buf, "python");
         mp_put_str(buf, python);
         put_list(buf, "network", &isolation->sandbox.network);
-        put_read(buf, entry);
+        put_read(buf, entry, fellows);
         put_list(buf, "write", &isolation->sandbox.write);
         put_list(buf, "env", &isolation->env);
         put_limit(buf, "tasks", isolation->sandbox.tasks);

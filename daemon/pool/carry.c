@@ -13,8 +13,6 @@
 
 static const struct carried members[] = {
         CARRIED(UINT, struct pool, state),
-        CARRIED(BOOL, struct pool, may_initialize),
-        CARRIED(BOOL, struct pool, prepared_told),
         CARRIED(BOOL, struct pool, reported),
         CARRIED(BOOL, struct pool, settled_told),
         CARRIED(BOOL, struct pool, disabled),
@@ -22,22 +20,25 @@ static const struct carried members[] = {
         CARRIED(STR, struct pool, error),
         CARRIED(STR, struct pool, missing_hook),
         CARRIED(UINT, struct pool, n_registered),
-        CARRIED(STR, struct pool, python),
-        CARRIED(STR, struct pool, fingerprint),
         CARRIED(STR, struct pool, code),
-        CARRIED(UINT, struct pool, box_identity),
-        CARRIED(TIMER, struct pool, watch),
-        CARRIED(UINT, struct pool, backoff_usec),
         CARRIED(UINTS, struct pool, stats.by_cause),
         CARRIED(UINTS, struct pool, stats.in_bucket),
         CARRIED(UINT, struct pool, stats.total_usec),
         CARRIED(UINT, struct pool, stats.waited_usec),
         CARRIED(UINT, struct pool, n_calls),
         CARRIED(UINT, struct pool, n_errors),
-        CARRIED(UINT, struct pool, n_restarts),
-        CARRIED(UINT, struct pool, n_recycled),
-        CARRIED(UINT, struct pool, n_dropped),
 };
+
+/* Of the crew, which goes with the first of its pools. */
+static const struct carried crew_members[] = {
+        CARRIED(BOOL, struct crew, started),    CARRIED(BOOL, struct crew, prepared_told),
+        CARRIED(UINT, struct crew, n_prepared), CARRIED(STR, struct crew, python),
+        CARRIED(STR, struct crew, fingerprint), CARRIED(UINT, struct crew, box_identity),
+        CARRIED(TIMER, struct crew, watch),     CARRIED(UINT, struct crew, backoff_usec),
+        CARRIED(UINT, struct crew, n_restarts), CARRIED(UINT, struct crew, n_recycled),
+        CARRIED(UINT, struct crew, n_dropped),
+};
+static const struct carried turn_members[] = {CARRIED(BOOL, struct worker_member, may_initialize)};
 
 static const struct carried step_members[] = {
         CARRIED(BUF, struct step, params),          CARRIED(BUF, struct step, payload),
@@ -67,34 +68,45 @@ struct slot {
 };
 static const struct carried slot_members[] = {CARRIED(UINT, struct slot, slot), CARRIED(BOOL, struct slot, leaving)};
 
-static void put_workers(const struct pool *pool, struct carry *carry) {
+static void put_workers(const struct crew *crew, struct carry *carry) {
         size_t array, n = 0;
 
         mp_put_str(&carry->out, "workers");
         array = mp_array_begin(&carry->out);
-        for (unsigned i = 0; i < pool->n_slots; i++) {
-                const struct slot slot = {i, pool->workers[i] == pool->leaving};
+        for (unsigned i = 0; i < crew->n_slots; i++) {
+                const struct slot slot = {i, crew->workers[i] == crew->leaving};
 
-                if (!pool->workers[i])
+                if (!crew->workers[i])
                         continue;
                 mp_put_map(&carry->out, ELEMENTS(slot_members) + 1);
                 carry_put(carry, slot_members, ELEMENTS(slot_members), &slot);
                 mp_put_str(&carry->out, "worker");
-                worker_save(pool->workers[i], carry);
+                worker_save(crew->workers[i], carry);
                 n++;
         }
         mp_array_end(&carry->out, array, n);
 }
 
-void pool_save(const struct pool *pool, struct carry *carry) {
-        mp_put_map(&carry->out, ELEMENTS(members) + 2);
-        carry_put(carry, members, ELEMENTS(members), pool);
+static void put_crew(const struct crew *crew, struct carry *carry) {
+        mp_put_str(&carry->out, "crew");
+        mp_put_map(&carry->out, ELEMENTS(crew_members) + 2);
+        carry_put(carry, crew_members, ELEMENTS(crew_members), crew);
         mp_put_str(&carry->out, "retry_usec");
-        mp_put_uint(&carry->out, timer_at(pool->retry));
-        put_workers(pool, carry);
+        mp_put_uint(&carry->out, timer_at(crew->retry));
+        put_workers(crew, carry);
 }
 
-static int take_workers(struct pool *pool, struct mp saved) {
+void pool_save(const struct pool *pool, struct carry *carry) {
+        bool first = pool->member == 0;
+
+        mp_put_map(&carry->out, ELEMENTS(members) + ELEMENTS(turn_members) + first);
+        carry_put(carry, members, ELEMENTS(members), pool);
+        carry_put(carry, turn_members, ELEMENTS(turn_members), &pool->crew->spec.members[pool->member]);
+        if (first)
+                put_crew(pool->crew, carry);
+}
+
+static int take_workers(struct crew *crew, struct mp saved) {
         struct carry_items items = carry_items(mp_map_value(saved, "workers"));
         struct mp item;
 
@@ -102,34 +114,41 @@ static int take_workers(struct pool *pool, struct mp saved) {
                 struct slot slot = {0};
                 int r = carry_get(item, slot_members, ELEMENTS(slot_members), &slot);
 
-                if (r < 0 || slot.slot >= pool->n_slots || pool->workers[slot.slot])
+                if (r < 0 || slot.slot >= crew->n_slots || crew->workers[slot.slot])
                         return r < 0 ? r : -EBADMSG;
-                r = worker_adopt(&pool->workers[slot.slot], pool->base, &pool->spec, mp_map_value(item, "worker"), &crew_handler,
-                                 pool);
+                r = worker_adopt(&crew->workers[slot.slot], crew->base, &crew->spec, mp_map_value(item, "worker"), &crew_handler,
+                                 crew);
                 if (r < 0)
                         return r;
                 if (slot.leaving)
-                        pool->leaving = pool->workers[slot.slot];
+                        crew->leaving = crew->workers[slot.slot];
         }
         return 0;
 }
 
-int pool_adopt(struct pool *pool, struct mp saved) {
+static int adopt_crew(struct crew *crew, struct mp saved) {
         struct mp_cur cur = mp_cur(mp_map_value(saved, "retry_usec"));
         usec_t retry_usec = 0;
-        int r = carry_get(saved, members, ELEMENTS(members), pool);
+        int r = carry_get(saved, crew_members, ELEMENTS(crew_members), crew);
 
         if (r < 0)
                 return r;
-        r = pool_make_spec(pool);
+        r = crew_make_spec(crew);
         if (r < 0)
                 return r;
-        pool->spec.process.python = pool->python;
+        crew->spec.process.python = crew->python;
         if (mp_read_uint(&cur, &retry_usec) && retry_usec > 0)
-                timer_start_at(pool->retry, retry_usec);
+                timer_start_at(crew->retry, retry_usec);
         else
-                pool_start(pool); /* that is how it comes to its venv if it has none */
-        return take_workers(pool, saved);
+                event_active(crew->retry, EV_TIMEOUT, 0); /* that is how it comes to its venv if it has none */
+        return take_workers(crew, saved);
+}
+
+int pool_adopt(struct pool *pool, struct mp saved) {
+        int r = carry_get(saved, members, ELEMENTS(members), pool);
+
+        r = r < 0 ? r : carry_get(saved, turn_members, ELEMENTS(turn_members), &pool->crew->spec.members[pool->member]);
+        return r < 0 || pool->member > 0 ? r : adopt_crew(pool->crew, mp_map_value(saved, "crew"));
 }
 
 /* ---- Steps ---- */
@@ -140,7 +159,7 @@ void pool_save_step(const struct step *step, struct carry *carry) {
         if (step->place == STEP_GIVEN) {
                 const struct worker *worker = calls_owner(step, &place.id);
 
-                while (step->pool->workers[place.slot] != worker)
+                while (step->pool->crew->workers[place.slot] != worker)
                         place.slot++;
         } else if (step->place == STEP_WAITING) {
                 place.expires_usec = timer_at(&step->timer);
@@ -166,6 +185,6 @@ int pool_adopt_step(struct pool *pool, struct step *step, struct mp saved) {
                 pool_enqueue(pool, step, place.expires_usec);
                 return 0;
         }
-        worker = place.slot < pool->n_slots ? pool->workers[place.slot] : NULL;
+        worker = place.slot < pool->crew->n_slots ? pool->crew->workers[place.slot] : NULL;
         return worker ? worker_adopt_step(worker, step, place.id) : -EBADMSG;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The pool decides in one place, pool_work(), which runs after anything that may have changed the answer: a step came, a call ended,
+ * The pool decides in one place, crew_work(), which runs after anything that may have changed the answer: a step came, a call ended,
  * a worker became ready or died. It hands waiting steps to workers with room and starts a worker when steps still wait. It never calls
  * a step's on_done itself from inside pool_submit(): refusals are kept as waiting steps and are refused by the same
  * function on the next turn of the loop, so that no caller has to expect its outcome before its own call has returned.
@@ -18,8 +18,8 @@
 #include "pool/environment.h"
 #include "venv/options.h"
 
-void pool_schedule(struct pool *pool) {
-        event_active(pool->work, EV_TIMEOUT, 0);
+void crew_schedule(struct crew *crew) {
+        event_active(crew->work, EV_TIMEOUT, 0);
 }
 
 void pool_settle(struct pool *pool, enum pool_state state) {
@@ -61,13 +61,14 @@ void pool_withdraw(struct step *step) {
 
 /* Return: the worker with room that has the fewest calls, NULL if all are full. */
 static struct worker *pick_worker(const struct pool *pool, const struct step *step) {
+        const struct crew *crew = pool->crew;
         struct worker *best = NULL;
 
-        for (unsigned i = 0; i < pool->n_slots; i++) {
-                struct worker *worker = pool->workers[i];
+        for (unsigned i = 0; i < crew->n_slots; i++) {
+                struct worker *worker = crew->workers[i];
 
-                if (!worker || !worker_accepts(worker, step_len(step)) ||
-                    worker_calls_active(worker) >= pool->entry->isolation.max_concurrent)
+                if (!worker || !worker_accepts(worker, step_len(step)) || !worker_serves(worker, pool->member) ||
+                    worker_calls_active(worker) >= crew->settings.max_concurrent)
                         continue;
                 if (!best || worker_calls_active(worker) < worker_calls_active(best))
                         best = worker;
@@ -86,9 +87,9 @@ void pool_enqueue(struct pool *pool, struct step *step, usec_t expires_usec) {
                 TAILQ_INSERT_HEAD(&pool->waiting, step, link);
         step->place = STEP_WAITING;
         pool->n_waiting++;
-        evtimer_assign(&step->timer, pool->base, on_wait_timer, step);
+        evtimer_assign(&step->timer, pool->crew->base, on_wait_timer, step);
         timer_start_at(&step->timer, expires_usec);
-        pool_schedule(pool);
+        crew_schedule(pool->crew);
 }
 
 void pool_submit(struct pool *pool, struct step *step) {
@@ -100,7 +101,7 @@ void pool_submit(struct pool *pool, struct step *step) {
         step->submitted_usec = clock_now_usec();
         step->given_usec = 0;
         pool->n_calls++;
-        /* The way of nearly every call. Whatever is in the way is dealt with on the next turn of the loop, by pool_work(). */
+        /* The way of nearly every call. Whatever is in the way is dealt with on the next turn of the loop, by crew_work(). */
         if (pool->n_waiting == 0 && !pool->closing && (worker = pick_worker(pool, step)) && worker_give(worker, step) == 0)
                 return;
 
@@ -122,7 +123,7 @@ static void give(struct pool *pool, struct worker *worker, struct step *step) {
                                           .cause = STEP_OVERSIZE,
                                           .message = "the call is longer than a message may be",
                                           .value = step_len(step),
-                                          .maximum = pool->layout.frame_bytes,
+                                          .maximum = pool->crew->layout.frame_bytes,
                                           .setting = "limits.frame_bytes",
                                   });
         else if (r < 0)
@@ -150,37 +151,67 @@ static void refuse_beyond_queue(struct pool *pool) {
                        });
 }
 
-static void work_on_closing(struct pool *pool) {
-        refuse_waiting(pool, STEP_STOPPED, "the plugin is being stopped");
-        for (unsigned i = 0; i < pool->n_slots; i++)
-                if (pool->workers[i])
-                        return;
-        if (!pool->closed_told) {
-                pool->closed_told = true;
-                pool->closed(pool->closed_data, pool); /* may free the pool */
-        }
+/* Return: whether one of the workers is left. */
+static bool has_workers(const struct crew *crew) {
+        for (unsigned i = 0; i < crew->n_slots; i++)
+                if (crew->workers[i])
+                        return true;
+        return false;
 }
 
-void pool_work(struct pool *pool) {
+/* The workers go with the last pool. Return: whether the owner was told, which may have freed it. */
+static bool work_on_closing(struct pool *pool) {
+        refuse_waiting(pool, STEP_STOPPED, "the plugin is being stopped");
+        if (pool->closed_told || (pool->crew->n_open == 0 && has_workers(pool->crew)))
+                return false;
+        pool->closed_told = true;
+        crew_schedule(pool->crew);
+        pool->closed(pool->closed_data, pool);
+        return true;
+}
+
+/* Return: the step that has waited longest of those for which a worker has room; NULL: there is none. */
+static struct step *pick_step(const struct crew *crew, struct worker **ret_worker) {
+        struct step *best = NULL;
+
+        for (unsigned i = 0; i < crew->n_pools; i++) {
+                struct step *step = crew->pools[i] ? TAILQ_FIRST(&crew->pools[i]->waiting) : NULL;
+                struct worker *worker;
+
+                if (!step || (best && best->submitted_usec <= step->submitted_usec) ||
+                    !(worker = pick_worker(crew->pools[i], step)))
+                        continue;
+                best = step;
+                *ret_worker = worker;
+        }
+        return best;
+}
+
+void crew_work(struct crew *crew) {
         struct worker *worker;
         struct step *step;
 
-        if (pool->closing) {
-                work_on_closing(pool);
-                return;
+        for (unsigned i = 0; i < crew->n_pools; i++)
+                if (crew->pools[i] && crew->pools[i]->closing && work_on_closing(crew->pools[i]))
+                        return; /* the crew may be gone */
+        while ((step = pick_step(crew, &worker)))
+                give(step->pool, worker, step);
+        for (unsigned i = 0; i < crew->n_pools; i++) {
+                struct pool *pool = crew->pools[i];
+
+                if (!pool)
+                        continue;
+                if (pool->state == POOL_FAILED && pool_count_workers(pool) == 0)
+                        refuse_waiting(pool, STEP_START_FAILED, pool->error ? pool->error : "it cannot start");
+                refuse_beyond_queue(pool);
         }
-        while ((step = TAILQ_FIRST(&pool->waiting)) && (worker = pick_worker(pool, step)))
-                give(pool, worker, step);
-        if (pool->state == POOL_FAILED && crew_count(pool, WORKER_READY) == 0)
-                refuse_waiting(pool, STEP_START_FAILED, pool->error ? pool->error : "it cannot start");
-        refuse_beyond_queue(pool);
-        crew_fill(pool);
+        crew_fill(crew);
 }
 
 static void on_work(evutil_socket_t fd, short what, void *data) {
         (void)fd;
         (void)what;
-        pool_work(data);
+        crew_work(data);
 }
 
 static void on_watch(evutil_socket_t fd, short what, void *data) {
@@ -192,55 +223,86 @@ static void on_watch(evutil_socket_t fd, short what, void *data) {
 /* ---- Venv ---- */
 
 /* All is there to start workers with. */
-static void become_prepared(struct pool *pool) {
-        if (!pool->prepared_told) {
-                pool->prepared_told = true;
-                pool->superseded = pool->handler->superseded(pool->data, pool);
+static void become_prepared(struct crew *crew) {
+        if (!crew->prepared_told) {
+                crew->prepared_told = true;
+                for (unsigned i = 0; i < crew->n_pools; i++)
+                        if (crew->pools[i])
+                                crew->superseded = crew->pools[i]->handler->superseded(crew->pools[i]->data, crew->pools[i]);
         }
-        pool_schedule(pool);
+        crew_schedule(crew);
+}
+
+static void start_venv(struct crew *crew);
+
+/* All plugins of a group have one venv. What their requirements name beside themselves, only the builder sees. Return: whether this plugin's
+ * is that of those before it. */
+static bool take_venv(struct crew *crew, const struct venv_result *result) {
+        CLEANUP_FREE char *python = strdup(result->python), *fingerprint = strdup(result->fingerprint);
+        struct pool *pool = crew->pools[crew->n_prepared];
+        const char *wrong = NULL;
+
+        if (!python || !fingerprint)
+                wrong = "out of memory";
+        else if (crew->n_prepared > 0 && !str_eq(fingerprint, crew->fingerprint))
+                wrong = "the plugins of a group have one venv, but what their requirements name differs";
+        crew->n_prepared = wrong ? 0 : crew->n_prepared + 1;
+        if (wrong) {
+                crew_fail(crew, NULL, wrong);
+                return false;
+        }
+        free(crew->python);
+        free(crew->fingerprint);
+        crew->python = TAKE(python);
+        crew->fingerprint = TAKE(fingerprint);
+        if (!pool->code && result->code)
+                pool->code = strdup(result->code);
+        return true;
 }
 
 static void on_venv(void *data, const struct venv_result *result) {
-        CLEANUP_FREE char *python = NULL, *fingerprint = NULL;
-        struct pool *pool = data;
+        struct crew *crew = data;
+        bool taken = false;
 
-        if (result->error) {
-                pool_fail(pool, result->error);
-        } else if (!(python = strdup(result->python)) || !(fingerprint = strdup(result->fingerprint))) {
-                pool_fail(pool, "out of memory");
-        } else {
-                pool->python = TAKE(python);
-                pool->fingerprint = TAKE(fingerprint);
-                if (!pool->code && result->code)
-                        pool->code = strdup(result->code);
-                pool->spec.process.python = pool->python;
-                become_prepared(pool);
+        if (result->error)
+                crew_fail(crew, NULL, result->error);
+        else
+                taken = take_venv(crew, result);
+        crew->job = venv_job_free(crew->job);
+        if (!taken)
+                return;
+        if (crew->n_prepared < crew->n_pools) {
+                start_venv(crew);
+                return;
         }
-        pool->job = venv_job_free(pool->job);
+        crew->spec.process.python = crew->python;
+        become_prepared(crew);
 }
 
-static void start_venv(struct pool *pool) {
+/* Of each pool in turn: the venv is there from the second on, but not what is known of the code. */
+static void start_venv(struct crew *crew) {
+        const struct plugin_entry *entry = crew->pools[crew->n_prepared]->entry;
         const struct venv_spec spec = {
-                .builder = pool->layout.venv_builder,
-                .cache_dir = pool->layout.cache_dir,
-                .python = pool->entry->isolation.python,
-                .requirements = pool->entry->requirements_file,
-                .code = pool->entry->code,
-                .plugin = pool->entry->name,
-                .options = &pool->venv_options,
-                .limits = pool->venv_limits,
+                .builder = crew->layout.venv_builder,
+                .cache_dir = crew->layout.cache_dir,
+                .python = entry->isolation.python,
+                .requirements = entry->requirements_file,
+                .code = entry->code,
+                .plugin = entry->name,
+                .options = &crew->venv_options,
+                .limits = crew->venv_limits,
         };
         char reason[128];
-        int r = venv_job_start(&pool->job, pool->base, &spec, on_venv, pool);
+        int r = venv_job_start(&crew->job, crew->base, &spec, on_venv, crew);
 
         if (r < 0) {
                 (void)snprintf(reason, sizeof(reason), "%s cannot be run: %s", spec.builder, strerror(-r));
-                pool_fail(pool, reason);
+                crew_fail(crew, NULL, reason);
         }
 }
 
 /* The parameters of `load`, or of `hello` to a plugin server (docs/protocol.md). */
-static int put_load(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout) {
+static int put_load(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, unsigned member) {
         if (entry->isolation.socket) {
                 mp_put_map(buf, 2);
                 mp_put_str(buf, "client");
@@ -249,7 +311,9 @@ static int put_load(struct buf *buf, const struct plugin_entry *entry, const str
                 mp_put_uint(buf, 1);
                 return buf_error(buf);
         }
-        mp_put_map(buf, 4);
+        mp_put_map(buf, 5);
+        mp_put_str(buf, "member");
+        mp_put_uint(buf, member);
         mp_put_str(buf, "class_name");
         mp_put_str(buf, entry->class_name);
         mp_put_str(buf, "folder");
@@ -266,8 +330,11 @@ static int put_load(struct buf *buf, const struct plugin_entry *entry, const str
 }
 
 /* The parameters of `init`. */
-static int put_init(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, uint64_t generation) {
-        mp_put_map(buf, 5);
+static int put_init(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, unsigned member,
+                    uint64_t generation) {
+        mp_put_map(buf, 6);
+        mp_put_str(buf, "member");
+        mp_put_uint(buf, member);
         mp_put_str(buf, "plugin");
         mp_put_raw(buf, (struct mp){entry->entry.data, entry->entry.len});
         mp_put_str(buf, "hooks");
@@ -283,96 +350,173 @@ static int put_init(struct buf *buf, const struct plugin_entry *entry, const str
         return buf_error(buf);
 }
 
-int pool_make_spec(struct pool *pool) {
-        const struct plugin_entry *entry = pool->configured;
-        const struct pool_layout *layout = &pool->layout;
+/* What each worker is told of each of the plugins, and what their code needs of the sandbox. */
+static int make_members(struct crew *crew) {
+        for (unsigned i = 0; i < crew->n_pools; i++) {
+                struct pool *pool = crew->pools[i];
+                struct worker_member *member = &crew->spec.members[i];
+
+                buf_done(&pool->load);
+                buf_done(&pool->init);
+                if (box_code_options(&crew->box, pool->configured) < 0 ||
+                    put_load(&pool->load, pool->configured, &crew->layout, i) < 0 ||
+                    put_init(&pool->init, pool->configured, &crew->layout, i, crew->generation) < 0)
+                        return -ENOMEM;
+                member->load = (struct mp){pool->load.data, pool->load.len};
+                member->init = (struct mp){pool->init.data, pool->init.len};
+        }
+        return 0;
+}
+
+int crew_make_spec(struct crew *crew) {
+        const struct plugin_entry *entry = crew->pools[0]->configured;
+        const struct pool_layout *layout = &crew->layout;
         char **env = environment_for_worker(&entry->isolation.env);
 
-        strlist_done(&pool->box);
-        buf_done(&pool->load);
-        buf_done(&pool->init);
-        if (!env || box_options(&pool->box, entry) < 0 || put_load(&pool->load, entry, layout) < 0 ||
-            put_init(&pool->init, entry, layout, pool->generation) < 0) {
+        strlist_done(&crew->box);
+        if (!env || box_options(&crew->box, &entry->isolation.sandbox) < 0 || make_members(crew) < 0) {
                 free(env);
                 return -ENOMEM;
         }
-        pool->env = env;
-        pool->spec = (struct worker_spec){
-                .process =
+        crew->env = env;
+        crew->spec.process = (struct process_spec){
+                .plugin = crew->name,
+                .launcher = layout->launcher,
+                .shim_dir = layout->shim_dir,
+                .ext_dir = layout->ext_dir,
+                .sdk_dir = layout->sdk_dir,
+                .env = env,
+                .box = &crew->box,
+                .scratch = entry->isolation.sandbox.profile != SANDBOX_OFF,
+                .files = entry->isolation.files,
+                .limits =
                         {
-                                .plugin = entry->name,
-                                .launcher = layout->launcher,
-                                .shim_dir = layout->shim_dir,
-                                .ext_dir = layout->ext_dir,
-                                .sdk_dir = layout->sdk_dir,
-                                .env = env,
-                                .box = &pool->box,
-                                .scratch = entry->isolation.sandbox.profile != SANDBOX_OFF,
-                                .files = entry->isolation.files,
-                                .limits =
-                                        {
-                                                .memory_bytes = entry->isolation.memory_bytes,
-                                                .tasks = entry->isolation.sandbox.tasks,
-                                                .cpu_percent = entry->isolation.cpu_percent,
-                                        },
+                                .memory_bytes = entry->isolation.memory_bytes,
+                                .tasks = entry->isolation.sandbox.tasks,
+                                .cpu_percent = entry->isolation.cpu_percent,
                         },
-                .server = entry->isolation.socket,
-                .load = {pool->load.data, pool->load.len},
-                .init = {pool->init.data, pool->init.len},
-                .startup_timeout_usec = entry->isolation.startup_timeout_usec,
-                .frame_bytes = layout->frame_bytes,
-                .values = layout->values,
         };
+        crew->spec.startup_timeout_usec = entry->isolation.startup_timeout_usec;
+        crew->spec.frame_bytes = layout->frame_bytes;
+        crew->spec.values = layout->values;
         return 0;
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *data) {
-        struct pool *pool = data;
+        struct crew *crew = data;
 
         (void)fd;
         (void)what;
-        if (pool->env && loop_is_late())
-                crew_put_off(pool);
-        else if (!pool->env && pool_make_spec(pool) < 0)
-                pool_fail(pool, "out of memory");
-        else if (!pool_needs_venv(pool))
-                become_prepared(pool);
-        else if (!pool->job)
-                start_venv(pool);
+        if (crew->env && loop_is_late())
+                crew_put_off(crew);
+        else if (!crew->env && crew_make_spec(crew) < 0)
+                crew_fail(crew, NULL, "out of memory");
+        else if (!crew_needs_venv(crew))
+                become_prepared(crew);
+        else if (!crew->job)
+                start_venv(crew);
 }
 
 /* ---- Life ---- */
 
+static struct crew *crew_free(struct crew *crew) {
+        if (!crew)
+                return NULL;
+        for (unsigned i = 0; crew->workers && i < crew->n_slots; i++)
+                crew->workers[i] = worker_free(crew->workers[i]);
+        free(crew->workers);
+        (void)venv_job_free(crew->job);
+        if (crew->work)
+                event_free(crew->work);
+        if (crew->retry)
+                event_free(crew->retry);
+        if (crew->look_again)
+                event_free(crew->look_again);
+        if (crew->watch)
+                event_free(crew->watch);
+        free(crew->env);
+        strlist_done(&crew->box);
+        strlist_done(&crew->venv_options);
+        free(crew->spec.members);
+        free(crew->python);
+        free(crew->fingerprint);
+        free(crew->cache_dir);
+        free(crew->name);
+        free(crew->pools);
+        free(crew);
+        return NULL;
+}
+
+static struct crew *crew_new(struct event_base *base, const struct plugin_entry *entry, const struct pool_layout *layout,
+                             uint64_t generation) {
+        const struct isolation *settings = &entry->isolation;
+        struct crew *crew = calloc(1, sizeof(*crew));
+
+        if (!crew)
+                return NULL;
+        crew->base = base;
+        crew->layout = *layout;
+        crew->layout.cache_dir = crew->cache_dir = strdup(layout->cache_dir);
+        crew->layout.venv = NULL; /* may go before the crew does */
+        crew->name = strdup(settings->group ? settings->group : entry->name);
+        crew->backoff_usec = BACKOFF_MIN_USEC;
+        crew->settings = *settings;
+        crew->box_identity = settings->sandbox.identity;
+        crew->venv_limits = venv_limits(layout->venv, &settings->sandbox);
+        crew->n_slots = settings->workers_max + 1;
+        crew->workers = calloc(crew->n_slots, sizeof(*crew->workers));
+        crew->generation = generation;
+        crew->work = event_new(base, -1, 0, on_work, crew);
+        crew->retry = evtimer_new(base, on_retry, crew);
+        crew->look_again = evtimer_new(base, on_work, crew);
+        crew->watch = evtimer_new(base, on_watch, crew);
+        crew->spec.server = settings->socket;
+        if (!crew->cache_dir || !crew->name || !crew->workers || !crew->work || !crew->retry || !crew->look_again ||
+            !crew->watch || venv_options(&crew->venv_options, layout->venv, &settings->sandbox) < 0)
+                return crew_free(crew);
+        return crew;
+}
+
+static int crew_join(struct crew *crew, struct pool *pool) {
+        struct pool **pools = realloc(crew->pools, (crew->n_pools + 1) * sizeof(struct pool *));
+        struct worker_member *members;
+
+        if (!pools)
+                return -ENOMEM;
+        crew->pools = pools;
+        members = realloc(crew->spec.members, (crew->n_pools + 1) * sizeof(*members));
+        if (!members)
+                return -ENOMEM;
+        crew->spec.members = members;
+        members[crew->n_pools] = (struct worker_member){0};
+        pools[crew->n_pools] = pool;
+        pool->crew = crew;
+        pool->member = crew->n_pools++;
+        crew->spec.n_members = crew->n_pools;
+        crew->n_left++;
+        crew->n_open++;
+        return 0;
+}
+
 int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
-             const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data) {
+             const struct pool_layout *layout, uint64_t generation, struct pool *fellow, const struct pool_handler *handler,
+             void *data) {
         struct pool *pool = calloc(1, sizeof(*pool));
+        struct crew *crew;
 
         if (!pool)
                 return -ENOMEM;
         pool->refs = 1;
         pool->config = plugins_config_ref(config);
-        pool->base = base;
         pool->entry = pool->configured = entry;
-        pool->layout = *layout;
-        pool->layout.cache_dir = pool->cache_dir = strdup(layout->cache_dir);
-        pool->layout.venv = NULL; /* may go before the pool does */
         pool->handler = handler;
         pool->data = data;
-        pool->backoff_usec = BACKOFF_MIN_USEC;
         pool->n_registered = entry->hooks.n;
-        pool->box_identity = entry->isolation.sandbox.identity;
-        pool->venv_limits = venv_limits(layout->venv, &entry->isolation.sandbox);
         TAILQ_INIT(&pool->waiting);
-        pool->n_slots = entry->isolation.workers_max + 1;
-        pool->workers = calloc(pool->n_slots, sizeof(*pool->workers));
-        pool->generation = generation;
-        pool->work = event_new(base, -1, 0, on_work, pool);
-        pool->retry = evtimer_new(base, on_retry, pool);
-        pool->look_again = evtimer_new(base, on_work, pool);
-        pool->watch = evtimer_new(base, on_watch, pool);
-        pool->spec.server = entry->isolation.socket;
-        if (!pool->cache_dir || !pool->workers || !pool->work || !pool->retry || !pool->look_again || !pool->watch ||
-            venv_options(&pool->venv_options, layout->venv, &entry->isolation.sandbox) < 0) {
+        crew = fellow ? fellow->crew : crew_new(base, entry, layout, generation);
+        if (!crew || crew_join(crew, pool) < 0) {
+                if (!fellow)
+                        (void)crew_free(crew);
                 (void)pool_free(pool);
                 return -ENOMEM;
         }
@@ -380,8 +524,12 @@ int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *
         return 0;
 }
 
-void pool_start(struct pool *pool) {
-        event_active(pool->retry, EV_TIMEOUT, 0);
+bool pool_start(struct pool *pool) {
+        if (pool->crew->started)
+                return false;
+        pool->crew->started = true;
+        event_active(pool->crew->retry, EV_TIMEOUT, 0);
+        return true;
 }
 
 void pool_take_entry(struct pool *pool, struct plugin_entry *entry) {
@@ -390,10 +538,12 @@ void pool_take_entry(struct pool *pool, struct plugin_entry *entry) {
 }
 
 void pool_initialize(struct pool *pool) {
-        pool->may_initialize = true;
-        for (unsigned i = 0; i < pool->n_slots; i++)
-                if (pool->workers[i])
-                        worker_initialize(pool->workers[i]);
+        struct crew *crew = pool->crew;
+
+        crew->spec.members[pool->member].may_initialize = true;
+        for (unsigned i = 0; i < crew->n_slots; i++)
+                if (crew->workers[i])
+                        worker_initialize(crew->workers[i]);
 }
 
 struct pool *pool_ref(struct pool *pool) {
@@ -401,61 +551,74 @@ struct pool *pool_ref(struct pool *pool) {
         return pool;
 }
 
-bool pool_serves_same(const struct pool *pool, const struct pool *other, struct mp report) {
+static bool serves_same(const struct pool *pool, const struct pool *other, struct mp report) {
         bool same_code = !pool->entry->code || (pool->code && str_eq(pool->code, other->code));
         bool same_report = !pool_may_report(pool) || (report.len > 0 && report.len == pool->report.len &&
                                                       memcmp(report.data, pool->report.data, report.len) == 0);
 
         return pool->state == POOL_READY && !pool->closing && same_report && same_code &&
-               pool->box_identity == other->box_identity && str_eq(pool->fingerprint, other->fingerprint) &&
-               str_eq(pool->cache_dir, other->cache_dir) && str_eq(pool->layout.project_root, other->layout.project_root) &&
-               pool->layout.frame_bytes == other->layout.frame_bytes && pool->layout.values == other->layout.values &&
                plugin_entry_same(pool->configured, other->configured);
 }
 
+bool pool_serves_same(const struct pool *pool, const struct pool *other, struct mp report) {
+        const struct crew *crew = pool->crew, *new = other->crew;
+
+        if (crew->n_pools != new->n_pools || crew->n_open != crew->n_pools)
+                return false;
+        for (unsigned i = 0; i < crew->n_pools; i++)
+                if (!serves_same(crew->pools[i], new->pools[i], report))
+                        return false;
+        return crew->box_identity == new->box_identity &&str_eq(crew->fingerprint, new->fingerprint) &&
+               str_eq(crew->cache_dir, new->cache_dir) && str_eq(crew->layout.project_root, new->layout.project_root) &&
+               crew->layout.frame_bytes == new->layout.frame_bytes && crew->layout.values == new->layout.values;
+}
+
 bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data) {
+        struct crew *crew = pool->crew;
+
         if (--pool->refs > 0)
                 return false;
         pool->closing = true;
         pool->closed = closed;
         pool->closed_data = data;
-        pool->job = venv_job_free(pool->job);
-        (void)event_del(pool->retry);
-        for (unsigned i = 0; i < pool->n_slots; i++)
-                if (pool->workers[i] && worker_calls_open(pool->workers[i]) == 0)
-                        worker_stop(pool->workers[i]);
-        pool_schedule(pool);
+        crew->n_open--;
+        crew->job = venv_job_free(crew->job);
+        (void)event_del(crew->retry);
+        crew_schedule(crew);
+        if (crew->n_open > 0)
+                return true;
+        for (unsigned i = 0; i < crew->n_slots; i++)
+                if (crew->workers[i] && worker_calls_open(crew->workers[i]) == 0)
+                        worker_stop(crew->workers[i]);
         return true;
+}
+
+/* One that is freed without having been closed may have calls in the workers, also those of its group. */
+static void crew_leave(struct pool *pool) {
+        struct crew *crew = pool->crew;
+
+        if (!pool->closing)
+                crew->n_open--;
+        pool->closing = true;
+        refuse_waiting(pool, STEP_STOPPED, "the daemon is stopping");
+        for (unsigned i = 0; i < crew->n_slots && !pool->closed_told; i++)
+                crew->workers[i] = worker_free(crew->workers[i]);
+        crew->leaving = pool->closed_told ? crew->leaving : NULL;
+        crew->pools[pool->member] = NULL;
+        if (--crew->n_left == 0)
+                (void)crew_free(crew);
 }
 
 struct pool *pool_free(struct pool *pool) {
         if (!pool || (pool->refs > 0 && --pool->refs > 0))
                 return NULL;
-        pool->closing = true;
-        refuse_waiting(pool, STEP_STOPPED, "the daemon is stopping");
-        for (unsigned i = 0; pool->workers && i < pool->n_slots; i++)
-                (void)worker_free(pool->workers[i]);
-        free(pool->workers);
-        (void)venv_job_free(pool->job);
-        if (pool->work)
-                event_free(pool->work);
-        if (pool->retry)
-                event_free(pool->retry);
-        if (pool->look_again)
-                event_free(pool->look_again);
-        if (pool->watch)
-                event_free(pool->watch);
+        if (pool->crew)
+                crew_leave(pool);
         buf_done(&pool->load);
         buf_done(&pool->init);
         buf_done(&pool->report);
         (void)plugin_entry_free(pool->completed);
-        free(pool->env);
-        strlist_done(&pool->box);
-        strlist_done(&pool->venv_options);
-        free(pool->python);
-        free(pool->fingerprint);
         free(pool->code);
-        free(pool->cache_dir);
         plugins_config_free(pool->config);
         free(pool->error);
         free(pool->missing_hook);
@@ -480,15 +643,24 @@ size_t pool_registered_hooks(const struct pool *pool) {
 }
 
 const char *pool_python(const struct pool *pool) {
-        return pool->python;
+        return pool->crew->python;
 }
 
 size_t pool_put_box(const struct pool *pool, struct buf *buf) {
-        return box_put(buf, pool->entry, pool->python);
+        CLEANUP(strlist_done) struct strlist fellows = {0};
+
+        for (unsigned i = 0; i < pool->crew->n_pools; i++)
+                if (pool->crew->pools[i] && pool->crew->pools[i] != pool && box_code(&fellows, pool->crew->pools[i]->entry) < 0)
+                        buf->error = -ENOMEM;
+        return box_put(buf, pool->entry, &fellows, pool->crew->python);
 }
 
 const char *pool_fingerprint(const struct pool *pool) {
-        return pool->fingerprint;
+        return pool->crew->fingerprint;
+}
+
+unsigned pool_member(const struct pool *pool) {
+        return pool->member;
 }
 
 void pool_note_failure(struct pool *pool) {

@@ -2,7 +2,8 @@
 #pragma once
 
 /*
- * A pool: the warm workers of one plugin, from its venv to its last call.
+ * A pool: the warm workers of one plugin, from its venv to its last call. Plugins of a group (isolation.group) have their workers in common,
+ * and each its own queue, figures and failures.
  *
  * A pool gets its venv, starts `workers.min` workers, starts more while calls wait, up to `workers.max`, stops those beyond the
  * minimum that have had nothing to do for 10 s, and replaces those that die. A step is given to the ready worker with the fewest calls; when all are full it waits in a queue of bounded length. While
@@ -43,13 +44,16 @@ struct pool_handler {
         int (*reported)(void *data, struct pool *pool, struct mp config);
 };
 
-/* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir and venv. It does nothing before
- * it is started. Return: 0 or -ENOMEM. */
+/* A pool for an entry of `config`, which it holds on to. The strings of `layout` must outlive it, but for cache_dir and venv. `fellow`: one that
+ * was made before for the same group, with which it shares its workers; NULL: none. All of a group are made before any is
+ * started. It does nothing before that. Return: 0 or -ENOMEM. */
 int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
-             const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data);
+             const struct pool_layout *layout, uint64_t generation, struct pool *fellow, const struct pool_handler *handler,
+             void *data);
 
-/* Has it look for its venv, and then start its workers, from the loop. A plugin that cannot start is a pool in POOL_FAILED. */
-void pool_start(struct pool *pool);
+/* Has it look for its venv, and then start its workers, from the loop. A plugin that cannot start is a pool in POOL_FAILED. Return: whether
+ * it does; if not, another of its group has. */
+bool pool_start(struct pool *pool);
 
 /* Another owner. Each gives its reference up by pool_close() or pool_free(). */
 struct pool *pool_ref(struct pool *pool);
@@ -57,7 +61,7 @@ struct pool *pool_ref(struct pool *pool);
 /* From now on this is the plugin's entry, which the pool frees. Name, kind and isolation are as before. */
 void pool_take_entry(struct pool *pool, struct plugin_entry *entry);
 
-/* Return: whether `pool` serves, and its plugin, code, venv and settings are those of `other`, which has its venv. `report`: what the server of
+/* Return: whether `pool` serves, and its plugin, code, venv and settings are those of `other`, which has its venv; in a group, those of all. `report`: what the server of
  * an external plugin told a worker of `other`, as it must have told one of `pool`; empty: nothing yet, and then such pools are not the same. */
 bool pool_serves_same(const struct pool *pool, const struct pool *other, struct mp report);
 
@@ -77,8 +81,8 @@ void pool_submit(struct pool *pool, struct step *step);
 /* The step's caller has lost interest: there will be no outcome. */
 void pool_withdraw(struct step *step);
 
-/* The last owner's: refuses new steps and those that wait (STEP_STOPPED), lets each worker finish its calls and shut its plugin down, then
- * calls `closed` from the loop; the owner then frees the pool. Return: whether it was the last one's; if not, the caller has
+/* The last owner's: refuses new steps and those that wait (STEP_STOPPED), lets each worker finish its calls and shut its plugin down (with the
+ * last pool of a group all of its plugins), then calls `closed` from the loop; the owner then frees the pool. Return: whether it was the last one's; if not, the caller has
  * nothing more to do with the pool. */
 bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool), void *data);
 
@@ -97,6 +101,9 @@ size_t pool_registered_hooks(const struct pool *pool);
 /* The venv's interpreter and fingerprint; NULL while there is none. */
 const char *pool_python(const struct pool *pool);
 const char *pool_fingerprint(const struct pool *pool);
+
+/* Which of the plugins in its workers it is, for `invoke` (docs/protocol.md). */
+unsigned pool_member(const struct pool *pool);
 
 /* Counts a call of this plugin that failed, for the status. */
 void pool_note_failure(struct pool *pool);

@@ -41,26 +41,28 @@ static void put_worker_status(const struct worker *worker, struct buf *buf) {
 }
 
 static uint64_t answers_dropped(const struct pool *pool) {
-        uint64_t n = pool->n_dropped;
+        const struct crew *crew = pool->crew;
+        uint64_t n = crew->n_dropped;
 
-        for (unsigned i = 0; i < pool->n_slots; i++)
-                n += pool->workers[i] ? worker_answers_dropped(pool->workers[i]) : 0;
+        for (unsigned i = 0; i < crew->n_slots; i++)
+                n += crew->workers[i] ? worker_answers_dropped(crew->workers[i]) : 0;
         return n;
 }
 
 struct pool_figures pool_figures(const struct pool *pool) {
+        const struct crew *crew = pool->crew;
         struct pool_figures figures = {
                 .queue = pool->n_waiting,
-                .restarts = pool->n_restarts,
+                .restarts = crew->n_restarts,
                 .late_answers = answers_dropped(pool),
         };
 
-        for (unsigned i = 0; i < pool->n_slots; i++) {
-                const struct worker *worker = pool->workers[i];
+        for (unsigned i = 0; i < crew->n_slots; i++) {
+                const struct worker *worker = crew->workers[i];
 
                 if (!worker)
                         continue;
-                figures.workers += worker_state(worker) == WORKER_READY;
+                figures.workers += worker_state(worker) == WORKER_READY && worker_serves(worker, pool->member);
                 figures.calls_active += worker_calls_active(worker);
                 figures.memory_bytes += worker_memory_bytes(worker);
         }
@@ -69,9 +71,10 @@ struct pool_figures pool_figures(const struct pool *pool) {
 }
 
 void pool_put_status(const struct pool *pool, struct buf *buf) {
+        const struct crew *crew = pool->crew;
         size_t workers, n = 0;
 
-        mp_put_map(buf, 17);
+        mp_put_map(buf, 18);
         mp_put_str(buf, "name");
         mp_put_str(buf, pool->entry->name);
         mp_put_str(buf, "status");
@@ -85,14 +88,16 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         for (size_t i = 0; i < pool->entry->hooks.n; i++)
                 mp_put_str(buf, pool->entry->hooks.items[i]);
         mp_put_str(buf, "fingerprint");
-        mp_put_str(buf, pool->fingerprint);
+        mp_put_str(buf, crew->fingerprint);
         mp_put_str(buf, "python");
-        mp_put_str(buf, pool->python);
+        mp_put_str(buf, crew->python);
         mp_put_str(buf, "error");
         mp_put_str(buf, pool->error ? pool->error : pool->missing_hook);
         mp_put_str(buf, "sandbox");
         mp_put_str(buf,
-                   pool->spec.server ? NULL : sandbox_profile_name((enum sandbox_profile)pool->entry->isolation.sandbox.profile));
+                   crew->spec.server ? NULL : sandbox_profile_name((enum sandbox_profile)pool->entry->isolation.sandbox.profile));
+        mp_put_str(buf, "group");
+        mp_put_str(buf, crew->settings.group);
         mp_put_str(buf, "queue");
         mp_put_uint(buf, pool->n_waiting);
         mp_put_str(buf, "calls_total");
@@ -102,18 +107,18 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_str(buf, "late_total");
         mp_put_uint(buf, answers_dropped(pool));
         mp_put_str(buf, "restarts");
-        mp_put_uint(buf, pool->n_restarts);
+        mp_put_uint(buf, crew->n_restarts);
         mp_put_str(buf, "recycled");
-        mp_put_uint(buf, pool->n_recycled);
+        mp_put_uint(buf, crew->n_recycled);
         mp_put_str(buf, "histogram");
         mp_put_array(buf, STEP_BUCKETS);
         for (size_t i = 0; i < STEP_BUCKETS; i++)
                 mp_put_uint(buf, pool->stats.in_bucket[i]);
         mp_put_str(buf, "workers");
         workers = mp_array_begin(buf);
-        for (unsigned i = 0; i < pool->n_slots; i++)
-                if (pool->workers[i]) {
-                        put_worker_status(pool->workers[i], buf);
+        for (unsigned i = 0; i < crew->n_slots; i++)
+                if (crew->workers[i]) {
+                        put_worker_status(crew->workers[i], buf);
                         n++;
                 }
         mp_array_end(buf, workers, n);

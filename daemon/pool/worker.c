@@ -27,7 +27,8 @@
 enum { ID_LOAD, ID_INIT, ID_SHUTDOWN, ID_FIRST_CALL };
 
 enum event_kind {
-        ON_ANSWERED, /* what it was asked for in this state is done; the answer is in `answer` */
+        ON_ANSWERED, /* what it was asked for in this state is done for all members; the answer for the last is in `answer` */
+        ON_MORE,     /* likewise, and there are other members */
         ON_REFUSED,  /* it failed */
         ON_TURN,     /* it may initialize */
         ON_TIMER,
@@ -38,6 +39,8 @@ enum event_kind {
         EVENT_KIND_MAX_,
 };
 
+enum member_state { MEMBER_NEW, MEMBER_LOADED, MEMBER_READY, MEMBER_FAILED };
+
 struct worker {
         struct event_base *base;
         const struct worker_spec *spec;
@@ -45,13 +48,16 @@ struct worker {
         void *data;
 
         enum worker_state state;
-        bool may_initialize, was_stopped, retiring;
+        bool was_stopped, retiring;
+        unsigned member;         /* that is being loaded, or is the next to be initialized; n_members: all are */
+        struct buf members;      /* enum member_state of each, a byte */
         struct process *process; /* NULL: a plugin server */
         struct conn *conn;
         struct calls calls;
         struct event *timer; /* of the state */
         struct event *end;   /* on_end(), for what has no process */
-        struct mp answer;    /* while ON_ANSWERED is dealt with */
+        struct mp answer;    /* of `answered`, the member that was initialized, while ON_ANSWERED or ON_MORE is dealt with */
+        unsigned answered;
         usec_t started_usec, ready_usec, last_given_usec;
         char reason[REASON_BYTES]; /* why it ends; empty: it was not us */
 };
@@ -63,6 +69,7 @@ struct worker {
         } while (0)
 
 static void happen(struct worker *worker, enum event_kind event);
+static void settle_member(struct worker *worker, enum member_state state, struct mp answer);
 
 /* Says why the worker is about to end, unless something has said so before. */
 static void note(struct worker *worker, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -143,25 +150,42 @@ static void await_exit(struct worker *worker) {
         kill_it(worker);
 }
 
+static void send_load(struct worker *worker) {
+        request(worker, ID_LOAD, worker->process ? "load" : "hello", worker->spec->members[worker->member].load);
+        arm(worker, worker->spec->startup_timeout_usec);
+}
+
+static void take_turn(struct worker *worker) {
+        if (worker->member < worker->spec->n_members && worker->spec->members[worker->member].may_initialize)
+                happen(worker, ON_TURN);
+}
+
+static void tell_member(struct worker *worker) {
+        if (worker->answer.len > 0)
+                worker->handler->on_member(worker->data, worker, worker->answered, worker->answer);
+}
+
 static void become_loaded(struct worker *worker) {
         (void)event_del(worker->timer);
-        if (worker->may_initialize)
-                happen(worker, ON_TURN);
+        tell_member(worker);
+        take_turn(worker);
 }
 
 static void send_init(struct worker *worker) {
         if (!worker->process) {
-                happen(worker, ON_ANSWERED); /* a server has been initialized by whoever runs it */
+                settle_member(worker, MEMBER_READY, mp_empty_map); /* a server has been initialized by whoever runs it */
                 return;
         }
-        request(worker, ID_INIT, "init", worker->spec->init);
+        request(worker, ID_INIT, "init", worker->spec->members[worker->member].init);
         arm(worker, worker->spec->startup_timeout_usec);
 }
 
 static void become_ready(struct worker *worker) {
         (void)event_del(worker->timer);
         worker->ready_usec = clock_now_usec();
-        worker->handler->on_ready(worker->data, worker, worker->answer);
+        tell_member(worker);
+        if (worker->state == WORKER_READY)
+                worker->handler->on_ready(worker->data, worker);
 }
 
 static void send_shutdown(struct worker *worker) {
@@ -181,6 +205,7 @@ static const struct cell {
         [WORKER_STARTING] =
                 {
                         [ON_ANSWERED] = {WORKER_LOADED, become_loaded},
+                        [ON_MORE] = {WORKER_STARTING, send_load},
                         [ON_REFUSED] = {WORKER_ENDING, kill_it},
                         [ON_TIMER] = {WORKER_ENDING, kill_late},
                         [ON_CLOSED] = {WORKER_ENDING, await_exit},
@@ -197,6 +222,7 @@ static const struct cell {
         [WORKER_INITIALIZING] =
                 {
                         [ON_ANSWERED] = {WORKER_READY, become_ready},
+                        [ON_MORE] = {WORKER_LOADED, become_loaded},
                         [ON_REFUSED] = {WORKER_ENDING, kill_it},
                         [ON_TIMER] = {WORKER_ENDING, kill_late},
                         [ON_CLOSED] = {WORKER_ENDING, await_exit},
@@ -293,22 +319,56 @@ static void on_stuck(void *data) {
 static const struct calls_handler process_calls = {.ask_stacks = ask_stacks, .put_details = put_details, .on_stuck = on_stuck};
 static const struct calls_handler server_calls = {.on_stuck = on_stuck};
 
-/* The answer to what the state waits for. A server's to the greeting may be an error: it need not know the method. */
-static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) {
-        struct log_scope scope = {.plugin = worker->spec->process.plugin, .worker = process_pid(worker->process)};
-        struct mp message, traceback;
+/* Return: the first member from `from` on that has not failed. */
+static unsigned next_member(const struct worker *worker, unsigned from) {
+        while (from < worker->spec->n_members && worker_has_failed(worker, from))
+                from++;
+        return from;
+}
 
-        if (mp_is_nil(msg->error) || !worker->process) {
-                worker->answer = msg->result;
-                happen(worker, ON_ANSWERED);
-                worker->answer = (struct mp){0};
+/* What the worker was asked for its `member` is done. While classes are loaded nothing else is; later each member is told of at once. */
+static void settle_member(struct worker *worker, enum member_state state, struct mp answer) {
+        unsigned n = worker->spec->n_members;
+        bool loading = worker->state == WORKER_STARTING, more;
+
+        worker->members.data[worker->member] = (uint8_t)state;
+        worker->answered = worker->member;
+        worker->member = loading ? worker->member + 1 : next_member(worker, worker->member + 1);
+        more = worker->member < n;
+        if (worker_n_failed(worker) == n) {
+                note(worker, "none of the plugins of its group can start");
+                happen(worker, ON_REFUSED);
                 return;
         }
-        message = mp_map_text(msg->error, "message");
-        traceback = mp_map_text(mp_map_value(msg->error, "details"), "traceback");
+        if (loading && !more)
+                worker->member = next_member(worker, 0);
+        if (state == MEMBER_READY)
+                worker->answer = answer;
+        happen(worker, more ? ON_MORE : ON_ANSWERED);
+        worker->answer = (struct mp){0};
+}
+
+static void on_member_failed(struct worker *worker, struct mp error) {
+        struct log_scope scope = {.plugin = worker->spec->process.plugin, .worker = process_pid(worker->process)};
+        struct mp message = mp_map_text(error, "message"), traceback = mp_map_text(mp_map_value(error, "details"), "traceback");
+        char reason[REASON_BYTES];
+
         log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
-        note(worker, "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200), (const char *)message.data);
-        happen(worker, ON_REFUSED);
+        (void)snprintf(reason, sizeof(reason), "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200),
+                       (const char *)message.data);
+        if (worker->spec->n_members == 1)
+                note(worker, "%s", reason);
+        else
+                worker->handler->on_failed(worker->data, worker, worker->member, reason);
+        settle_member(worker, MEMBER_FAILED, (struct mp){0});
+}
+
+/* The answer to what the state waits for. A server's to the greeting may be an error: it need not know the method. */
+static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) {
+        if (!mp_is_nil(msg->error) && worker->process)
+                on_member_failed(worker, msg->error);
+        else
+                settle_member(worker, worker->state == WORKER_STARTING ? MEMBER_LOADED : MEMBER_READY, msg->result);
 }
 
 /* Return: whether this is what the state has asked for, beside calls. */
@@ -426,7 +486,9 @@ static struct worker *worker_new(struct event_base *base, const struct worker_sp
         calls_init(&worker->calls, base, ID_FIRST_CALL, spec->server ? &server_calls : &process_calls, worker);
         worker->timer = evtimer_new(base, on_timer, worker);
         worker->end = event_new(base, -1, 0, on_end_event, worker);
-        return worker->timer && worker->end ? worker : worker_free(worker);
+        for (unsigned i = 0; i < spec->n_members; i++)
+                buf_append(&worker->members, &(uint8_t){MEMBER_NEW}, 1);
+        return worker->timer && worker->end && buf_error(&worker->members) == 0 ? worker : worker_free(worker);
 }
 
 int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
@@ -441,15 +503,14 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
                 (void)worker_free(worker);
                 return r;
         }
-        request(worker, ID_LOAD, spec->server ? "hello" : "load", spec->load);
-        arm(worker, spec->startup_timeout_usec);
+        send_load(worker);
         *ret = worker;
         return 0;
 }
 
 void worker_initialize(struct worker *worker) {
-        worker->may_initialize = true;
-        happen(worker, ON_TURN);
+        if (worker->state == WORKER_LOADED)
+                take_turn(worker);
 }
 
 int worker_give(struct worker *worker, struct step *step) {
@@ -484,6 +545,7 @@ struct worker *worker_free(struct worker *worker) {
                 event_free(worker->timer);
         if (worker->end)
                 event_free(worker->end);
+        buf_done(&worker->members);
         free(worker);
         return NULL;
 }
@@ -491,11 +553,11 @@ struct worker *worker_free(struct worker *worker) {
 /* ---- An upgrade ---- */
 
 static const struct carried members[] = {
-        CARRIED(UINT, struct worker, state),           CARRIED(BOOL, struct worker, may_initialize),
+        CARRIED(UINT, struct worker, state),           CARRIED(UINT, struct worker, member),
         CARRIED(BOOL, struct worker, was_stopped),     CARRIED(BOOL, struct worker, retiring),
         CARRIED(UINT, struct worker, started_usec),    CARRIED(UINT, struct worker, ready_usec),
         CARRIED(UINT, struct worker, last_given_usec), CARRIED(BYTES, struct worker, reason),
-        CARRIED(TIMER, struct worker, timer),
+        CARRIED(TIMER, struct worker, timer),          CARRIED(BUF, struct worker, members),
 };
 
 void worker_save(const struct worker *worker, struct carry *carry) {
@@ -527,8 +589,10 @@ int worker_adopt(struct worker **ret, struct event_base *base, const struct work
         if (!worker)
                 return -ENOMEM;
         limits = limits_of(worker);
+        buf_done(&worker->members);
         r = carry_get(saved, members, ELEMENTS(members), worker);
-        r = r < 0 || worker->state < WORKER_STATE_MAX_ ? r : -EBADMSG;
+        if (r == 0 && (worker->state >= WORKER_STATE_MAX_ || worker->members.len != spec->n_members))
+                r = -EBADMSG;
         if (r == 0 && process.len > 0)
                 r = process_adopt(&worker->process, base, &spec->process, process, on_process_exit, worker);
         if (r == 0 && conn.len > 0)
@@ -546,6 +610,22 @@ int worker_adopt_step(struct worker *worker, struct step *step, uint32_t id) {
 
 enum worker_state worker_state(const struct worker *worker) {
         return worker->state;
+}
+
+bool worker_serves(const struct worker *worker, unsigned member) {
+        return worker->state <= WORKER_READY && worker->members.data[member] == MEMBER_READY;
+}
+
+bool worker_has_failed(const struct worker *worker, unsigned member) {
+        return worker->members.data[member] == MEMBER_FAILED;
+}
+
+unsigned worker_n_failed(const struct worker *worker) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < worker->spec->n_members; i++)
+                n += worker_has_failed(worker, i);
+        return n;
 }
 
 pid_t worker_pid(const struct worker *worker) {

@@ -7,6 +7,9 @@
  *     STARTING ──▶ LOADED ──▶ INITIALIZING ──▶ READY ──▶ STOPPING
  *      the class     its turn    initialize()   calls     shutdown()
  *
+ * It may have several plugins, its members (isolation.group). Their classes are loaded one after the other, and then it comes to LOADED and
+ * INITIALIZING with each in its turn; it is READY when that is over for all of them. One that fails is left out of it, unless none is left.
+ *
  * From each of them it may come to ENDING: killed, or gone by itself and not yet reaped. worker.c has the whole table. A worker is given calls
  * only while READY. Its end is the outcome of exactly its calls in flight (STEP_CRASHED), each told before `on_exit`. A
  * worker that breaks the protocol, or holds on to a call that was cancelled, is killed; a plugin server is disconnected.
@@ -28,18 +31,28 @@ enum worker_state {
         WORKER_STATE_MAX_,
 };
 
+struct worker_member {
+        struct mp load, init; /* the maps of parameters of these methods */
+        bool may_initialize;  /* it is its turn, or has been: worker_initialize() */
+};
+
 /* What a worker is started with; owned by the pool, which outlives its workers. */
 struct worker_spec {
         struct process_spec process;
-        const char *server;   /* the plugin server's socket; NULL: a process is started */
-        struct mp load, init; /* the maps of parameters of these methods */
+        const char *server; /* the plugin server's socket; NULL: a process is started */
+        struct worker_member *members;
+        unsigned n_members;
         usec_t startup_timeout_usec;
         size_t frame_bytes, values;
 };
 
 struct worker_handler {
-        /* `init` was answered; `answer` is its map. */
-        void (*on_ready)(void *data, struct worker *worker, struct mp answer);
+        /* `init` of a member was answered; `answer` is its map. */
+        void (*on_member)(void *data, struct worker *worker, unsigned member, struct mp answer);
+        /* A member could not be loaded or initialized; there are others, or have been. */
+        void (*on_failed)(void *data, struct worker *worker, unsigned member, const char *reason);
+        /* It takes calls, of those members that are initialized. */
+        void (*on_ready)(void *data, struct worker *worker);
         /* A call is over: the worker has a place for another. */
         void (*on_idle)(void *data, struct worker *worker);
         /* The worker has ended and all its calls have their outcome. `reason` says why, in words. The owner frees the worker. */
@@ -50,7 +63,7 @@ struct worker_handler {
 int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
                  const struct worker_handler *handler, void *data);
 
-/* The plugin may be constructed and initialized from now on. */
+/* May_initialize of a member was set: it may be constructed and initialized from now on. */
 void worker_initialize(struct worker *worker);
 
 /* Hands a step over, whose parameters are then gone. Only for a worker that accepts it. Return: 0, -EMSGSIZE when the message would be
@@ -73,6 +86,9 @@ int worker_adopt(struct worker **ret, struct event_base *base, const struct work
 int worker_adopt_step(struct worker *worker, struct step *step, uint32_t id);
 
 enum worker_state worker_state(const struct worker *worker);
+bool worker_serves(const struct worker *worker, unsigned member); /* it is initialized, and the worker not about to end */
+unsigned worker_n_failed(const struct worker *worker);            /* members */
+bool worker_has_failed(const struct worker *worker, unsigned member);
 pid_t worker_pid(const struct worker *worker);             /* 0: it is none of our processes */
 unsigned worker_calls_active(const struct worker *worker); /* with those that were given up */
 unsigned worker_calls_open(const struct worker *worker);   /* without them */

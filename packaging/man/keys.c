@@ -39,7 +39,7 @@ static void put_amount(const struct config_key *key, uint64_t amount) {
 
 /* "Default: 30s; 1ms to 24h." Words and the like are in the sentence. */
 static void put_values(const struct config_key *key) {
-        if (key->type == KEY_ENTRY_PATH) {
+        if (key->type == KEY_ENTRY_PATH || key->type == KEY_ENTRY_NAME) {
                 (void)printf("Only in a plugin's entry.\n");
                 return;
         }

@@ -23,8 +23,9 @@ static struct step *waiting[16];
 static size_t n_waiting;
 
 int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
-             const struct pool_layout *layout, uint64_t generation, const struct pool_handler *handler, void *data) {
-        (void)base, (void)config, (void)layout, (void)generation, (void)handler, (void)data;
+             const struct pool_layout *layout, uint64_t generation, struct pool *fellow, const struct pool_handler *handler,
+             void *data) {
+        (void)base, (void)config, (void)layout, (void)generation, (void)fellow, (void)handler, (void)data;
         *ret = calloc(1, sizeof(**ret));
         (*ret)->entry = entry;
         return 0;
@@ -34,8 +35,9 @@ void pool_take_entry(struct pool *pool, struct plugin_entry *entry) {
         pool->entry = pool->completed = entry;
 }
 
-void pool_start(struct pool *pool) {
+bool pool_start(struct pool *pool) {
         (void)pool;
+        return true;
 }
 
 void pool_initialize(struct pool *pool) {
@@ -104,6 +106,11 @@ bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
 enum pool_state pool_state(const struct pool *pool) {
         (void)pool;
         return POOL_READY;
+}
+
+unsigned pool_member(const struct pool *pool) {
+        (void)pool;
+        return 0;
 }
 
 size_t pool_registered_hooks(const struct pool *pool) {

@@ -5,7 +5,7 @@
  * replaced below, and the worker's end of the socket is ours.
  *
  * Input: the calls given (bits 0-3; bits 4-7: with no time at all), after which piece one is withdrawn (bits 0-4) and the worker
- * is told to stop (bits 5-7), the size of the pieces, and the worker's bytes. Each call gets exactly one outcome, unless it is
+ * is told to stop (bits 5-7; with 7 it has two plugins), the size of the pieces, and the worker's bytes. Each call gets exactly one outcome, unless it is
  * withdrawn, and before the one on_exit.
  */
 
@@ -111,9 +111,14 @@ static void give(void *data, struct worker *worker) {
         }
 }
 
-static void on_ready(void *data, struct worker *worker, struct mp answer) {
-        CHECK(mp_is_value(answer));
-        give(data, worker);
+static void on_member(void *data, struct worker *worker, unsigned member, struct mp answer) {
+        (void)data;
+        CHECK(mp_is_value(answer) && member < 2 && worker_serves(worker, member));
+}
+
+static void on_failed(void *data, struct worker *worker, unsigned member, const char *reason) {
+        (void)data, (void)worker;
+        CHECK(member < 2 && reason);
 }
 
 static void on_exit_(void *data, struct worker *worker, const char *reason) {
@@ -132,13 +137,14 @@ static void withdraw(void) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
-        static const struct worker_handler handler = {.on_ready = on_ready, .on_idle = give, .on_exit = on_exit_};
+        static const struct worker_handler handler = {
+                .on_member = on_member, .on_failed = on_failed, .on_ready = give, .on_idle = give, .on_exit = on_exit_};
         static const uint8_t empty_map[] = {0x80};
         static const struct strlist no_options;
-        static const struct worker_spec spec = {
+        static struct worker_member members[2];
+        static struct worker_spec spec = {
                 .process = {.plugin = "fuzz", .launcher = "", .box = &no_options},
-                .load = {empty_map, sizeof(empty_map)},
-                .init = {empty_map, sizeof(empty_map)},
+                .members = members,
                 .startup_timeout_usec = USEC_PER_SEC,
                 .frame_bytes = 512,
         };
@@ -151,6 +157,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         log_init(LOG_LEVEL_ERROR);
         base = base ? base : event_base_new();
         memset(&owner, 0, sizeof(owner));
+        for (unsigned i = 0; i < ELEMENTS(members); i++)
+                members[i] = (struct worker_member){
+                        .load = {empty_map, sizeof(empty_map)}, .init = {empty_map, sizeof(empty_map)}, .may_initialize = true};
+        spec.n_members = data[1] >> 5 == 7 ? 2 : 1;
         owner.calls = data[0];
         piece = MAX((size_t)data[2], len / 32 + 1);
         CHECK(worker_start(&worker, base, &spec, &handler, NULL) == 0);

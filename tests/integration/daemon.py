@@ -325,8 +325,9 @@ class Daemon:
         return [worker["pid"] for worker in self.status(name)["workers"] if worker["state"] == "ready"]
 
     def worker_pids(self):
-        """Of all workers; 0 for a connection to a plugin server."""
-        return sorted(worker["pid"] or 0 for each in self.admin("status")["plugins"] for worker in each["workers"])
+        """Of all workers, those of a group once; 0 for a connection to a plugin server."""
+        pids = [worker["pid"] or 0 for each in self.admin("status")["plugins"] for worker in each["workers"]]
+        return sorted([pid for pid in pids if pid == 0] + list({*pids} - {0}))
 
     def descriptors(self):
         found = {}

@@ -400,6 +400,52 @@ static void test_paths_of_cpexd_yaml_are_not_told(void **state) {
         ASSERT_DIAGS(&f, "p.yaml:1:81: plugins[0] \"a\": config.script_path: there is no folder of that name");
 }
 
+static void test_members_of_a_group_agree(void **state) {
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: isolated_venv, isolation: {group: g, timeout: 1, queue: 5}, " SEED "}\n"
+                 "  - {name: b, kind: isolated_venv, isolation: {group: g, timeout: 2, queue_timeout: 1}, " SEED "}\n"
+                 "  - {name: c, kind: isolated_venv, mode: disabled, isolation: {group: g, cpu: 7}, " SEED "}\n"
+                 "  - {name: d, kind: isolated_venv, isolation: {group: h, cpu: 7}, " SEED "}\n");
+
+        (void)state;
+        assert_int_equal(f.diags.n, 0);
+        assert_string_equal(f.config->plugins[1].isolation.group, "g");
+}
+
+#define ONE_WORKER "; plugins of a group have their workers in common, so it must be the same"
+
+static void test_members_of_a_group_differ(void **state) {
+        setenv("TOKEN", "64M", 1);
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: isolated_venv, isolation: {group: g, sandbox: {network: all}}, " SEED "}\n"
+                 "  - {name: b, kind: isolated_venv, isolation: {group: g, sandbox: {network: unix}, env: [X]}, " SEED "}\n"
+                 "  - {name: c, kind: isolated_venv, isolation: {group: g}, " SEED "}\n"
+                 "  - {name: d, kind: isolated_venv, isolation: {group: h, memory: '{{ env.TOKEN }}'}, " SEED "}\n"
+                 "  - {name: e, kind: isolated_venv, isolation: {group: h, memory: 32M}, config: {class_name: seed.plugin.Seed, "
+                 "script_path: plugins/seed}}\n"
+                 "  - {name: f, kind: cpex.a.B, isolation: {group: i}}\n"
+                 "  - {name: g, kind: isolated_venv, isolation: {group: ''}, " SEED "}\n");
+
+        (void)state;
+        assert_int_equal(f.result, -EINVAL);
+        ASSERT_DIAGS(
+                &f,
+                "p.yaml:3:77: plugins[1] \"b\": isolation.sandbox.network is [unix] here and [all] for the plugin in line 2, the "
+                "first of its group" ONE_WORKER,
+                "p.yaml:3:89: plugins[1] \"b\": isolation.env is [X] here and [] for the plugin in line 2, the first of its "
+                "group" ONE_WORKER,
+                "p.yaml:4:55: plugins[2] \"c\": isolation.sandbox.network is none here and [all] for the plugin in line 2, the "
+                "first of its group" ONE_WORKER,
+                "p.yaml:6:55: plugins[4] \"e\": isolation.group: the requirements are others than those of the plugin in line 5, "
+                "the first of the group; plugins of a group have one venv, so requirements_file must name the same file or one "
+                "with the same content",
+                "p.yaml:6:66: plugins[4] \"e\": isolation.memory is another than that of the plugin in line 5, the first of its "
+                "group" ONE_WORKER,
+                "p.yaml:7:50: plugins[5] \"f\": isolation.group: only plugins of kind isolated_venv can have their workers in "
+                "common",
+                "p.yaml:8:55: plugins[6] \"g\": isolation.group: expected a name, found \"\"");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_plain_entry),
@@ -420,6 +466,8 @@ int main(void) {
                 cmocka_unit_test(test_places_after_values_with_line_ends),
                 cmocka_unit_test(test_what_jinja_rendered_is_told_only_if_the_file_says_it),
                 cmocka_unit_test(test_paths_of_cpexd_yaml_are_not_told),
+                cmocka_unit_test(test_members_of_a_group_agree),
+                cmocka_unit_test(test_members_of_a_group_differ),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -2,6 +2,7 @@
 """A plugin from its class's name and its configuration, and its hooks; with the rules and sentences of CPEX's loader."""
 
 import sys
+from _frozen_importlib_external import PathFinder
 from _functools import partial
 from importlib import import_module
 from types import FunctionType, MethodType
@@ -25,6 +26,19 @@ def plugin_class(name):
         if module == blocked or module.startswith(blocked + "."):
             raise ImportError(f"Plugin module '{module}' is blocked for security reasons.")
     return getattr(import_module(module), cls)
+
+
+def check_module(name, paths):
+    """Of a further plugin of this worker: ImportError where another one has brought another module of the same name."""
+    top = name.partition(".")[0]
+    loaded = sys.modules.get(top)
+    spec = PathFinder.find_spec(top, paths) if loaded is not None else None
+    if spec is None:
+        return
+    ours = spec.origin or list(spec.submodule_search_locations)[0]
+    theirs = getattr(loaded, "__file__", None) or list(getattr(loaded, "__path__", [None]))[0]
+    if ours != theirs:
+        raise ImportError(f"another plugin of its group has a module '{top}', too: {theirs}; plugins of a group need different names")
 
 
 def find_method(plugin, hook, error):

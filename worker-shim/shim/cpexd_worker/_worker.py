@@ -46,16 +46,25 @@ class _Call:
         self.cancelled = False
 
 
+class _Member:
+    """A plugin of this worker."""
+
+    __slots__ = ("cls", "plugin", "hooks", "missing")
+
+    def __init__(self, cls):
+        self.cls = cls
+        self.plugin = None
+        self.hooks = None
+        self.missing = {}
+
+
 class _Worker:
     def __init__(self, connection, sdk_folder):
         self._connection = connection
         self._sdk_folder = sdk_folder
         self._driver = Driver()
         self._sdk = None
-        self._class = None
-        self._plugin = None
-        self._hooks = None
-        self._missing = {}
+        self._members = {}
         self._calls = {}
         self._answer_bytes = _LIMIT
         self._stopping = False
@@ -190,27 +199,32 @@ class _Worker:
     # -- methods -----------------------------------------------------------------------------------------------------
 
     async def _load(self, params):
-        if self._sdk is not None:
+        number = params.get("member", 0)
+        if number in self._members:
             return _errors.protocol_error("bad_request", "load comes once"), None
         try:
-            os.chdir(params.get("folder") or ".")
-            self._sdk = Sdk(self._sdk_folder)  # before a plugin's folder, which may have a `cpex` of its own in it, comes first
+            if self._sdk is None:
+                os.chdir(params.get("folder") or ".")
+                self._sdk = Sdk(self._sdk_folder)  # before a plugin's folder, which may have a `cpex` of its own in it, comes first
             _load.put_paths(params.get("paths") or [], params.get("more_paths") or [])
-            self._class = _load.plugin_class(params["class_name"])
+            if self._members:
+                _load.check_module(params["class_name"], params.get("paths") or [])
+            self._members[number] = _Member(_load.plugin_class(params["class_name"]))
         except BaseException as exc:
             return _errors.load_error(exc), None
         return None, {}
 
     async def _init(self, params):
-        if self._class is None or self._hooks is not None:
+        member = self._members.get(params.get("member", 0))
+        if member is None or member.hooks is not None:
             return _errors.protocol_error("bad_request", "init comes once, after load"), None
-        self._hooks = {}
+        member.hooks = {}
         self._answer_bytes = params.get("frame_bytes") or _LIMIT
         sdk = self._sdk
         try:
-            plugin = self._class(sdk.PluginConfig(**params["plugin"]))
+            plugin = member.cls(sdk.PluginConfig(**params["plugin"]))
             await plugin.initialize()
-            self._plugin = plugin
+            member.plugin = plugin
         except BaseException as exc:
             return _errors.load_error(exc), None
         hooks, merged = params.get("hooks") or [], {}
@@ -218,26 +232,29 @@ class _Worker:
             hooks, merged = plugin.config.hooks, {"config": _load.entry_of(plugin.config)}
         for hook in hooks:
             try:
-                self._hooks[hook] = Hook(sdk, plugin, hook)
+                member.hooks[hook] = Hook(sdk, plugin, hook)
             except Exception as exc:
-                self._missing[hook] = _errors.text_of(exc) if type(exc) is not KeyError else _errors.repr_of(exc)
+                member.missing[hook] = _errors.text_of(exc) if type(exc) is not KeyError else _errors.repr_of(exc)
         version = ".".join(map(str, sys.version_info[:3]))
-        return None, {"hooks": list(self._hooks), "missing": self._missing, "sdk": sdk.name, "python": version, **merged}
+        return None, {"hooks": list(member.hooks), "missing": member.missing, "sdk": sdk.name, "python": version, **merged}
 
     async def _invoke(self, params):
-        hooks = self._hooks
+        member = self._members.get(params.get("member", 0))
+        hooks = member and member.hooks
         hook = hooks.get(params.get("hook")) if hooks else None
         if hook is not None:
             return await hook.call(params)
-        if self._plugin is None:
+        if member is None or member.plugin is None:
             return _errors.protocol_error("not_ready", "the plugin is not initialized"), None
         name = params.get("hook")
-        return _errors.protocol_error("unknown_hook", self._missing.get(name) or f"the plugin serves no hook {name!r}"), None
+        return _errors.protocol_error("unknown_hook", member.missing.get(name) or f"the plugin serves no hook {name!r}"), None
 
     async def _shutdown(self, params):
-        if self._plugin is not None:
+        for _, member in sorted(self._members.items(), reverse=True):
+            if member.plugin is None:
+                continue
             try:
-                await self._plugin.shutdown()
+                await member.plugin.shutdown()
             except BaseException as exc:
                 print(f"shutdown of the plugin failed: {_errors.traceback_of(exc)}", file=sys.stderr)
         self._stopping = True
