@@ -59,15 +59,23 @@ void invocation_save(const struct invocation *invocation, struct carry *carry) {
 static int take_turn(struct invocation *invocation, struct mp saved) {
         struct turn *turn = &invocation->turns[invocation->n_turns];
         int r = carry_get(saved, turn_members, ELEMENTS(turn_members), turn);
+        size_t before = invocation->n_turns;
 
         turn->invocation = invocation;
         turn->plugin = generation_adopted_plugin(invocation->generation, saved);
         if (r < 0 || !turn->plugin)
                 return r < 0 ? r : -EBADMSG;
         turn->step.on_done = turn_on_step_done;
+        turn->step.on_returned = turn_on_step_returned;
         invocation->n_running += turn->state == TURN_RUNNING;
         invocation->n_turns++;
-        return pool_adopt_step(turn->plugin->pool, &turn->step, mp_map_value(saved, "step"));
+        r = pool_adopt_step(turn->plugin->pool, &turn->step, mp_map_value(saved, "step"));
+        if (r == 0 && turn->step.place == STEP_BEHIND) {
+                if (before == 0)
+                        return -EBADMSG;
+                turn[-1].step.then = &turn->step;
+        }
+        return r;
 }
 
 int invocation_adopt(struct invocation **ret, struct generation *generation, struct mp saved, invocation_done on_done,

@@ -70,12 +70,15 @@ static enum phase turn_phase(const struct turn *turn) {
 /* ---- Turns ---- */
 
 static void withdraw_running(struct invocation *invocation) {
-        for (size_t i = 0; i < invocation->n_turns; i++)
-                if (invocation->turns[i].state == TURN_RUNNING) {
-                        pool_withdraw(&invocation->turns[i].step);
-                        invocation->turns[i].state = TURN_OVER;
-                        invocation->n_running--;
-                }
+        for (size_t i = 0; i < invocation->n_turns; i++) {
+                struct turn *turn = &invocation->turns[i];
+
+                if (turn->state != TURN_RUNNING)
+                        continue;
+                pool_withdraw(&turn->step);
+                turn->state = turn->step.submitted_usec > 0 ? TURN_OVER : TURN_PENDING; /* of a chain that did not come so far */
+                invocation->n_running--;
+        }
 }
 
 void turn_on_step_done(struct step *step, const struct step_outcome *outcome) {
@@ -86,7 +89,19 @@ void turn_on_step_done(struct step *step, const struct step_outcome *outcome) {
         invocation->n_running--;
         turn_conclude(turn, outcome);
         step_done(step);
+        if (turn + 1 < invocation->turns + invocation->n_turns && turn_phase(turn) < PHASE_CONCURRENT)
+                turn[1].started_nsec = clock_now_nsec(); /* the next of a chain runs; any other is not begun yet */
         advance(invocation);
+}
+
+/* A chain ended before it. The step at which it did so still runs, and goes on from here when it has its outcome. */
+void turn_on_step_returned(struct step *step) {
+        struct turn *turn = CONTAINER_OF(step, struct turn, step);
+        struct invocation *invocation = turn->invocation;
+
+        turn->state = TURN_PENDING;
+        invocation->n_running--;
+        invocation->next = MIN(invocation->next, (size_t)(turn - invocation->turns));
 }
 
 /* Return: whether the worker's parameters are written; if not, the turn is over. */
@@ -98,19 +113,67 @@ static bool prepare_turn(struct turn *turn) {
         return false;
 }
 
-static void start_turn(struct turn *turn) {
+static void run_turn(struct turn *turn) {
         struct invocation *invocation = turn->invocation;
 
-        turn->started_nsec = clock_now_nsec();
-        if (!prepare_turn(turn))
-                return;
         turn->state = TURN_RUNNING;
         buf_set(&turn->context, turn_own_context(turn)); /* what it keeps if it fails or is cancelled */
         turn->step.on_done = turn_on_step_done;
+        turn->step.on_returned = turn_on_step_returned;
         turn->step.timeout_usec = turn->plugin->entry->isolation.timeout_usec;
         turn->step.deadline_usec = invocation->deadline_usec;
+        turn->step.pool = turn->plugin->pool;
         invocation->n_running++;
+}
+
+static void start_turn(struct turn *turn) {
+        turn->started_nsec = clock_now_nsec();
+        if (!prepare_turn(turn))
+                return;
+        run_turn(turn);
         pool_submit(turn->plugin->pool, &turn->step);
+}
+
+/* Return: how many turns from this one on may be one chain: serial ones of different plugins with the same workers. What one and the same
+ * plugin gets the second time depends on the first. */
+static size_t chain_length(const struct turn *turn) {
+        const struct invocation *invocation = turn->invocation;
+        size_t left = invocation->n_turns - (size_t)(turn - invocation->turns), n = 1;
+
+        for (; n < MIN(left, (size_t)CHAIN_MAX); n++) {
+                if (turn[n].state != TURN_PENDING || turn_phase(&turn[n]) >= PHASE_CONCURRENT ||
+                    !pool_shares_workers(turn->plugin->pool, turn[n].plugin->pool))
+                        break;
+                for (size_t i = 0; i < n; i++)
+                        if (turn[i].plugin == turn[n].plugin)
+                                return n;
+        }
+        return n;
+}
+
+/* Return: whether a worker has this turn and those after it as a chain. If not, nothing has happened. */
+static bool start_chain(struct turn *turn) {
+        struct invocation *invocation = turn->invocation;
+        size_t n = turn_phase(turn) < PHASE_CONCURRENT ? chain_length(turn) : 1;
+
+        if (n == 1)
+                return false;
+        turn->started_nsec = clock_now_nsec();
+        for (size_t i = 0; i < n; i++) {
+                run_turn(&turn[i]);
+                turn[i].step.then = i + 1 < n ? &turn[i + 1].step : NULL;
+        }
+        if (turn_put_chain(turn, n, &turn->step) == 0 && pool_submit_chain(&turn->step)) {
+                invocation->next += n - 1;
+                return true;
+        }
+        for (size_t i = 0; i < n; i++) {
+                turn[i].state = TURN_PENDING;
+                turn[i].step.then = NULL;
+                invocation->n_running--;
+        }
+        step_done(&turn->step);
+        return false;
 }
 
 /* All plugins of the concurrent phase see the state from its start, also those that have to wait for execution_pool. */
@@ -149,7 +212,7 @@ static void advance(struct invocation *invocation) {
                         prepare_concurrent(invocation);
                 } else {
                         invocation->next++;
-                        if (turn->state == TURN_PENDING)
+                        if (turn->state == TURN_PENDING && !start_chain(turn))
                                 start_turn(turn);
                 }
         }

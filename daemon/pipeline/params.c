@@ -69,6 +69,60 @@ static void put_context(const struct invocation *invocation, struct buf *buf) {
         mp_map_end(buf, map, count);
 }
 
+/* CPEX 0.1 shows every plugin the caller's extensions; where what a plugin adds must stay, the next has to see it. */
+static void put_extensions(const struct turn *turn, struct buf *buf) {
+        const struct invocation *invocation = turn->invocation;
+        bool shared = invocation->generation->daemon->enforce_tiers && invocation->extensions.len > 0;
+
+        extensions_put_filtered(buf, shared ? buf_mp(&invocation->extensions) : invocation->in.extensions,
+                                &turn->plugin->entry->capabilities);
+}
+
+/* What a step of a chain has of its own. */
+static void put_step(const struct turn *turn, struct buf *buf) {
+        CLEANUP_BUF struct buf extensions = {0};
+
+        put_extensions(turn, &extensions);
+        if (buf_error(&extensions))
+                buf->error = buf_error(&extensions);
+        mp_put_map(buf, 3);
+        mp_put_str(buf, "member");
+        mp_put_uint(buf, turn->plugin->member);
+        mp_put_str(buf, "contexts");
+        put_own_context(buf, turn_own_context(turn));
+        mp_put_str(buf, "extensions");
+        mp_put_bin(buf, extensions.data, extensions.len);
+}
+
+/* What all plugins of a chain get, each gets as an object of its own, so it goes as a document. */
+int turn_put_chain(struct turn *turns, size_t n, struct step *step) {
+        struct invocation *invocation = turns->invocation;
+        struct buf *buf = &step->params;
+        bool changed = invocation->payload_changed;
+        CLEANUP_BUF struct buf context = {0};
+
+        put_context(invocation, &context);
+        if (buf_error(&context))
+                return buf_error(&context);
+        mp_put_map(buf, 6);
+        mp_put_str(buf, "unchecked");
+        mp_put_bool(buf, changed);
+        mp_put_str(buf, "hook");
+        mp_put_strn(buf, invocation->in.hook.data, invocation->in.hook.len);
+        mp_put_str(buf, "payload_type");
+        mp_put_raw(buf, changed ? buf_mp(&invocation->payload_type) : invocation->in.payload_type);
+        mp_put_str(buf, "context");
+        mp_put_bin(buf, context.data, context.len);
+        mp_put_str(buf, "steps");
+        mp_put_array(buf, n);
+        for (size_t i = 0; i < n; i++)
+                put_step(&turns[i], buf);
+        mp_put_str(buf, "payload");
+        mp_put_bin_tail(buf, &step->payload, changed ? &invocation->payload : &invocation->params,
+                        changed ? buf_mp(&invocation->payload) : invocation->in.payload);
+        return buf_error(buf);
+}
+
 /* The payload comes last, where it need not be copied. */
 int turn_put_params(struct turn *turn, struct step *step) {
         struct invocation *invocation = turn->invocation;
@@ -79,9 +133,6 @@ int turn_put_params(struct turn *turn, struct step *step) {
         bool changed = invocation->payload_changed && !background;
         struct mp payload = changed ? buf_mp(&invocation->payload) : invocation->in.payload;
         struct mp context = background ? (struct mp){0} : turn_own_context(turn);
-        /* CPEX 0.1 shows every plugin the caller's extensions; where what a plugin adds must stay, the next has to see it. */
-        bool shared = invocation->generation->daemon->enforce_tiers && invocation->extensions.len > 0;
-        struct mp extensions = shared ? buf_mp(&invocation->extensions) : invocation->in.extensions;
 
         mp_put_map(buf, 7 + (member > 0));
         if (member > 0) {
@@ -99,7 +150,7 @@ int turn_put_params(struct turn *turn, struct step *step) {
         mp_put_str(buf, "contexts");
         put_own_context(buf, context);
         mp_put_str(buf, "extensions");
-        extensions_put_filtered(buf, extensions, &turn->plugin->entry->capabilities);
+        put_extensions(turn, buf);
         mp_put_str(buf, "payload");
         mp_put_bin_tail(buf, &step->payload, changed ? &invocation->payload : &invocation->params, payload);
         return buf_error(buf);

@@ -40,8 +40,9 @@ struct turn {
         struct buf context; /* the plugin's own {"state", "metadata"}: as it came, then as it is afterwards; empty: both are */
 };
 
-/* invocation.c: what a step of a turn calls when it has its outcome. */
+/* invocation.c: what a step of a turn calls when it has its outcome, or is handed back. */
 void turn_on_step_done(struct step *step, const struct step_outcome *outcome);
+void turn_on_step_returned(struct step *step);
 
 /* How an invocation ended. */
 enum ending {
@@ -143,3 +144,6 @@ struct mp turn_own_context(const struct turn *turn);
 
 /* params.c: writes the step's parameters, for the worker. Return: 0 or -ENOMEM. */
 int turn_put_params(struct turn *turn, struct step *step);
+
+/* params.c: likewise for the chain of `n` turns from this one on. */
+int turn_put_chain(struct turn *turns, size_t n, struct step *step);

@@ -16,6 +16,7 @@ struct worker_call {
         struct calls *calls;
         struct step *step; /* NULL: nobody waits for it */
         uint32_t id;
+        bool behind; /* one before it in its chain has not been answered */
         enum { CALL_RUNNING, CALL_CANCELLED, CALL_ASKED, CALL_GRACE } phase;
         struct event timer;
 };
@@ -34,6 +35,7 @@ static void call_remove(struct worker_call *call) {
         calls->n--;
         calls->n_given_up -= !call->step;
         calls->n_over -= call->phase > CALL_RUNNING;
+        calls->n_behind -= call->behind;
         free(call);
 }
 
@@ -68,6 +70,66 @@ static void enter(struct worker_call *call, unsigned phase, usec_t usec) {
         timer_start(&call->timer, usec);
 }
 
+static struct worker_call *find(struct calls *calls, uint32_t id) {
+        struct worker_call *call;
+
+        TAILQ_FOREACH(call, &calls->all, link)
+                if (call->id == id)
+                        return call;
+        return NULL;
+}
+
+/* Return: the next one of the chain, which waits for this one; NULL: there is none. */
+static struct worker_call *find_behind(const struct worker_call *call) {
+        struct worker_call *next = find(call->calls, call->id + 1);
+
+        return next && next->behind ? next : NULL;
+}
+
+static void hand_back(struct step *step) {
+        step->given_usec = step->submitted_usec = 0;
+        step->on_returned(step);
+}
+
+/* This one does not end in time, or not at all, and what comes of the rest of its chain is nobody's business: those have not begun. Should the
+ * worker have begun one by now, it is to let go of it. */
+static void give_up_behind(struct worker_call *call) {
+        while ((call = find_behind(call)))
+                if (call->step) {
+                        send_cancel(call);
+                        hand_back(call_give_up(call));
+                }
+}
+
+/* The one before it has been answered, and the worker goes on with this one. */
+static void begin(struct worker_call *call) {
+        struct step *step = call->step;
+
+        call->behind = false;
+        call->calls->n_behind--;
+        if (!step) {
+                enter(call, CALL_GRACE, CANCEL_GRACE_USEC);
+                return;
+        }
+        step->submitted_usec = step->given_usec = clock_now_usec();
+        step->stats->n_calls++;
+        timer_start(&call->timer, step_time_left(step, step->given_usec));
+}
+
+/* The worker does not. */
+static void drop_behind(struct worker_call *call) {
+        struct worker_call *next;
+
+        for (; call; call = next) {
+                struct step *step = call->step ? call_give_up(call) : NULL;
+
+                next = find_behind(call);
+                call_remove(call);
+                if (step)
+                        hand_back(step);
+        }
+}
+
 static void time_out(struct worker_call *call) {
         const struct calls_handler *handler = call->calls->handler;
         struct step_outcome outcome = {.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"};
@@ -99,6 +161,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data) {
         } else if (call->phase == CALL_ASKED) {
                 time_out(call);
         } else {
+                give_up_behind(call);
                 send_cancel(call);
                 if (calls->handler->ask_stacks)
                         enter(call, CALL_CANCELLED, STACKS_USEC);
@@ -128,20 +191,46 @@ static void call_take_step(struct worker_call *call, struct step *step) {
         step->call = call;
 }
 
+/* Return: the call of the first; NULL: no memory. */
+static struct worker_call *make_calls(struct calls *calls, struct step *step) {
+        struct worker_call *first = NULL;
+
+        for (; step; step = step->then) {
+                struct worker_call *call = call_new(calls);
+
+                if (!call) {
+                        drop_behind(first);
+                        return NULL;
+                }
+                call->id = calls->next_id++;
+                call->behind = first != NULL;
+                calls->n_behind += call->behind;
+                first = first ? first : call;
+        }
+        return first;
+}
+
+static void take_steps(struct worker_call *call, struct step *step) {
+        for (struct step *next; step; step = next, call = find_behind(call)) {
+                next = step->then;
+                step->then = NULL;
+                call->calls->n_total++;
+                call_take_step(call, step);
+        }
+}
+
 int calls_give(struct calls *calls, struct step *step) {
-        struct worker_call *call = call_new(calls);
+        struct worker_call *call = make_calls(calls, step);
         struct buf *out = conn_output(calls->conn);
+        const char *method = step->then ? "chain" : "invoke";
 
         if (!call)
                 return -ENOMEM;
-        call->id = calls->next_id++;
-        calls->n_total++;
-        call_take_step(call, step);
-
+        take_steps(call, step);
         step->given_usec = clock_now_usec();
         timer_start(&call->timer, step_time_left(step, step->given_usec));
 
-        rpc_put_request(out, call->id, "invoke");
+        rpc_put_request(out, call->id, method);
         mp_put_raw(out, (struct mp){step->params.data, step->params.len});
         conn_put_tail(calls->conn, &step->payload);
         conn_flush(calls->conn);
@@ -156,27 +245,23 @@ void calls_withdraw(struct step *step) {
         send_cancel(call);
 }
 
-static struct worker_call *find(struct calls *calls, uint32_t id) {
-        struct worker_call *call;
-
-        TAILQ_FOREACH(call, &calls->all, link)
-                if (call->id == id)
-                        return call;
-        return NULL;
-}
-
 bool calls_answered(struct calls *calls, const struct rpc_msg *msg, uint64_t values_max) {
         struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error, .memory = msg->memory};
-        struct worker_call *call = find(calls, msg->id);
+        struct worker_call *call = find(calls, msg->id), *next;
         bool late = call && call->phase > CALL_RUNNING;
         struct mp_cur result = mp_cur(msg->result);
         uint64_t values = rpc_values(msg, values_max);
         struct step *step;
 
-        if (!call) {
+        if (!call || call->behind) {
                 calls->n_stray++;
                 return false;
         }
+        next = find_behind(call);
+        if (next && answer_leaves_input(msg->error, msg->result))
+                begin(next);
+        else
+                drop_behind(next);
         step = call->step ? call_give_up(call) : NULL;
         call_remove(call);
         calls->n_late += late;
@@ -203,6 +288,7 @@ void calls_end(struct calls *calls, const struct step_outcome *outcome) {
         while ((call = TAILQ_FIRST(&calls->all))) {
                 struct step *step = call->step ? call_give_up(call) : NULL;
 
+                drop_behind(find_behind(call));
                 call_remove(call);
                 if (step)
                         step_finish(step, outcome);
@@ -220,6 +306,7 @@ static const struct carried members[] = {
 
 static const struct carried call_members[] = {
         CARRIED(UINT, struct worker_call, id),
+        CARRIED(BOOL, struct worker_call, behind),
         CARRIED(UINT, struct worker_call, phase),
         CARRIED(EVENT, struct worker_call, timer),
 };
@@ -246,8 +333,10 @@ int calls_adopt(struct calls *calls, struct mp saved) {
                 struct worker_call *call = call_new(calls);
 
                 r = call ? carry_get(item, call_members, ELEMENTS(call_members), call) : -ENOMEM;
-                if (r == 0)
+                if (r == 0) {
                         calls->n_over += call->phase > CALL_RUNNING;
+                        calls->n_behind += call->behind;
+                }
         }
         return r;
 }

@@ -9,6 +9,9 @@
  *     RUNNING ──its time──▶ CANCELLED ──5 ms──▶ ASKED ──5 ms──▶ GRACE ──200 ms──▶ stuck
  *                               the worker is asked where it is     the step has its outcome, if not before
  *
+ * The steps of a chain are calls with consecutive ids. Only the first runs; each of the others is BEHIND, without a time of its own, until the one
+ * before it has been answered: then it runs, or they are all gone, by the rule of answer_leaves_input().
+ *
  * What the plugin still answers is too late from then on. Ids are never used twice; an answer to an id that is not in flight, or too late,
  * is dropped and counted.
  */
@@ -28,6 +31,7 @@ struct calls {
 
         TAILQ_HEAD(, worker_call) all;
         unsigned n, n_given_up;    /* with those, and only those, that nobody waits for */
+        unsigned n_behind;         /* of these: that wait for the one before them in a chain */
         unsigned n_over;           /* those that the plugin should have let go of */
         uint64_t n_total, n_stray; /* stray: answers to no call in flight */
         uint64_t n_late;
@@ -43,7 +47,7 @@ struct calls_handler {
 
 void calls_init(struct calls *calls, struct event_base *base, uint32_t first_id, const struct calls_handler *handler, void *data);
 
-/* Sends a step, whose parameters are then gone. Return: 0 or -ENOMEM. */
+/* Sends a step, with the others of its chain, whose parameters are then gone. Return: 0 or -ENOMEM. */
 int calls_give(struct calls *calls, struct step *step);
 
 /* The step's caller has lost interest: the plugin is asked to let go, its answer dropped. */
@@ -69,5 +73,5 @@ static inline unsigned calls_open(const struct calls *calls) {
 
 /* Return: whether the ids are used up. */
 static inline bool calls_spent(const struct calls *calls) {
-        return calls->next_id == UINT32_MAX;
+        return calls->next_id > UINT32_MAX - CHAIN_MAX;
 }

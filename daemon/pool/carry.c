@@ -25,7 +25,7 @@ static const struct carried members[] = {
         CARRIED(UINTS, struct pool, stats.in_bucket),
         CARRIED(UINT, struct pool, stats.total_usec),
         CARRIED(UINT, struct pool, stats.waited_usec),
-        CARRIED(UINT, struct pool, n_calls),
+        CARRIED(UINT, struct pool, stats.n_calls),
         CARRIED(UINT, struct pool, n_errors),
 };
 
@@ -179,7 +179,8 @@ int pool_adopt_step(struct pool *pool, struct step *step, struct mp saved) {
                 return r;
         step->pool = pool;
         step->stats = &pool->stats;
-        if (place.place == STEP_NOWHERE)
+        step->place = place.place == STEP_BEHIND ? STEP_BEHIND : STEP_NOWHERE;
+        if (place.place == STEP_NOWHERE || place.place == STEP_BEHIND)
                 return 0;
         if (place.place == STEP_WAITING) {
                 pool_enqueue(pool, step, place.expires_usec);

@@ -39,9 +39,14 @@ static void dequeue(struct pool *pool, struct step *step) {
         step->place = STEP_NOWHERE;
 }
 
+static void finish_refused(struct step *step, const struct step_outcome *outcome) {
+        step_return_chain(step);
+        step_finish(step, outcome);
+}
+
 static void finish(struct pool *pool, struct step *step, const struct step_outcome *outcome) {
         dequeue(pool, step);
-        step_finish(step, outcome);
+        finish_refused(step, outcome);
 }
 
 static void on_wait_timer(evutil_socket_t fd, short what, void *data) {
@@ -57,6 +62,16 @@ void pool_withdraw(struct step *step) {
                 dequeue(step->pool, step);
         else if (step->place == STEP_GIVEN)
                 calls_withdraw(step);
+        step->place = STEP_NOWHERE;
+        step->then = NULL;
+}
+
+/* Return: whether the worker has the plugins of the step and of its chain. */
+static bool serves(const struct worker *worker, const struct step *step) {
+        for (; step; step = step->then)
+                if (!worker_serves(worker, step->pool->member))
+                        return false;
+        return true;
 }
 
 /* Return: the worker with room that has the fewest calls, NULL if all are full. */
@@ -67,7 +82,7 @@ static struct worker *pick_worker(const struct pool *pool, const struct step *st
         for (unsigned i = 0; i < crew->n_slots; i++) {
                 struct worker *worker = crew->workers[i];
 
-                if (!worker || !worker_accepts(worker, step_len(step)) || !worker_serves(worker, pool->member) ||
+                if (!worker || !worker_accepts(worker, step_len(step)) || !serves(worker, step) ||
                     worker_calls_active(worker) >= crew->settings.max_concurrent)
                         continue;
                 if (!best || worker_calls_active(worker) < worker_calls_active(best))
@@ -100,7 +115,7 @@ void pool_submit(struct pool *pool, struct step *step) {
         step->stats = &pool->stats;
         step->submitted_usec = clock_now_usec();
         step->given_usec = 0;
-        pool->n_calls++;
+        pool->stats.n_calls++;
         /* The way of nearly every call. Whatever is in the way is dealt with on the next turn of the loop, by crew_work(). */
         if (pool->n_waiting == 0 && !pool->closing && (worker = pick_worker(pool, step)) && worker_give(worker, step) == 0)
                 return;
@@ -111,6 +126,21 @@ void pool_submit(struct pool *pool, struct step *step) {
         if (pool->entry->isolation.queue_timeout_usec)
                 left = MIN(left, pool->entry->isolation.queue_timeout_usec);
         pool_enqueue(pool, step, step->submitted_usec + left);
+}
+
+bool pool_submit_chain(struct step *first) {
+        if (step_len(first) + MESSAGE_BYTES > first->pool->crew->layout.frame_bytes)
+                return false;
+        for (struct step *step = first->then; step; step = step->then) {
+                step->stats = &step->pool->stats;
+                step->place = STEP_BEHIND;
+        }
+        pool_submit(first->pool, first);
+        return true;
+}
+
+bool pool_shares_workers(const struct pool *pool, const struct pool *other) {
+        return pool->crew == other->crew && pool->state == POOL_READY && other->state == POOL_READY;
 }
 
 static void give(struct pool *pool, struct worker *worker, struct step *step) {
@@ -127,7 +157,7 @@ static void give(struct pool *pool, struct worker *worker, struct step *step) {
                                           .setting = "limits.frame_bytes",
                                   });
         else if (r < 0)
-                step_finish(step, &(struct step_outcome){.cause = STEP_NO_MEMORY, .message = "out of memory"});
+                finish_refused(step, &(struct step_outcome){.cause = STEP_NO_MEMORY, .message = "out of memory"});
 }
 
 static void refuse_waiting(struct pool *pool, enum step_cause cause, const char *message) {

@@ -78,6 +78,13 @@ void pool_initialize(struct pool *pool);
 /* Takes the step. Its outcome, also a refusal, comes from the loop. */
 void pool_submit(struct pool *pool, struct step *step);
 
+/* Takes a chain, whose first step has the parameters of all (docs/protocol.md) and waits for all of them. The others name their pools
+ * already. Return: whether it fits into a message; if not, nothing has happened. */
+bool pool_submit_chain(struct step *first);
+
+/* Return: whether both serve, with the same workers. */
+bool pool_shares_workers(const struct pool *pool, const struct pool *other);
+
 /* The step's caller has lost interest: there will be no outcome. */
 void pool_withdraw(struct step *step);
 

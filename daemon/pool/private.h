@@ -76,7 +76,7 @@ struct pool {
         unsigned n_waiting;
 
         struct step_stats stats;
-        uint64_t n_calls, n_errors;
+        uint64_t n_errors;
 };
 
 /* Return: whether one of its pools has been closed: the others follow, and nothing is started any more. */

@@ -101,7 +101,7 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_str(buf, "queue");
         mp_put_uint(buf, pool->n_waiting);
         mp_put_str(buf, "calls_total");
-        mp_put_uint(buf, pool->n_calls);
+        mp_put_uint(buf, pool->stats.n_calls);
         mp_put_str(buf, "errors_total");
         mp_put_uint(buf, pool->n_errors);
         mp_put_str(buf, "late_total");

@@ -23,6 +23,37 @@ const char *step_cause_name(enum step_cause cause) {
         return names[cause];
 }
 
+/* Everything else in an answer is, or becomes, part of the next plugin's input, or ends the call. */
+bool answer_leaves_input(struct mp error, struct mp result) {
+        static const char *const harmless[] = {"metadata", "retry_delay_ms", "contexts", "http_headers"};
+        struct mp_cur cur = mp_cur(result);
+        struct mp key, value;
+        uint32_t n;
+
+        if (!mp_is_nil(error) || !mp_read_map(&cur, &n))
+                return false;
+        for (; n > 0 && mp_read_any(&cur, &key) && mp_read_any(&cur, &value); n--) {
+                size_t i = 0;
+
+                while (i < ELEMENTS(harmless) && !mp_eq_str(key, harmless[i]))
+                        i++;
+                if (i == ELEMENTS(harmless))
+                        return false;
+        }
+        return n == 0;
+}
+
+void step_return_chain(struct step *step) {
+        struct step *next;
+
+        while ((next = step->then)) {
+                step->then = next->then;
+                next->then = NULL;
+                next->place = STEP_NOWHERE;
+                next->on_returned(next);
+        }
+}
+
 void step_finish(struct step *step, const struct step_outcome *outcome) {
         usec_t now = clock_now_usec(), took = now - step->submitted_usec;
         struct step_stats *stats = step->stats;

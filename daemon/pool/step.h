@@ -6,6 +6,10 @@
  *
  * Whoever submits a step owns it and keeps it alive until `on_done` was called or the step was withdrawn (pool_withdraw()). The
  * outcome's bytes are valid until on_done returns. on_done is called from the loop, never from inside pool_submit().
+ *
+ * Several steps of plugins that share workers can be submitted as a chain, which takes one hop: the worker goes from one to the next while each
+ * leaves the next one's input as it is (answer_leaves_input()). Where that ends, the rest is handed back (on_returned) as if it had never
+ * been submitted.
  */
 
 #include <event2/event_struct.h>
@@ -48,6 +52,7 @@ struct step_outcome {
 extern const usec_t step_bucket_usec[STEP_BUCKETS]; /* upper ends; the last is USEC_INFINITY */
 
 struct step_stats {
+        uint64_t n_calls; /* begun */
         uint64_t by_cause[STEP_CAUSE_MAX_];
         uint64_t in_bucket[STEP_BUCKETS]; /* by the time from being submitted to the outcome */
         uint64_t total_usec, waited_usec; /* of that: until a worker had it */
@@ -62,12 +67,15 @@ struct step {
         usec_t timeout_usec;  /* for waiting, and again for running; the caller's budget cuts both */
         usec_t deadline_usec; /* of the whole call, absolute; USEC_INFINITY: none */
         void (*on_done)(struct step *step, const struct step_outcome *outcome);
-        struct pool *pool; /* where it was submitted */
+        void (*on_returned)(struct step *step); /* of a chain; before the outcome of the step at which it ended */
+        struct step *then;                      /* the next of the chain, until it is given; NULL: none */
+        struct pool *pool;                      /* where it was submitted */
         struct step_stats *stats;
         usec_t submitted_usec, given_usec, done_usec; /* given, done: 0: never */
 
-        /* The pool's own: a step is nowhere, waits in the pool's queue, or is in a worker's hands. */
-        enum { STEP_NOWHERE, STEP_WAITING, STEP_GIVEN } place;
+        /* The pool's own: a step is nowhere, waits in the pool's queue, behind another of its chain which does, or is in a
+         * worker's hands. */
+        enum { STEP_NOWHERE, STEP_WAITING, STEP_GIVEN, STEP_BEHIND } place;
         TAILQ_ENTRY(step) link;   /* while waiting */
         struct event timer;       /* while waiting */
         struct worker_call *call; /* while given */
@@ -81,6 +89,15 @@ static inline usec_t step_time_left(const struct step *step, usec_t now) {
                 return step->timeout_usec;
         return MIN(step->timeout_usec, step->deadline_usec > now ? step->deadline_usec - now : 0);
 }
+
+#define CHAIN_MAX 16 /* steps of a chain */
+
+/* Return: whether a plugin that answered this has changed nothing that the next one sees, so that the worker goes on with a chain. The worker
+ * itself has the same rule (_worker.py). */
+bool answer_leaves_input(struct mp error, struct mp result);
+
+/* Hands the steps of the chain behind this one back, before it is given. */
+void step_return_chain(struct step *step);
 
 /* Gives the step its outcome, and counts it. */
 void step_finish(struct step *step, const struct step_outcome *outcome);

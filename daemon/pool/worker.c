@@ -516,7 +516,7 @@ void worker_initialize(struct worker *worker) {
 int worker_give(struct worker *worker, struct step *step) {
         int r;
 
-        if (step_len(step) + 64 > worker->spec->frame_bytes)
+        if (step_len(step) + MESSAGE_BYTES > worker->spec->frame_bytes)
                 return -EMSGSIZE;
         r = calls_give(&worker->calls, step);
         if (r < 0)
@@ -633,7 +633,7 @@ pid_t worker_pid(const struct worker *worker) {
 }
 
 unsigned worker_calls_active(const struct worker *worker) {
-        return worker->calls.n;
+        return worker->calls.n - worker->calls.n_behind;
 }
 
 unsigned worker_calls_open(const struct worker *worker) {

@@ -66,7 +66,9 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
 /* May_initialize of a member was set: it may be constructed and initialized from now on. */
 void worker_initialize(struct worker *worker);
 
-/* Hands a step over, whose parameters are then gone. Only for a worker that accepts it. Return: 0, -EMSGSIZE when the message would be
+#define MESSAGE_BYTES 64 /* of an invoke beside its parameters, at most */
+
+/* Hands a step over, with its chain, whose parameters are then gone. Only for a worker that accepts it. Return: 0, -EMSGSIZE when the message would be
  * too long for a frame, or -ENOMEM. */
 int worker_give(struct worker *worker, struct step *step);
 

@@ -5,7 +5,7 @@
  * replaced below, and the worker's end of the socket is ours.
  *
  * Input: the calls given (bits 0-3; bits 4-7: with no time at all), after which piece one is withdrawn (bits 0-4) and the worker
- * is told to stop (bits 5-7; with 7 it has two plugins), the size of the pieces, and the worker's bytes. Each call gets exactly one outcome, unless it is
+ * is told to stop (bits 5-7; with 7 it has two plugins, and calls that follow each other are a chain), the size of the pieces, and the worker's bytes. Each call gets exactly one outcome, unless it is
  * withdrawn, and before the one on_exit.
  */
 
@@ -74,6 +74,7 @@ static struct {
         struct step steps[4];
         unsigned waiting; /* a bit for each step without an outcome */
         unsigned calls;   /* as the input has it */
+        bool chains;      /* those that follow each other are a chain */
         bool exited;
 } owner;
 
@@ -91,21 +92,38 @@ static void on_done(struct step *step, const struct step_outcome *outcome) {
                 CHECK(outcome->message);
 }
 
-static void give(void *data, struct worker *worker) {
+/* Before the outcome of the one before it. */
+static void on_returned(struct step *step) {
+        unsigned bit = 1u << (step - owner.steps);
+
+        CHECK((owner.waiting & bit) && step->place == STEP_NOWHERE && !owner.exited);
+        owner.waiting &= ~bit;
+}
+
+static void make_step(unsigned i) {
         static struct step_stats stats;
 
+        owner.calls &= ~(1u << i);
+        owner.waiting |= 1u << i;
+        owner.steps[i] = (struct step){
+                .timeout_usec = owner.calls & (16u << i) ? 0 : 60 * USEC_PER_SEC,
+                .deadline_usec = USEC_INFINITY,
+                .on_done = on_done,
+                .on_returned = on_returned,
+                .stats = &stats,
+        };
+}
+
+static void give(void *data, struct worker *worker) {
         (void)data;
         for (unsigned i = 0; i < ELEMENTS(owner.steps); i++) {
                 if (!(owner.calls & (1u << i)) || !worker_accepts(worker, 0))
                         continue;
-                owner.calls &= ~(1u << i);
-                owner.waiting |= 1u << i;
-                owner.steps[i] = (struct step){
-                        .timeout_usec = owner.calls & (16u << i) ? 0 : 60 * USEC_PER_SEC,
-                        .deadline_usec = USEC_INFINITY,
-                        .on_done = on_done,
-                        .stats = &stats,
-                };
+                make_step(i);
+                for (unsigned j = i; owner.chains && j + 1 < ELEMENTS(owner.steps) && (owner.calls & (2u << j)); j++) {
+                        make_step(j + 1);
+                        owner.steps[j].then = &owner.steps[j + 1];
+                }
                 mp_put_map(&owner.steps[i].params, 0);
                 CHECK(worker_give(worker, &owner.steps[i]) == 0);
         }
@@ -162,6 +180,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
                         .load = {empty_map, sizeof(empty_map)}, .init = {empty_map, sizeof(empty_map)}, .may_initialize = true};
         spec.n_members = data[1] >> 5 == 7 ? 2 : 1;
         owner.calls = data[0];
+        owner.chains = spec.n_members > 1;
         piece = MAX((size_t)data[2], len / 32 + 1);
         CHECK(worker_start(&worker, base, &spec, &handler, NULL) == 0);
         worker_initialize(worker);

@@ -47,11 +47,11 @@ def test_each_setting_with_the_line_it_comes_from(cpexd):
     assert plain["isolation.queue"] == ("9", line_of(ours, '"queue"')) and plain["isolation.workers.min"] == ("1", "default")
     assert plain["mode"] == ("sequential", "default") and plain["priority"] == ("100", "default")
     assert plain.keys() == have.keys()
-    # All that an entry may have; the sample file has all but `socket`, which only an entry has.
+    # All that an entry may have; the sample file has all but those that only an entry has.
     sample = (ROOT / "conf" / "cpexd.yaml").read_text()
     part = re.search(r"^#isolation:\n((?:#  .*\n)+)", sample, re.MULTILINE)[1]
     keys = {each for each in re.findall(r"^# +([a-z_]+): \S", part, re.MULTILINE)}
-    assert {name.rpartition(".")[2] for name in have if name.startswith("isolation.")} == keys | {"socket"}
+    assert {name.rpartition(".")[2] for name in have if name.startswith("isolation.")} == keys | {"socket", "group"}
     out = daemon.ctl("explain", "tuned").stdout
     assert re.search(rf"^isolation.queue +7 +{re.escape(str(cpex))}:\d+$", out, re.MULTILINE) and "SETTING" in out
     assert json.loads(daemon.ctl("explain", "plain", "--json").stdout)["settings"]

@@ -273,3 +273,260 @@ def test_members_must_agree(cpexd):
         daemon.admin("reload")
     text = str(caught.value.details["diagnostics"])
     assert "isolation.memory is null here and 1G for the plugin in line" in text, text
+
+
+# ---- One hop ----
+
+# Counts the messages that its worker gets.
+SPY = """
+    async def initialize(self):
+        worker = sys.modules["cpexd_worker._worker"]._Worker
+        if hasattr(worker, "n"):
+            return
+        take, worker.n = worker._take, 0
+
+        def counting(self, message):
+            worker.n += 1
+            take(self, message)
+
+        worker._take = counting
+
+    def messages(self):
+        return sys.modules["cpexd_worker._worker"]._Worker.n
+"""
+
+# Leaves a trace of what it gets in a file, and does what the tool's argument of its name says.
+TRACES = """
+    async def tool_pre_invoke(self, payload, context, extensions):
+        what = (payload.args or {}).get(self.name)
+        shared = context.global_context
+        with open(self.config.config["trace"], "a") as file:
+            print(self.name, payload.name, payload.args, shared.state, shared.metadata, shared.user, context.state, context.metadata,
+                  extensions.model_dump(exclude_none=True) if extensions else None, file=file)
+        if what == "exit":
+            os._exit(3)
+        elif what == "raise":
+            raise ValueError(self.name)
+        elif what == "timeout-error":
+            raise TimeoutError
+        elif what == "violation":
+            raise PluginViolationError("no", violation=PluginViolation(reason="r", description="d", code="C"))
+        elif what == "hang":
+            time.sleep(60)
+        elif what == "await":
+            await asyncio.sleep(60)
+        elif what == "pause":
+            await asyncio.sleep(0.01)
+        elif what == "deny":
+            return Result(continue_processing=False, violation=PluginViolation(reason="r", description="d", code="C"))
+        elif what == "change":
+            return Result(modified_payload=ToolPreInvokePayload(name=payload.name, args=payload.args | {"changed": self.name}))
+        elif what == "same":
+            return Result(modified_payload=payload)
+        elif what == "in-place":
+            payload.args["in-place"] = self.name
+        elif what == "state":
+            shared.state[self.name] = 1
+        elif what == "global-metadata":
+            shared.metadata[self.name] = 1
+        elif what == "user":
+            shared.user["name"] = self.name
+        elif what == "own":
+            context.state["n"] = context.state.get("n", 0) + 1
+        elif what == "metadata":
+            return Result(metadata={"by": self.name, self.name: 1}, retry_delay_ms=len(self.name))
+        elif what == "extensions":
+            return Result(modified_extensions=extensions.model_copy(update={"custom": {"by": self.name}}))
+        elif what == "objects":
+            return Result(continue_processing=False)
+        elif what == "junk":
+            return None
+        elif what == "unsendable":
+            return Result(metadata={"x": object()})
+        elif what == "message":
+            return Result(metadata={self.name: self.messages()})
+        return Result()
+""" + SPY
+
+
+def traced(folder, names, grouped, **each):
+    return [plugin(name, TRACES, isolation={"timeout": "300ms", "queue_timeout": "20s"} | ({"group": "g"} if grouped else {}),
+                   config={"trace": str(folder / f"trace-{grouped}")}, **each.get(name, {"on_error": "ignore"})) for name in names]
+
+
+def outcome(daemon, trace, **call):
+    """All that comes of a call, but for what differs from one time to another."""
+    trace.write_text("")
+    try:
+        answer = daemon.invoke(HOOK, timing=True, **call)
+    except CallError as error:
+        answer = {"error": error.error}
+        for key in ("stacks", "timing", "traceback"):
+            (error.details or {}).pop(key, None)
+        answer["executions"] = answer["error"].pop("executions", [])
+        answer["timing"] = answer["error"].pop("timing")
+    for record in answer["executions"]:
+        del record["duration_ns"], record["plugin_id"]
+    answer["timing"] = [each["name"] for each in answer["timing"]["plugins"]]
+    return answer | {"trace": trace.read_text()}
+
+
+WHAT = ["", "raise", "timeout-error", "violation", "deny", "change", "same", "in-place", "state", "global-metadata", "user", "own",
+        "metadata", "extensions", "objects", "junk", "unsendable", "pause", "await", "hang", "exit"]
+MODES = [{}, {"b": {"mode": "transform", "on_error": "ignore"}, "c": {"mode": "audit", "on_error": "ignore"}}, {"b": {"on_error": "fail"}}]
+
+
+@pytest.mark.parametrize("modes", MODES, ids=["sequential", "phases", "fail"])
+def test_one_hop_is_as_good_as_several(cpexd, tmp_path, modes):
+    """Whatever one of them does: results, errors, records, contexts and what the others see are the same."""
+    both = []
+    for grouped in (True, False):
+        daemon = cpexd(traced(tmp_path, "abcd", grouped, **modes))
+        daemon.expect("a|b")
+        both.append((daemon, tmp_path / f"trace-{grouped}"))
+    for what in WHAT:
+        for call in ({"payload": payload(b=what)}, {"payload": payload(a="own", b=what, c="metadata")}):
+            call |= {"context": {"user": {"name": "u"}, "state": {"s": 1}, "metadata": {"m": 1}},
+                     "extensions": {"custom": {"x": 1}}}
+            outcomes = []
+            for daemon, trace in both:
+                for name in "abcd":
+                    eventually(lambda: daemon.workers(name))
+                outcomes.append(outcome(daemon, trace, **call))
+            assert outcomes[0] == outcomes[1], call
+
+
+def test_a_chain_is_one_message(cpexd, tmp_path):
+    daemon = cpexd(traced(tmp_path, "abcd", True))
+    daemon.invoke(HOOK, payload())
+    first, second = (daemon.invoke(HOOK, payload(a="message", d="message"))["metadata"] for _ in range(2))
+    assert first["a"] == first["d"] == second["a"] - 1
+    # A change ends it, and the rest is another.
+    met = daemon.invoke(HOOK, payload(a="message", b="state", d="message"))["metadata"]
+    assert met["d"] == met["a"] + 1
+
+
+def test_a_chain_that_waits_is_one_message(cpexd, tmp_path):
+    plugins = traced(tmp_path, "abc", True)
+    for each in plugins:
+        each["entry"]["isolation"] |= {"max_concurrent": 1, "workers": {"max": 1}, "timeout": "10s"}
+    daemon = cpexd(plugins)
+    with daemon.host() as host:
+        first, second = (host.begin(HOOK, payload(a="pause", b="message", c="message")) for _ in range(2))
+        assert host.end(first)["metadata"].keys() == {"b", "c"}
+        met = host.end(second)["metadata"]
+        assert met["b"] == met["c"]
+
+
+def test_each_step_has_its_own_time(cpexd, tmp_path):
+    """Four times 200 ms are no reason to end the last of them, whose time is 300 ms."""
+    body = """
+    async def tool_pre_invoke(self, payload, context):
+        time.sleep(payload.args.get(self.name, 0.2))
+        return Result(metadata={self.name: 1})
+"""
+    daemon = cpexd(group("abcd", body, {"timeout": "300ms"}))
+    answer = daemon.invoke(HOOK, payload(), timing=True)
+    assert answer["metadata"].keys() == {*"abcd"}
+    assert all(150_000 < each["run_usec"] < 290_000 for each in answer["timing"]["plugins"]), answer["timing"]
+    daemon.expect("timeout|did not yield")
+    error = error_of(daemon, c=60)
+    assert (error.cause, error.plugin_name) == ("timeout", "c")
+    assert "tool_pre_invoke" in error.details["stacks"]
+    assert [each["plugin_name"] for each in error.error["executions"]] == ["a", "b", "c"]
+
+
+def test_the_callers_time_counts_in_a_chain(cpexd, tmp_path):
+    daemon = cpexd(traced(tmp_path, "abc", True, a={}, b={}, c={}))
+    daemon.expect("timeout")
+    with pytest.raises(CallError) as caught:
+        daemon.invoke(HOOK, payload(b="await"), timeout_ms=100)
+    assert caught.value.plugin_name == "b"
+    assert [each["name"] for each in caught.value.details["timing"]["plugins"]] == ["a", "b"]
+
+
+def test_a_chain_is_cancelled(cpexd, tmp_path):
+    trace = tmp_path / "trace-True"
+    daemon = cpexd(traced(tmp_path, "abc", True))
+    with daemon.host() as host:
+        msgid = host.begin(HOOK, payload(b="await"))
+        eventually(lambda: trace.exists() and "\nb " in trace.read_text())
+        host.notify("cancel", msgid=msgid)
+        with pytest.raises(CallError):
+            host.end(msgid)
+    assert daemon.invoke(HOOK, payload(c="metadata"))["metadata"]["by"] == "c"
+    assert [line[0] for line in trace.read_text().splitlines()] == [*"ab", *"abc"]
+
+
+def test_an_upgrade_in_the_middle_of_a_chain(cpexd, tmp_path):
+    plugins = traced(tmp_path, "abcd", True)
+    for each in plugins:
+        each["entry"]["isolation"] |= {"max_concurrent": 1, "workers": {"max": 1}, "timeout": "10s"}
+    plugins[1]["code"] += """
+    async def tool_pre_invoke(self, payload, context):
+        while not os.path.exists(self.config.config["trace"] + ".go"):
+            await asyncio.sleep(0.01)
+        return Result(metadata={"b": 1})
+"""
+    daemon = cpexd(plugins)
+    with daemon.host() as host:
+        runs, waits = (host.begin(HOOK, payload(c="message", d="message")) for _ in range(2))
+        eventually(lambda: (tmp_path / "trace-True").exists())
+        assert "2 calls carried" in daemon.ctl("upgrade").stdout
+        (tmp_path / "trace-True.go").touch()
+        first, second = host.end(runs), host.end(waits)
+    assert first["metadata"].keys() == second["metadata"].keys() == {*"bcd"}
+    assert second["metadata"]["c"] == second["metadata"]["d"] == first["metadata"]["d"] + 1
+    assert [each["plugin_name"] for each in first["executions"]] == [*"abcd"]
+    assert [daemon.status(name)["calls_total"] for name in "abcd"] == [2, 2, 2, 2]
+
+
+def test_a_hook_listed_twice_in_a_group(cpexd, tmp_path):
+    a, b = traced(tmp_path, "ab", True)
+    a["entry"]["hooks"] = [HOOK, HOOK]
+    daemon = cpexd([a, b])
+    first = daemon.invoke(HOOK, payload(a="own"))
+    trace = tmp_path / "trace-True"
+    trace.write_text("")
+    daemon.invoke(HOOK, payload(a="own"), contexts=first["contexts"])
+    assert ["{'n': 1}" in line for line in trace.read_text().splitlines()[:1]] == [True]
+    assert "{'n': 2}" in trace.read_text().splitlines()[1]
+
+
+# What a hostile worker sends in place of the answer to the first step of a chain, of which the second is another's.
+LIES = """
+    async def tool_pre_invoke(self, payload, context):
+        if self.name == "a" and payload.args.get("lie"):
+            worker = sys.modules["cpexd_worker._worker"]
+            real = worker.encode_pieces
+
+            def encode_pieces(message, limit):
+                worker.encode_pieces = real
+                first = message[1]
+                lies = {
+                    "early": [[1, first + 1, None, {}], message],
+                    "twice": [message, message],
+                    "beyond": [message, [1, first + 1, None, {}], [1, first + 2, None, {}]],
+                    "after-a-change": [[1, first, None, {"state": {"x": 1}}], [1, first + 1, None, {}]],
+                }
+                return [b"".join(worker.encode(each) for each in lies[payload.args["lie"]])]
+
+            worker.encode_pieces = encode_pieces
+        return Result(metadata={self.name: 1})
+"""
+
+
+@pytest.mark.parametrize("lie", ["early", "twice", "beyond", "after-a-change"])
+def test_a_worker_that_lies_about_a_chain_is_killed(cpexd, lie):
+    daemon = cpexd(group("ab", LIES))
+    daemon.expect("crash|answered what it was not asked")
+    old = daemon.workers("a")
+    with daemon.host() as host:
+        host.end(host.begin(HOOK, payload()))
+        try:
+            host.invoke(HOOK, payload(lie=lie))
+        except CallError as error:
+            assert error.cause == "crash"
+    daemon.wait_log("it was killed because it answered what it was not asked")
+    eventually(lambda: daemon.workers("a") not in ([], old))
+    assert daemon.invoke(HOOK, payload())["metadata"].keys() == {"a", "b"}

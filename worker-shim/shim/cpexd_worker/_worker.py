@@ -4,8 +4,9 @@
 import atexit
 import os
 import sys
+from _functools import partial
 
-from _cpexd import Connection, Oversize, Undecodable, encode, encode_pieces
+from _cpexd import Connection, Oversize, Undecodable, decode, encode, encode_pieces
 
 from cpexd_worker import _errors, _load
 from cpexd_worker._drive import Driver
@@ -17,6 +18,9 @@ _LIMIT = 1 << 30  # of a message, in bytes; the daemon's own limits are lower
 _TEXT = 1000  # characters of a text that stands in for one that cannot be sent
 _BATCH = 16  # messages read in one turn of the loop, so that a plugin's own tasks get theirs
 
+
+# What an answer may hold for the next plugin of a chain to get what this one got. The daemon has the same rule (pool/step.c).
+_HARMLESS = frozenset(("metadata", "retry_delay_ms", "contexts", "http_headers"))
 
 _worker = None
 
@@ -38,12 +42,31 @@ def retire(reason):
 class _Call:
     """A call under way."""
 
-    __slots__ = ("task", "begun", "cancelled")
+    __slots__ = ("task", "begun", "cancelled", "chain")
 
-    def __init__(self):
+    def __init__(self, chain=None):
         self.task = None
         self.begun = False
         self.cancelled = False
+        self.chain = chain
+
+
+class _Chain:
+    """Steps of one hook call: each is a call, which begins when the one before it has ended and has changed nothing."""
+
+    __slots__ = ("ident", "params", "n", "next")
+
+    def __init__(self, ident, params):
+        self.ident = ident
+        self.params = params
+        self.n = len(params["steps"])
+        self.next = 0
+
+    def step(self, number):
+        """The parameters of its `invoke`, with objects of their own."""
+        params = self.params
+        step = params["steps"][number]
+        return params | step | {"context": decode(params["context"]), "extensions": decode(step["extensions"])}
 
 
 class _Member:
@@ -120,6 +143,8 @@ class _Worker:
         ident, method, params = _envelope(message)
         if method == "invoke":
             self._start(ident, self._invoke, params)
+        elif method == "chain":
+            self._start_chain(ident, params)
         elif method == "cancel":
             self._cancel(params)
         elif method in ("load", "init"):
@@ -139,17 +164,47 @@ class _Worker:
             context = self._driver.base.copy()
         call.task = self._driver.start(self._run(ident, call, method, params), context)
 
+    def _start_chain(self, ident, params):
+        chain = _Chain(ident, params)
+        for number in range(chain.n):
+            self._calls[ident + number] = _Call(chain)
+        self._go_on(chain)
+
+    def _go_on(self, chain, _task=None):
+        """Begins the next step, and those after it as long as they end at once."""
+        while chain.next < chain.n:
+            number, chain.next = chain.next, chain.next + 1
+            ident = chain.ident + number
+            call = self._calls[ident]
+            call.task = self._driver.start(self._run(ident, call, self._invoke_step, number), self._driver.base.copy())
+            if call.task is not None:
+                call.task.add_done_callback(partial(self._go_on, chain))
+                return
+
+    def _end_chain(self, chain):
+        for number in range(chain.next, chain.n):
+            del self._calls[chain.ident + number]
+        chain.next = chain.n
+
+    async def _invoke_step(self, number, chain):
+        try:
+            params = chain.step(number)
+        except (TypeError, ValueError) as exc:
+            return _errors.protocol_error("bad_request", str(exc)), None
+        return await self._invoke(params)
+
     async def _run(self, ident, call, method, params):
         call.begun = True
         try:
             if call.cancelled:
                 error, result = _errors.exception_map(_cancelled_error(), "CancelledError()"), None
             else:
-                error, result = await method(params)
+                error, result = await (method(params) if call.chain is None else method(params, call.chain))
         except BaseException as exc:
             error, result = _errors.exception_map(exc, _errors.repr_of(exc)), None
         self._calls.pop(ident, None)
-        self._answer(ident, error, result)
+        if not self._answer(ident, error, result) and call.chain is not None:
+            self._end_chain(call.chain)
         if self._retiring is not None and not self._calls:
             _leave(self._retiring)
 
@@ -165,14 +220,18 @@ class _Worker:
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def _answer(self, ident, error, result):
+        """Returns whether a chain goes on behind it."""
+        goes_on = error is None and result.keys() <= _HARMLESS
         try:
             message = encode_pieces([1, ident, error, result], self._answer_bytes)
         except BaseException as exc:
             message = [encode([1, ident, *self._in_place_of(error, result, exc)])]
+            goes_on = False
         try:
             self._connection.send(message)
         except (OSError, ValueError):
             _leave()  # the daemon is gone, or this is a forked child that came back from the hook
+        return goes_on
 
     def _in_place_of(self, error, result, exc):
         """(error, result) for an answer that cannot be sent. A denial stays one."""
