@@ -349,8 +349,8 @@ TRACES = """
 """ + SPY
 
 
-def traced(folder, names, grouped, **each):
-    return [plugin(name, TRACES, isolation={"timeout": "300ms", "queue_timeout": "20s"} | ({"group": "g"} if grouped else {}),
+def traced(folder, names, grouped, timeout="300ms", **each):
+    return [plugin(name, TRACES, isolation={"timeout": timeout} | ({"group": "g"} if grouped else {}),
                    config={"trace": str(folder / f"trace-{grouped}")}, **each.get(name, {"on_error": "ignore"})) for name in names]
 
 
@@ -372,19 +372,21 @@ def outcome(daemon, trace, **call):
 
 
 WHAT = ["", "raise", "timeout-error", "violation", "deny", "change", "same", "in-place", "state", "global-metadata", "user", "own",
-        "metadata", "extensions", "objects", "junk", "unsendable", "pause", "await", "hang", "exit"]
+        "metadata", "extensions", "objects", "junk", "unsendable", "pause", "await", "hang"]
 MODES = [{}, {"b": {"mode": "transform", "on_error": "ignore"}, "c": {"mode": "audit", "on_error": "ignore"}}, {"b": {"on_error": "fail"}}]
 
 
 @pytest.mark.parametrize("modes", MODES, ids=["sequential", "phases", "fail"])
-def test_one_hop_is_as_good_as_several(cpexd, tmp_path, modes):
-    """Whatever one of them does: results, errors, records, contexts and what the others see are the same."""
+@pytest.mark.parametrize("whats, timeout", [(WHAT, "300ms"), (["exit"], "20s")], ids=["lives", "dies"])
+def test_one_hop_is_as_good_as_several(cpexd, tmp_path, modes, whats, timeout):
+    """Whatever one of them does: results, errors, records, contexts and what the others see are the same. The others of one that ends the
+    process wait for the next one."""
     both = []
     for grouped in (True, False):
-        daemon = cpexd(traced(tmp_path, "abcd", grouped, **modes))
+        daemon = cpexd(traced(tmp_path, "abcd", grouped, timeout, **modes))
         daemon.expect("a|b")
         both.append((daemon, tmp_path / f"trace-{grouped}"))
-    for what in WHAT:
+    for what in whats:
         for call in ({"payload": payload(b=what)}, {"payload": payload(a="own", b=what, c="metadata")}):
             call |= {"context": {"user": {"name": "u"}, "state": {"s": 1}, "metadata": {"m": 1}},
                      "extensions": {"custom": {"x": 1}}}
