@@ -29,6 +29,7 @@ class Run:
 
     def open(self, stack):
         make = {"cpexd": lambda: self.cpexd("cpexd"), "no_sandbox": lambda: self.cpexd("no_sandbox", isolation={"sandbox": {"profile": "off"}})}
+        make["group"] = lambda: self.cpexd("group", group="chain")
         for name in ("one_hop", "two_hops"):
             make[name] = lambda name=name: contestants.floor(name, self.given.build, sys.executable, self.scratch / name)
         for name in self.given.peers:
@@ -54,7 +55,7 @@ class Run:
 
     def one_round(self, found):
         cpexd = found["cpexd"]
-        everybody = [each for name, each in found.items() if name not in ("one_hop", "no_sandbox")]
+        everybody = [each for name, each in found.items() if name not in ("one_hop", "no_sandbox", "group")]
         with_plugins = [each for each in everybody if each.name != "two_hops"]
         both = [found[name] for name in ("cpexd", "native") if name in found]
         for each in everybody:
@@ -67,7 +68,7 @@ class Run:
             self.piece("big", each, "sequential", BIG)
         own = cpexd.ask("own_time", work=BIG, seconds=self.settings["seconds"])
         self.samples.setdefault("big", {}).setdefault("plugin", []).append(own)
-        for each in both:
+        for each in (*both, found["group"]):
             self.piece("chain10", each, "sequential", "chain")
         for each in both:
             self.piece("await50", each, "concurrent", "wait", callers=32)

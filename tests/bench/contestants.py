@@ -49,10 +49,11 @@ def entry(name, hook, class_name, kind=None, priority=1, **rest):
     return each | {"config": {} if kind else config} | rest
 
 
-def all_entries(native):
+def all_entries(native, group=None):
     """One plugin on one hook, a chain of ten on the next, one that waits on the third, none on the fourth."""
     isolation = {"workers": {"idle": 600}}  # those that were started under load are there in the next round
-    chained = [entry(f"chain_{i}", "tool_post_invoke", PII, PII if native else None, priority=i) for i in range(CHAIN)]
+    chained = [entry(f"chain_{i}", "tool_post_invoke", PII, PII if native else None, priority=i, isolation={"group": group})
+               for i in range(CHAIN)]
     waits = entry("waiter", "prompt_pre_fetch", WAITER, WAITER if native else None, isolation={"max_concurrent": 256} | isolation)
     return [entry("pii", "tool_pre_invoke", PII, PII if native else None, isolation=isolation), *chained, waits]
 
@@ -275,8 +276,8 @@ def peer(name, python, folder):
 
 
 @contextlib.contextmanager
-def cpexd(name, build, python, folder, cache, **settings):
-    with Daemon(build, folder, cache, all_entries(native=False), settings) as daemon:
+def cpexd(name, build, python, folder, cache, group=None, **settings):
+    with Daemon(build, folder, cache, all_entries(native=False, group=group), settings) as daemon:
         eventually(daemon.ready)
         contestant = Cpexd(name, python, daemon, folder / "caller.log")
         try:

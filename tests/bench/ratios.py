@@ -68,6 +68,7 @@ def all_of(result):
         "empty_vs_one_hop": p50("empty", "cpexd", "one_hop"),
         "big_vs_floor": of_rounds(beyond, big["two_hops"]),
         "chain10_vs_native": p50("chain10", "cpexd", "native"),
+        "group10_vs_native": p50("chain10", "group", "native"),
         "worker_uss_mib": spread([memory["first"]["uss"]]),
         "worker_further_uss_mib": spread([memory["further"]["uss"]]),
         "daemon_rss_mib": spread([crowd["daemon_rss_mib"]]),

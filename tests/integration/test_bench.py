@@ -13,7 +13,7 @@ from daemon import BUILD, ROOT, SANITIZED
 
 KEYS = {
     "p50_vs_native", "p50_vs_isolated", "p50_vs_floor", "c32_vs_native", "c32_vs_isolated", "await50_vs_native", "empty_vs_one_hop",
-    "big_vs_floor", "chain10_vs_native", "worker_uss_mib", "daemon_rss_mib", "warm_start_vs_isolated", "respawn_ms", "up100_s",
+    "big_vs_floor", "chain10_vs_native", "group10_vs_native", "worker_uss_mib", "daemon_rss_mib", "warm_start_vs_isolated", "respawn_ms", "up100_s",
     "sandbox_cost",
 }  # fmt: skip
 NEED_A_PEER = {key for key in KEYS if re.search("native|isolated", key)}
