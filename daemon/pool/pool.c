@@ -332,7 +332,8 @@ static void start_venv(struct crew *crew) {
 }
 
 /* The parameters of `load`, or of `hello` to a plugin server (docs/protocol.md). */
-static int put_load(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, unsigned member) {
+static int put_load(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, unsigned member,
+                    unsigned n_members) {
         if (entry->isolation.socket) {
                 mp_put_map(buf, 2);
                 mp_put_str(buf, "client");
@@ -341,9 +342,11 @@ static int put_load(struct buf *buf, const struct plugin_entry *entry, const str
                 mp_put_uint(buf, 1);
                 return buf_error(buf);
         }
-        mp_put_map(buf, 5);
+        mp_put_map(buf, 6);
         mp_put_str(buf, "member");
         mp_put_uint(buf, member);
+        mp_put_str(buf, "members");
+        mp_put_uint(buf, n_members);
         mp_put_str(buf, "class_name");
         mp_put_str(buf, entry->class_name);
         mp_put_str(buf, "folder");
@@ -389,7 +392,7 @@ static int make_members(struct crew *crew) {
                 buf_done(&pool->load);
                 buf_done(&pool->init);
                 if (box_code_options(&crew->box, pool->configured) < 0 ||
-                    put_load(&pool->load, pool->configured, &crew->layout, i) < 0 ||
+                    put_load(&pool->load, pool->configured, &crew->layout, i, crew->n_pools) < 0 ||
                     put_init(&pool->init, pool->configured, &crew->layout, i, crew->generation) < 0)
                         return -ENOMEM;
                 member->load = (struct mp){pool->load.data, pool->load.len};
@@ -411,6 +414,8 @@ int crew_make_spec(struct crew *crew) {
         crew->env = env;
         crew->spec.process = (struct process_spec){
                 .plugin = crew->name,
+                .members = crew->names,
+                .n_members = crew->n_pools,
                 .launcher = layout->launcher,
                 .shim_dir = layout->shim_dir,
                 .ext_dir = layout->ext_dir,
@@ -472,6 +477,7 @@ static struct crew *crew_free(struct crew *crew) {
         free(crew->fingerprint);
         free(crew->cache_dir);
         free(crew->name);
+        free(crew->names);
         free(crew->pools);
         free(crew);
         return NULL;
@@ -510,6 +516,7 @@ static struct crew *crew_new(struct event_base *base, const struct plugin_entry 
 static int crew_join(struct crew *crew, struct pool *pool) {
         struct pool **pools = realloc(crew->pools, (crew->n_pools + 1) * sizeof(struct pool *));
         struct worker_member *members;
+        const char **names;
 
         if (!pools)
                 return -ENOMEM;
@@ -519,6 +526,11 @@ static int crew_join(struct crew *crew, struct pool *pool) {
                 return -ENOMEM;
         crew->spec.members = members;
         members[crew->n_pools] = (struct worker_member){0};
+        names = realloc(crew->names, (crew->n_pools + 1) * sizeof(*names));
+        if (!names)
+                return -ENOMEM;
+        crew->names = names;
+        names[crew->n_pools] = pool->configured->name;
         pools[crew->n_pools] = pool;
         pool->crew = crew;
         pool->member = crew->n_pools++;

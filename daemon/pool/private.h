@@ -21,6 +21,7 @@ struct crew {
         unsigned n_left, n_open; /* that are not freed; that are not closed */
         struct pool_layout layout;
         char *cache_dir;     /* of the layout */
+        const char **names;  /* of the plugins, n_pools */
         char *name;          /* the plugin's or the group's, for the log */
         uint64_t generation; /* that it was made in */
 

@@ -26,6 +26,7 @@
 #include "pool/scratch.h"
 #include "wire/mp.h"
 
+#define MARK '\x1e'
 #define OUTPUT_LINES 200 /* a second */
 #define LAST_LINES 5
 #define LAST_LINE_BYTES 256
@@ -53,11 +54,26 @@ struct process {
         int memory;        /* its /proc/PID/statm */
 };
 
+/* In a group a line may begin with the number of the plugin that has written it (cpexd_worker/_output.py). Return: the rest of it. */
+static const char *take_mark(const struct process_spec *spec, const char *line, const char **ret_plugin) {
+        char *end;
+        unsigned long member;
+
+        if (spec->n_members < 2 || line[0] != MARK || line[1] < '0' || line[1] > '9')
+                return line;
+        member = strtoul(line + 1, &end, 10);
+        if (member >= spec->n_members || *end != ' ')
+                return line;
+        *ret_plugin = spec->members[member];
+        return end + 1;
+}
+
 static void on_output(void *data, const char *line) {
         struct process *process = data;
         struct log_scope scope = {.plugin = process->spec->plugin, .worker = process_pid(process)};
         usec_t now = clock_now_usec();
 
+        line = take_mark(process->spec, line, &scope.plugin);
         (void)snprintf(process->last[process->n_last++ % LAST_LINES], LAST_LINE_BYTES, "%s", line);
         if (now - process->output_since_usec >= USEC_PER_SEC) {
                 if (process->output_lines > OUTPUT_LINES)

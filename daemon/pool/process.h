@@ -19,7 +19,9 @@
 struct process;
 
 struct process_spec {
-        const char *plugin;
+        const char *plugin; /* or the group, of which these are the plugins */
+        const char *const *members;
+        unsigned n_members;
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir; /* where the parts of the worker lie */
         const char *python;                                  /* the venv's interpreter */
         char *const *env;                                    /* its environment, NULL-terminated */

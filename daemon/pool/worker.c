@@ -349,7 +349,8 @@ static void settle_member(struct worker *worker, enum member_state state, struct
 }
 
 static void on_member_failed(struct worker *worker, struct mp error) {
-        struct log_scope scope = {.plugin = worker->spec->process.plugin, .worker = process_pid(worker->process)};
+        struct log_scope scope = {.plugin = worker->spec->process.members[worker->member],
+                                  .worker = process_pid(worker->process)};
         struct mp message = mp_map_text(error, "message"), traceback = mp_map_text(mp_map_value(error, "details"), "traceback");
         char reason[REASON_BYTES];
 

@@ -42,12 +42,13 @@ def retire(reason):
 class _Call:
     """A call under way."""
 
-    __slots__ = ("task", "begun", "cancelled", "chain")
+    __slots__ = ("task", "begun", "cancelled", "member", "chain")
 
-    def __init__(self, chain=None):
+    def __init__(self, member, chain=None):
         self.task = None
         self.begun = False
         self.cancelled = False
+        self.member = member
         self.chain = chain
 
 
@@ -88,6 +89,7 @@ class _Worker:
         self._driver = Driver()
         self._sdk = None
         self._members = {}
+        self._output = None
         self._calls = {}
         self._answer_bytes = _LIMIT
         self._stopping = False
@@ -159,7 +161,7 @@ class _Worker:
             self._answer(ident, _errors.protocol_error("unknown_method", f"a worker has no method {method!r}"), None)
 
     def _start(self, ident, method, params, context=None):
-        call = self._calls[ident] = _Call()
+        call = self._calls[ident] = _Call(params.get("member", 0))
         if context is None:  # an empty one is false
             context = self._driver.base.copy()
         call.task = self._driver.start(self._run(ident, call, method, params), context)
@@ -167,7 +169,7 @@ class _Worker:
     def _start_chain(self, ident, params):
         chain = _Chain(ident, params)
         for number in range(chain.n):
-            self._calls[ident + number] = _Call(chain)
+            self._calls[ident + number] = _Call(params["steps"][number]["member"], chain)
         self._go_on(chain)
 
     def _go_on(self, chain, _task=None):
@@ -195,6 +197,8 @@ class _Worker:
 
     async def _run(self, ident, call, method, params):
         call.begun = True
+        if self._output is not None:
+            self._output.member.set(call.member)
         try:
             if call.cancelled:
                 error, result = _errors.exception_map(_cancelled_error(), "CancelledError()"), None
@@ -262,6 +266,8 @@ class _Worker:
         if number in self._members:
             return _errors.protocol_error("bad_request", "load comes once"), None
         try:
+            if params.get("members", 1) > 1 and self._output is None:
+                self._mark_output(number)
             if self._sdk is None:
                 os.chdir(params.get("folder") or ".")
                 self._sdk = Sdk(self._sdk_folder)  # before a plugin's folder, which may have a `cpex` of its own in it, comes first
@@ -272,6 +278,14 @@ class _Worker:
         except BaseException as exc:
             return _errors.load_error(exc), None
         return None, {}
+
+    def _mark_output(self, number):
+        from cpexd_worker import _output
+
+        _output.mark()
+        _output.member.set(number)
+        atexit.register(_output.end)
+        self._output = _output
 
     async def _init(self, params):
         member = self._members.get(params.get("member", 0))
