@@ -20,6 +20,10 @@ ECHO = """
 """
 
 
+# Each of these changes nothing, so the three take one hop.
+GROUP = [plugin(name, ECHO.replace(", modified_payload=payload", ""), isolation={"group": "g"}) for name in "abc"]
+
+
 def call(n, **args):
     return {"name": "t", "args": {"n": n} | args}
 
@@ -149,9 +153,10 @@ def test_no_memory_for_the_last_steps_of_a_start(cpexd):
     daemon.faults("")
 
 
-def test_a_call_and_no_memory(cpexd):
+@pytest.mark.parametrize("plugins", [[plugin("p", ECHO)], GROUP], ids=["alone", "group"])
+def test_a_call_and_no_memory(cpexd, plugins):
     """Whichever allocation fails: its error says that it was memory."""
-    daemon = cpexd([plugin("p", ECHO)])
+    daemon = cpexd(plugins)
     daemon.expect("")
     seen = set()
     with daemon.host() as host:
@@ -166,9 +171,24 @@ def test_a_call_and_no_memory(cpexd):
                 seen.add(error.cause or error.code)
             except (OSError, EOFError):
                 host.__init__(daemon.socket)
-    assert "no_memory" in seen and "oversize" not in seen
+    assert ("no_memory" in seen or len(plugins) > 1) and "oversize" not in seen  # a chain that cannot be is none
     daemon.faults("")
     assert is_well(daemon)
+
+
+def test_a_group_and_no_memory(cpexd):
+    """Whichever allocation of a reload fails: the group serves, as it was or as it is."""
+    daemon = cpexd(GROUP)
+    daemon.expect("")
+    for changed in range(0, 90, 3):
+        daemon.write([each | {"entry": each["entry"] | {"priority": changed}} for each in GROUP])
+        daemon.faults("" if changed == 0 else f"alloc={allocations - changed}")
+        with contextlib.suppress(CallError, OSError, EOFError):
+            daemon.admin("reload")
+        if changed == 0:
+            allocations = daemon.faults("")["alloc"]
+    daemon.faults("")
+    eventually(lambda: is_well(daemon))
 
 
 def test_a_host_and_no_memory(cpexd):
