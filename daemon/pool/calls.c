@@ -107,6 +107,7 @@ static void begin(struct worker_call *call) {
 
         call->behind = false;
         call->calls->n_behind--;
+        call->calls->n_total++;
         if (!step) {
                 enter(call, CALL_GRACE, CANCEL_GRACE_USEC);
                 return;
@@ -214,7 +215,7 @@ static void take_steps(struct worker_call *call, struct step *step) {
         for (struct step *next; step; step = next, call = find_behind(call)) {
                 next = step->then;
                 step->then = NULL;
-                call->calls->n_total++;
+                call->calls->n_total += !call->behind;
                 call_take_step(call, step);
         }
 }

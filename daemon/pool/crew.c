@@ -89,11 +89,15 @@ static void watch(struct crew *crew) {
 
 /* ---- Workers ---- */
 
-/* The next worker is started after `pause`, or up to a quarter earlier: pools that fail together, and there may be thousands, are not to try again
- * together. Without memory for that timer nobody may try again at once, which would hold the loop: the next
- * that happens to the pool, a call for instance, sets it again. Return: whether it is set. */
+/* Pools that fail together, and there may be thousands, are not to try again together. */
+static struct timeval up_to_a_quarter_less(usec_t pause) {
+        return usec_to_timeval(pause - pause / 4 * (usec_t)(random() % 1024) / 1024);
+}
+
+/* The next worker is started after `pause`. Without memory for that timer nobody may try again at once, which would hold the loop: the next that
+ * happens to the pool, a call for instance, sets it again. Return: whether it is set. */
 static bool pause_starting(struct crew *crew, usec_t pause) {
-        struct timeval after = usec_to_timeval(pause - pause / 4 * (usec_t)(random() % 1024) / 1024);
+        struct timeval after = up_to_a_quarter_less(pause);
 
         crew->retry_lost = event_add(crew->retry, &after) < 0;
         return !crew->retry_lost;
@@ -109,6 +113,15 @@ static usec_t backoff_max_usec(const struct crew *crew) {
 static void back_off(struct crew *crew, usec_t maximum) {
         (void)pause_starting(crew, crew->backoff_usec);
         crew->backoff_usec = MIN(crew->backoff_usec * 2, maximum);
+}
+
+/* Some plugins of a group have failed in a worker that serves the others. Another worker is tried after a pause, in which those that serve are
+ * replaced and added to as ever. */
+static void mend_later(struct crew *crew) {
+        struct timeval after = up_to_a_quarter_less(crew->backoff_usec);
+
+        (void)event_add(crew->mend, &after);
+        crew->backoff_usec = MIN(crew->backoff_usec * 2, BACKOFF_MAX_USEC);
 }
 
 /* Thousands may want to try again at once. Each then does so ever more seldom, until those that do have room. */
@@ -237,13 +250,12 @@ static void on_worker_ready(void *data, struct worker *worker) {
         }
         log_write(LOG_LEVEL_INFO, &scope, "ready after %.0f ms",
                   (double)(clock_now_usec() - worker_started_usec(worker)) / (double)USEC_PER_MSEC);
-        if (worker_n_failed(worker) == 0) {
+        (void)event_del(crew->retry);
+        crew->retry_lost = false;
+        if (worker_n_failed(worker) == 0)
                 crew->backoff_usec = BACKOFF_MIN_USEC;
-                (void)event_del(crew->retry);
-                crew->retry_lost = false;
-        } else {
-                back_off(crew, BACKOFF_MAX_USEC);
-        }
+        else
+                mend_later(crew);
         if (crew->leaving && crew->leaving != worker) {
                 if (is_no_help(worker, crew->leaving))
                         worker_stop(worker);
@@ -387,7 +399,7 @@ void crew_fill(struct crew *crew) {
                         return;
         if (coming > 0)
                 return;
-        if (!crew->leaving)
+        if (!crew->leaving && !event_pending(crew->mend, EV_TIMEOUT, NULL))
                 crew->leaving = find_failed(crew);
         if (crew->leaving || (ready < settings->workers_max && wait_is_long(crew)))
                 (void)start_worker(crew);

@@ -465,6 +465,8 @@ static struct crew *crew_free(struct crew *crew) {
                 event_free(crew->work);
         if (crew->retry)
                 event_free(crew->retry);
+        if (crew->mend)
+                event_free(crew->mend);
         if (crew->look_again)
                 event_free(crew->look_again);
         if (crew->watch)
@@ -504,11 +506,12 @@ static struct crew *crew_new(struct event_base *base, const struct plugin_entry 
         crew->generation = generation;
         crew->work = event_new(base, -1, 0, on_work, crew);
         crew->retry = evtimer_new(base, on_retry, crew);
+        crew->mend = evtimer_new(base, on_work, crew);
         crew->look_again = evtimer_new(base, on_work, crew);
         crew->watch = evtimer_new(base, on_watch, crew);
         crew->spec.server = settings->socket;
-        if (!crew->cache_dir || !crew->name || !crew->workers || !crew->work || !crew->retry || !crew->look_again ||
-            !crew->watch || venv_options(&crew->venv_options, layout->venv, &settings->sandbox) < 0)
+        if (!crew->cache_dir || !crew->name || !crew->workers || !crew->work || !crew->retry || !crew->mend ||
+            !crew->look_again || !crew->watch || venv_options(&crew->venv_options, layout->venv, &settings->sandbox) < 0)
                 return crew_free(crew);
         return crew;
 }

@@ -45,6 +45,7 @@ struct crew {
         struct worker *leaving;   /* when another is ready in its place */
         struct event *work;       /* crew_work() on the next turn */
         struct event *retry;      /* the next attempt to start */
+        struct event *mend;       /* crew_work(), for plugins of a group that have failed in a worker that serves the others */
         struct event *look_again; /* crew_work(), for calls that wait */
         struct event *watch;      /* crew_look(), once a second while there is reason to */
         usec_t backoff_usec;

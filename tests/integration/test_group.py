@@ -124,6 +124,17 @@ def test_one_that_cannot_start_is_an_error_of_its_own(cpexd, tmp_path):
     assert not daemon.status("b")["error"]
 
 
+def test_others_are_replaced_while_one_cannot_start(cpexd, tmp_path):
+    a, b = group("a", on_error="ignore") + [plugin("b", fails_until(tmp_path / "mended"), isolation={"group": "g"}, on_error="ignore")]
+    daemon = cpexd([a, b])
+    daemon.expect("cannot start|start_failed|signal 9")
+    daemon.wait_log(r"the next attempt is in 6\.4 s", 30)
+    old = daemon.workers("a")
+    os.kill(old[0], signal.SIGKILL)
+    eventually(lambda: daemon.workers("a") not in ([], old), 3)
+    assert pids(daemon).keys() == {"a"}
+
+
 def test_one_that_cannot_be_imported_is_an_error_of_its_own(cpexd):
     a, b = group("ab", on_error="ignore")
     b["code"] = "raise ValueError('not today')"
