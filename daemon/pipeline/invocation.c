@@ -94,7 +94,8 @@ void turn_on_step_done(struct step *step, const struct step_outcome *outcome) {
         advance(invocation);
 }
 
-/* A chain ended before it. The step at which it did so still runs, and goes on from here when it has its outcome. */
+/* A chain ended before it, or before it began. The step at which it did so still runs, and goes on from here when it has its outcome; else this is
+ * the first. */
 void turn_on_step_returned(struct step *step) {
         struct turn *turn = CONTAINER_OF(step, struct turn, step);
         struct invocation *invocation = turn->invocation;
@@ -102,6 +103,9 @@ void turn_on_step_returned(struct step *step) {
         turn->state = TURN_PENDING;
         invocation->n_running--;
         invocation->next = MIN(invocation->next, (size_t)(turn - invocation->turns));
+        step_done(step);
+        if (invocation->n_running == 0)
+                advance(invocation);
 }
 
 /* Return: whether the worker's parameters are written; if not, the turn is over. */

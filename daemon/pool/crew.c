@@ -63,7 +63,8 @@ static void replace_if_due(struct crew *crew, struct worker *worker, bool look_a
         const struct isolation *settings = &crew->settings;
         usec_t age = clock_now_usec() - worker_started_usec(worker);
 
-        if (crew->leaving || crew_is_closing(crew) || worker_state(worker) != WORKER_READY)
+        if (crew->leaving || crew_is_closing(crew) || worker_state(worker) != WORKER_READY ||
+            event_pending(crew->mend, EV_TIMEOUT, NULL))
                 return;
         if (settings->recycle_calls && worker_calls_total(worker) >= settings->recycle_calls)
                 replace(crew, worker, "calls", worker_calls_total(worker));

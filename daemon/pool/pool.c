@@ -181,6 +181,10 @@ static void refuse_beyond_queue(struct pool *pool) {
                        });
 }
 
+static bool cannot_start(const struct pool *pool) {
+        return pool->state == POOL_FAILED && pool_count_workers(pool) == 0;
+}
+
 /* Return: whether one of the workers is left. */
 static bool has_workers(const struct crew *crew) {
         for (unsigned i = 0; i < crew->n_slots; i++)
@@ -217,6 +221,21 @@ static struct step *pick_step(const struct crew *crew, struct worker **ret_worke
         return best;
 }
 
+/* Return: a step that waits with a chain, of which a plugin cannot start any more; NULL: there is none. */
+static struct step *find_broken_chain(const struct crew *crew) {
+        struct step *step, *next;
+
+        for (unsigned i = 0; i < crew->n_pools; i++) {
+                if (!crew->pools[i])
+                        continue;
+                TAILQ_FOREACH(step, &crew->pools[i]->waiting, link)
+                        for (next = step->then; next; next = next->then)
+                                if (cannot_start(next->pool))
+                                        return step;
+        }
+        return NULL;
+}
+
 void crew_work(struct crew *crew) {
         struct worker *worker;
         struct step *step;
@@ -224,6 +243,12 @@ void crew_work(struct crew *crew) {
         for (unsigned i = 0; i < crew->n_pools; i++)
                 if (crew->pools[i] && crew->pools[i]->closing && work_on_closing(crew->pools[i]))
                         return; /* the crew may be gone */
+        while ((step = find_broken_chain(crew))) {
+                dequeue(step->pool, step);
+                step_return_chain(step);
+                step->stats->n_calls--;
+                step->on_returned(step); /* and submitted again, without that plugin */
+        }
         while ((step = pick_step(crew, &worker)))
                 give(step->pool, worker, step);
         for (unsigned i = 0; i < crew->n_pools; i++) {
@@ -231,7 +256,7 @@ void crew_work(struct crew *crew) {
 
                 if (!pool)
                         continue;
-                if (pool->state == POOL_FAILED && pool_count_workers(pool) == 0)
+                if (cannot_start(pool))
                         refuse_waiting(pool, STEP_START_FAILED, pool->error ? pool->error : "it cannot start");
                 refuse_beyond_queue(pool);
         }

@@ -452,6 +452,28 @@ def test_a_chain_that_waits_is_one_message(cpexd, tmp_path):
         assert met["b"] == met["c"]
 
 
+def test_a_chain_that_waits_for_one_that_cannot_start_any_more(cpexd, tmp_path):
+    one = {"group": "g", "max_concurrent": 1, "workers": {"max": 1}, "timeout": "20s"}
+    a = plugin("a", ANYTHING, isolation=one)
+    b = plugin("b", """
+    async def initialize(self):
+        open(self.config.config["once"], "x")
+
+""" + TELLS, isolation=one, on_error="ignore", config={"once": str(tmp_path / "once")})
+    daemon = cpexd([a, b])
+    daemon.expect("cannot start|start_failed|signal 9|crash")
+    with daemon.host() as host:
+        dies, waits = host.begin(HOOK, payload(a="sleep")), host.begin(HOOK, payload())
+        eventually(lambda: daemon.status("a")["queue"] == 1)
+        os.kill(daemon.workers("a")[0], signal.SIGKILL)
+        with pytest.raises(CallError):
+            host.end(dies)
+        answer = host.end(waits)
+    assert answer["metadata"].keys() == {"a"}
+    assert [each["error_code"] for each in answer["executions"]] == [None, "plugin_start_failed"]
+    assert daemon.status("a")["calls_total"] == 2
+
+
 def test_each_step_has_its_own_time(cpexd, tmp_path):
     """Four times 200 ms are no reason to end the last of them, whose time is 300 ms."""
     body = """
