@@ -5,7 +5,7 @@
  * below, and a step that is submitted waits for the input to say how it ends. The call ends once, with one whole message.
  *
  * Input: the host's parameters as a value, then for each outcome a byte (bits 0-3: the cause, bit 7: the latest step and not the
- * first) and a value. When it ends early, the call is withdrawn.
+ * first) and a value. When it ends early, the call is withdrawn. Where its last byte is odd, plugins that follow each other are a chain.
  */
 
 #include "config/load.h"
@@ -21,6 +21,7 @@ struct pool {
 
 static struct step *waiting[16];
 static size_t n_waiting;
+static bool chains;
 
 int pool_new(struct pool **ret, struct event_base *base, struct plugins_config *config, const struct plugin_entry *entry,
              const struct pool_layout *layout, uint64_t generation, struct pool *fellow, const struct pool_handler *handler,
@@ -62,15 +63,36 @@ static void forget(size_t i) {
 
 bool pool_shares_workers(const struct pool *pool, const struct pool *other) {
         (void)pool, (void)other;
-        return false;
+        return chains;
 }
 
 bool pool_submit_chain(struct step *first) {
-        (void)first;
-        return false;
+        pool_submit(first->pool, first);
+        for (struct step *step = first->then; step; step = step->then)
+                step->place = STEP_BEHIND;
+        return true;
+}
+
+/* As pool/calls.c does it: the next one begins, or they are all handed back. */
+static void go_on_behind(struct step *step, const struct step_outcome *outcome) {
+        static const uint8_t nil[] = {0xc0};
+        struct step *next = step->then;
+
+        if (!next || outcome->cause != STEP_ANSWERED || !answer_leaves_input((struct mp){nil, 1}, outcome->answer)) {
+                step_return_chain(step);
+                return;
+        }
+        step->then = NULL;
+        next->place = STEP_NOWHERE;
+        next->submitted_usec = 1;
+        CHECK(n_waiting < ELEMENTS(waiting));
+        waiting[n_waiting++] = next;
 }
 
 void pool_withdraw(struct step *step) {
+        step->then = NULL;
+        if (step->place == STEP_BEHIND)
+                return;
         for (size_t i = 0; i < n_waiting; i++)
                 if (waiting[i] == step) {
                         forget(i);
@@ -215,6 +237,7 @@ static bool end_a_step(struct mp *input) {
                 outcome.cause = STEP_MALFORMED;
         step = waiting[i];
         forget(i);
+        go_on_behind(step, &outcome);
         step->on_done(step, &outcome);
         return true;
 }
@@ -234,6 +257,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         for (size_t i = 0; i < generation->n_plugins; i++)
                 generation->plugins[i].pool->disabled = false;
         n_waiting = 0;
+        chains = len > 0 && (data[len - 1] & 1);
         if (!take(&input, &params) || mp_peek(&(struct mp_cur){params.data, params.data + params.len}) != MP_MAP)
                 return 0;
         if (!invocation_start(&invocation, generation, params, NULL, on_done, &invocation, &refusal)) {
