@@ -3,7 +3,7 @@
 
 import msgpack
 import pytest
-from worker import SECRET, Failed, Worker, pack, unpack
+from worker import PLUGINS, SECRET, Failed, Worker, pack, unpack
 
 HOOKS = ["tool_pre_invoke", "resource_pre_fetch", "http_pre_request", "sample.custom", "bad_await", "bare_yield"]
 
@@ -395,3 +395,72 @@ def test_the_path(own, request):
     assert [path.rsplit("/", 1)[-1] for path in modules["path"][-3:]] == ["shim", "worker-shim", "worker-shim"]
     assert not any("cpexd_worker" in path for path in modules["path"])
     assert modules["asyncio"] == (request.node.callspec.id == "cpex")
+
+
+# -- several plugins -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(worker):
+    for member in range(3):
+        worker.call("load", 30, member=member, members=3, class_name="sample.Sample", paths=[str(PLUGINS)])
+    for member in range(3):
+        entry = {"name": f"p{member}", "kind": "isolated_venv", "hooks": HOOKS, "config": {}}
+        worker.call("init", 30, member=member, plugin=entry, hooks=HOOKS, max_concurrent=8, frame_bytes=1 << 16, generation=1)
+    return worker
+
+
+def send_chain(worker, context=None, **args):
+    """The ids of its three steps."""
+    steps = [{"member": member, "contexts": None, "extensions": pack(None)} for member in range(3)]
+    first = worker.send("chain", hook="tool_pre_invoke", payload=pack({"name": "t", "args": args}), steps=steps,
+                        context=context or pack({"request_id": "r"}), unchecked=False, payload_type=None)  # fmt: skip
+    worker.skip_ids(2)
+    return [first, first + 1, first + 2]
+
+
+def test_invoke_names_the_plugin(three):
+    assert three.tool({"do": "name"}, member=2)["metadata"] == {"name": "p2"}
+    with pytest.raises(Failed) as caught:
+        three.tool(member=3)
+    assert caught.value.error["code"] == "not_ready"
+
+
+def test_a_chain_goes_on_while_nothing_is_changed(three):
+    assert [three.answer(each)["metadata"]["name"] for each in send_chain(three, do="name")] == ["p0", "p1", "p2"]
+
+
+@pytest.mark.parametrize("do", ["change", "raise", "state", "opaque", "large"])
+def test_a_chain_ends_at_anything_else(three, do):
+    first, *rest = send_chain(three, do=do, size=1 << 17, kind="ValueError")
+    try:
+        three.answer(first)
+    except Failed as failed:
+        assert do in ("raise", "opaque", "large"), failed.error
+    assert three.tool({"do": "name"})["metadata"] == {"name": "p0"}, "the rest was answered before"
+    assert not three.has_answers(rest)
+
+
+def test_a_chain_whose_context_cannot_be_read(three):
+    first, *_ = send_chain(three, context=b"\xa1\xff")
+    with pytest.raises(Failed) as caught:
+        three.answer(first)
+    assert (caught.value.error["type"], caught.value.error["code"]) == ("ProtocolError", "bad_request")
+
+
+def test_steps_are_cancelled_before_they_begin(three):
+    with three.together():
+        first, second, third = send_chain(three, do="name")
+        three.notify("cancel", msgid=third)
+    three.answer(first), three.answer(second)
+    assert three.tool({"do": "name"})["metadata"] == {"name": "p0"}
+
+
+def test_one_that_cannot_be_loaded_leaves_the_others_alone(worker):
+    worker.call("load", 30, member=0, members=2, class_name="sample.Sample", paths=[str(PLUGINS)])
+    with pytest.raises(Failed):
+        worker.call("load", 30, member=1, members=2, class_name="no_such_module.P", paths=[])
+    entry = {"name": "p", "kind": "isolated_venv", "hooks": HOOKS, "config": {}}
+    assert worker.call("init", 30, member=0, plugin=entry, hooks=HOOKS)["hooks"] == HOOKS
+    with pytest.raises(Failed):
+        worker.call("init", 30, member=1, plugin=entry, hooks=HOOKS)

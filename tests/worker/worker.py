@@ -91,6 +91,13 @@ class Worker:
         self._write(pack([0, self._last, method, [params]]))
         return self._last
 
+    def skip_ids(self, n):
+        """Those that a request has beside its own."""
+        self._last += n
+
+    def has_answers(self, idents):
+        return bool(self._answers.keys() & set(idents))
+
     def notify(self, method, **params):
         self._write(pack([2, method, [params]]))
 

@@ -54,6 +54,9 @@ class Sample(Plugin):
     def do_nothing(self, payload, context):
         return ToolPreInvokeResult()
 
+    def do_name(self, payload, context):
+        return ToolPreInvokeResult(metadata={"name": self.name})
+
     def do_change(self, payload, context):
         assert self.ready and isinstance(payload, ToolPreInvokePayload)
         args = {**payload.args, "added": [1, 2.5, None, True, b"\x00\xff", 2**100]}
