@@ -77,7 +77,7 @@ static bool same_requirements(const char *a, const char *b) {
 }
 
 void group_check(struct reader *reader, const struct at *at, const struct node *node, const struct plugin_entry *entry,
-                 const struct plugin_entry *first) {
+                 struct plugin_entry *first) {
         const struct node *isolation = node_get(node, "isolation"), *group = node_get(isolation, "group");
         struct at isolation_at = {.up = at, .key = "isolation"}, here = {.up = &isolation_at, .key = "group"};
 
@@ -86,6 +86,8 @@ void group_check(struct reader *reader, const struct at *at, const struct node *
                            "only plugins of kind isolated_venv can have their workers in common");
         if (entry == first)
                 return;
+        if (++first->n_fellows == GROUP_MAX)
+                report_add(&reader->report, DIAG_ERROR, &here, group->place, "more than %d plugins in one group", GROUP_MAX);
         for (size_t i = 0; i < n_config_keys; i++)
                 if (strncmp(config_keys[i].name, "isolation.", 10) == 0 && !is_own(&config_keys[i]))
                         check_setting(reader, at, isolation, entry, first, &config_keys[i]);

@@ -7,6 +7,8 @@
 
 #include "config/value.h"
 
-/* Complains if `entry`, which is in a group, cannot be in the same workers as `first`, the first of that group; `first` may be `entry`. */
+#define GROUP_MAX 64 /* each is compared with each */
+
+/* Complains if `entry`, which is in a group, cannot be in the same workers as `first`, the first of that group; `first` may be `entry`, and counts the others. */
 void group_check(struct reader *reader, const struct at *at, const struct node *node, const struct plugin_entry *entry,
-                 const struct plugin_entry *first);
+                 struct plugin_entry *first);

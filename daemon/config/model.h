@@ -113,6 +113,7 @@ struct plugin_entry {
         char *code;                /* absolute: the folder or file with the plugin's own code; NULL: it has none */
         char *requirements_file;   /* absolute, or beside the shim until a generation has it; NULL: none, or named and absent */
         struct isolation isolation;
+        unsigned n_fellows; /* of the first of a group: how many others there are in it */
 
         struct buf entry;           /* the whole entry as one msgpack map, for the plugin's PluginConfig */
         struct strlist config_keys; /* of `config`, as written: for execution records */

@@ -446,6 +446,19 @@ static void test_members_of_a_group_differ(void **state) {
                 "p.yaml:8:55: plugins[6] \"g\": isolation.group: expected a name, found \"\"");
 }
 
+static void test_members_of_a_group_are_counted(void **state) {
+        CLEANUP_BUF struct buf text = {0};
+        CLEANUP_FREE char *yaml = NULL;
+
+        (void)state;
+        buf_append_str(&text, "plugins:\n");
+        for (int i = 0; i < 66; i++)
+                buf_printf(&text, "  - {name: p%d, kind: isolated_venv, isolation: {group: g}, " SEED "}\n", i);
+        yaml = buf_take_str(&text);
+        PARSE(f, yaml);
+        ASSERT_DIAGS(&f, "p.yaml:66:57: plugins[64] \"p64\": isolation.group: more than 64 plugins in one group");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_plain_entry),
@@ -468,6 +481,7 @@ int main(void) {
                 cmocka_unit_test(test_paths_of_cpexd_yaml_are_not_told),
                 cmocka_unit_test(test_members_of_a_group_agree),
                 cmocka_unit_test(test_members_of_a_group_differ),
+                cmocka_unit_test(test_members_of_a_group_are_counted),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
