@@ -54,8 +54,8 @@ def _chain(exc):
 def _hint(exc):
     if _is_gaierror(exc):
         return "isolation: {sandbox: {network: all}}"
-    if not isinstance(exc, OSError) or exc.errno not in (errno.EACCES, errno.EPERM):
-        return None
+    if not isinstance(exc, OSError) or exc.errno not in (errno.EACCES, errno.EPERM) or exc.strerror != os.strerror(exc.errno):
+        return None  # with words of its own it is the plugin's
     if exc.filename is None:
         return "isolation: {sandbox: {network: all}} if it uses the network, or another profile if it does not"
     path = os.path.abspath(os.fsdecode(exc.filename)) if isinstance(exc.filename, (str, bytes)) else exc.filename
