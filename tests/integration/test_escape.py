@@ -295,6 +295,7 @@ WORKS = {
     "signals to a child": "p = subprocess.Popen(['sleep', '9']); p.terminate(); did = p.wait() == -15",
     "temporary files": "did = tempfile.TemporaryFile().write(b'x')",
     "copies with their mode": "open(tmp + '/a', 'w').write('x'); shutil.copy2(tmp + '/a', tmp + '/b'); did = open(tmp + '/b').read() == 'x'",
+    "files that move": "os.mkdir(tmp + '/a'); open(tmp + '/b', 'w').close(); os.rename(tmp + '/b', tmp + '/a/c'); did = os.listdir(tmp + '/a') == ['c']",
     "a database": "import sqlite3; c = sqlite3.connect(tmp + '/x.db'); c.execute('create table t (x)'); c.commit(); did = True",
     "a process pool": "from concurrent.futures import ThreadPoolExecutor; did = list(ThreadPoolExecutor(3).map(abs, [-1])) == [1]",
     "certificates": "import ssl; ssl.create_default_context(); did = True",

@@ -285,17 +285,19 @@ void landlock_enter(const struct launch *launch) {
         enforce(&box);
 }
 
+/* A domain that does not allow it, also one that says nothing of files, forbids to move a file to another folder. */
 bool landlock_scope_signals(void) {
-        const struct ruleset_attr attr = {.scoped = SCOPE_SIGNAL};
+        const struct ruleset_attr attr = {.fs = FS_REFER, .scoped = SCOPE_SIGNAL};
+        struct box box = {.handled = attr.fs};
         long version = abi();
-        int fd;
 
         if (version < 6 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return false;
-        fd = make_ruleset(&attr, version);
-        if (syscall(SYS_landlock_restrict_self, fd, version >= 7 ? LOG_SAME_EXEC_OFF : 0) < 0)
+        box.fd = make_ruleset(&attr, version);
+        (void)allow(&box, "/", FS_REFER);
+        if (syscall(SYS_landlock_restrict_self, box.fd, version >= 7 ? LOG_SAME_EXEC_OFF : 0) < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "Landlock cannot be enforced: %m");
-        (void)close(fd);
+        (void)close(box.fd);
         return kill(getppid(), 0) < 0 && errno == EPERM;
 }
 
