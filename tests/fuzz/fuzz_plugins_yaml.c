@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         daemon = daemon ? daemon : daemon_config();
         r = plugins_config_parse(&config, daemon, text, &beyond, &diags);
         if (r == -EOPNOTSUPP) { /* as if Jinja2 had left it as it is */
-                CHECK(beyond.line >= 1 && beyond.column >= 1 && diags.n == 0);
+                CHECK(beyond.line >= 1 && beyond.column >= 1 && diags.errors == 0);
                 r = plugins_config_parse_rendered(&config, daemon, text, text, &diags);
         }
         for (size_t i = 0; r == 0 && i < config->n_plugins; i++)
