@@ -5,6 +5,7 @@
  * a process of its own does that, which can touch nothing else, whatever links it meets.
  */
 
+#include <fcntl.h>
 #include <fts.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -30,15 +31,16 @@ static bool remove_entry(FTS *tree, FTSENT *entry) {
 }
 
 int remove_content(const char *folder) {
+        int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC); /* a plugin may have put a link in its place */
         char *const paths[] = {".", NULL};
         bool ok = true;
         FTSENT *entry;
         FTS *tree;
 
-        if (chdir(folder) < 0)
+        if (fd < 0 || fchdir(fd) < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot enter %s: %m", folder);
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
-                landlock_only(folder);
+                landlock_only(".");
         tree = fts_open(paths, FTS_PHYSICAL | FTS_XDEV, NULL);
         if (!tree)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot read %s: %m", folder);
