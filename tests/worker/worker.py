@@ -57,6 +57,9 @@ class Worker:
         )  # fmt: skip
         theirs.close()
         os.close(output)
+        self.talk_over(ours)
+
+    def talk_over(self, ours):
         self.socket = ours
         self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=1 << 30)
         self._answers = {}

@@ -20,5 +20,9 @@ extern PyObject *conn_undecodable;
 PyObject *model_fill(PyObject *module, PyObject *const *args, Py_ssize_t n);
 PyObject *model_dump(PyObject *module, PyObject *const *args, Py_ssize_t n);
 
+/* fork(fd): forks a worker each time that cpexd asks for one over the socket `fd`. Return: True in the worker, whose socket is descriptor 3;
+ * False in the zygote, when it is of no more use. */
+PyObject *zygote_fork(PyObject *module, PyObject *fd);
+
 /* Return: a new reference to the type Connection, NULL with an exception. */
 PyObject *conn_type_new(void);

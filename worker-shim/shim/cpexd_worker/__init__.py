@@ -10,6 +10,7 @@
     _secrets   what of a call must not be in them
     _sandbox   what would allow what the sandbox denied
     _sdk       the names of `cpex.framework`, bundled or real
+    _zygote    a process that forks workers, and what is made anew in each of them
     _values    what msgpack has no type for
     external   upstream's clients of external plugins, each a plugin itself
 

@@ -47,6 +47,22 @@ class Driver:
         asyncio.set_event_loop(self.loop)
         _keep_child_watcher(asyncio)
 
+    def drop(self):
+        """Gives the loop up, as if asyncio had not been imported yet. Return: why that is not possible, None if it was."""
+        if self.loop is None:
+            return None
+        import asyncio
+        import gc
+        import weakref
+
+        loop, self.loop = weakref.ref(self.loop), None
+        if asyncio.all_tasks(loop()) or getattr(loop(), "_scheduled", None):
+            return "it has tasks on the event loop"
+        loop().close()
+        asyncio.set_event_loop(None)
+        gc.collect()
+        return None if loop() is None else "it holds on to the event loop"
+
     def close(self):
         """Ends what the plugin left on the loop, as asyncio.run() does."""
         if self.loop is None:

@@ -59,6 +59,8 @@ def _hint(exc):
     if exc.filename is None:
         return "isolation: {sandbox: {network: all}} if it uses the network, or another profile if it does not"
     path = os.path.abspath(os.fsdecode(exc.filename)) if isinstance(exc.filename, (str, bytes)) else exc.filename
+    if isinstance(path, str) and path.startswith(("/proc/self/", f"/proc/{os.getpid()}/")) and "cpexd_worker._zygote" in sys.modules:
+        return "isolation: {zygote: false}, since what was forked has no part of /proc of its own"
     if isinstance(path, str) and not os.path.lexists(path):
         return f"isolation: {{sandbox: {{write: [{os.path.dirname(path)}]}}}}, the folder in which it is to make that file"
     return (

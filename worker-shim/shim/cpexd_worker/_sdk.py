@@ -32,6 +32,18 @@ class Sdk:
             self.name = _version()
         _cpexd.configure(SecretStr, plain)
 
+    def warm_up(self, hooks):
+        """Has the models compiled that calls of these hooks need, which is done at their first use. A plugin's own are left alone."""
+        self.PluginConfig(name="none", kind="none")
+        self.PluginContext(global_context=self.GlobalContext(request_id="none"))
+        for find in (self.registry.get_payload_type, self.registry.get_result_type):
+            for cls in filter(_is_model, map(find, hooks)):
+                try:
+                    if cls.__module__.startswith("cpex.framework."):
+                        cls.model_validate({})
+                except ValueError:
+                    pass  # it has been compiled for saying so
+
     def extensions(self, data):
         """The extensions of a call as their object."""
         from cpex.framework.extensions import Extensions

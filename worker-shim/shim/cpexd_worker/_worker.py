@@ -6,7 +6,7 @@ import os
 import sys
 from _functools import partial
 
-from _cpexd import Connection, Oversize, Undecodable, decode, encode, encode_pieces
+from _cpexd import Connection, Oversize, Undecodable, decode, encode, encode_pieces, fork
 
 from cpexd_worker import _errors, _load
 from cpexd_worker._drive import Driver
@@ -28,10 +28,14 @@ _worker = None
 def run(sdk_folder):
     """Serves until the daemon is done with this worker."""
     global _worker
+    _worker = _Worker(_connect(), sdk_folder)
+    _worker.serve()
+
+
+def _connect():
     connection = Connection(_SOCKET, _LIMIT)
     os.register_at_fork(after_in_child=connection.close)
-    _worker = _Worker(connection, sdk_folder)
-    _worker.serve()
+    return connection
 
 
 def retire(reason):
@@ -94,10 +98,19 @@ class _Worker:
         self._answer_bytes = _LIMIT
         self._stopping = False
         self._retiring = None
+        self._zygote = None  # the request to become one
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def serve(self):
+        self._serve()
+        if self._zygote is not None:
+            self._fork()
+            self._serve()
+        self._driver.close()
+        _leave()
+
+    def _serve(self):
         driver = self._driver
         while driver.loop is None and not self._stopping:
             self._take(self._read())
@@ -109,8 +122,21 @@ class _Worker:
                 driver.loop.run_forever()  # a plugin may stop it, or end it by an exception of one of its tasks
             except BaseException as exc:
                 print(f"a task of the plugin's ended with {_errors.traceback_of(exc)}", file=sys.stderr)
-        driver.close()
-        _leave()
+
+    def _fork(self):
+        """Returns in a worker that was forked."""
+        from cpexd_worker import _zygote
+
+        ident, params = self._zygote
+        obstacle = _zygote.become(self._driver, self._connection, self._sdk, params.get("hooks") or [])
+        self._answer(ident, obstacle and _errors.protocol_error("zygote", obstacle), None if obstacle else {})
+        if obstacle:
+            self._read()  # until it is killed for that
+        if obstacle or not fork(self._connection.fileno()):
+            _leave()
+        self._connection = _connect()
+        self._stopping = False
+        _zygote.renew()
 
     def retire(self, reason):
         if self._retiring is None:
@@ -149,8 +175,10 @@ class _Worker:
             self._start_chain(ident, params)
         elif method == "cancel":
             self._cancel(params)
-        elif method in ("load", "init"):
-            self._start(ident, self._load if method == "load" else self._init, params, self._driver.base)
+        elif method in ("load", "forked", "init"):
+            self._start(ident, getattr(self, f"_{method}"), params, self._driver.base)
+        elif method == "zygote":
+            self._become_zygote(ident, params)
         elif method == "shutdown":
             self._start(ident, self._shutdown, params)
         elif method == "ping":
@@ -287,6 +315,13 @@ class _Worker:
         atexit.register(_output.end)
         self._output = _output
 
+    async def _forked(self, params):
+        """In the place of load, which the zygote has done."""
+        from cpexd_worker import _zygote
+
+        _zygote.move_to(params["folder"])
+        return None, {}
+
     async def _init(self, params):
         member = self._members.get(params.get("member", 0))
         if member is None or member.hooks is not None:
@@ -330,10 +365,20 @@ class _Worker:
                 await member.plugin.shutdown()
             except BaseException as exc:
                 print(f"shutdown of the plugin failed: {_errors.traceback_of(exc)}", file=sys.stderr)
+        self._stop()
+        return None, {}
+
+    def _become_zygote(self, ident, params):
+        if not self._members or any(member.hooks is not None for member in self._members.values()):
+            self._answer(ident, _errors.protocol_error("bad_request", "zygote comes once, after load"), None)
+        else:
+            self._zygote = ident, params
+            self._stop()
+
+    def _stop(self):
         self._stopping = True
         if self._driver.loop is not None:
             self._driver.loop.stop()
-        return None, {}
 
 
 def _envelope(message):
