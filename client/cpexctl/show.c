@@ -110,6 +110,23 @@ static void put_unboxed(struct buf *out, struct mp status) {
                 buf_append_str(out, "\npackages are installed without a sandbox (venv.sandbox)\n");
 }
 
+static void put_zygotes(struct buf *out, struct mp plugins) {
+        struct mp plugin, zygote;
+        uint32_t n;
+        bool any = false;
+
+        for (struct mp_cur cur = array_begin(plugins, &n); n > 0 && mp_read_any(&cur, &plugin); n--) {
+                zygote = map_get(plugin, "zygote");
+                if (map_uint(zygote, "pid") == 0)
+                        continue;
+                buf_append_str(out, any ? ", " : "\nforked by a zygote: ");
+                put_text(out, plugin, "name");
+                buf_printf(out, " (%" PRIu64 ")", map_uint(zygote, "pid"));
+                any = true;
+        }
+        buf_append_str(out, any ? "\n" : "");
+}
+
 int command_status(const struct options *options) {
         static const char *const header[] = {"PLUGIN", "STATUS", "MODE",   "WORKERS", "BUSY",
                                              "QUEUE",  "CALLS",  "ERRORS", "RESTARTS"};
@@ -130,6 +147,7 @@ int command_status(const struct options *options) {
         if (text_table_put(&table, &out, 0) < 0)
                 return report_error(options, "memory", "out of memory");
         put_plugin_errors(&out, map_get(status, "plugins"));
+        put_zygotes(&out, map_get(status, "plugins"));
         put_unboxed(&out, status);
         return report_output(options, &out, EXIT_OK);
 }

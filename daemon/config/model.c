@@ -201,7 +201,7 @@ static bool isolation_same(const struct isolation *a, const struct isolation *b)
                a->cpu_percent == b->cpu_percent && a->files == b->files && str_eq(a->socket, b->socket) &&
                str_eq(a->group, b->group) && a->idle_usec == b->idle_usec && a->queue_timeout_usec == b->queue_timeout_usec &&
                a->recycle_calls == b->recycle_calls && a->recycle_age_usec == b->recycle_age_usec &&
-               a->recycle_memory_bytes == b->recycle_memory_bytes && strlist_same(&a->env, &b->env) &&
+               a->recycle_memory_bytes == b->recycle_memory_bytes && strlist_same(&a->env, &b->env) && a->zygote == b->zygote &&
                sandbox_same(&a->sandbox, &b->sandbox);
 }
 

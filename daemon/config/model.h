@@ -91,6 +91,7 @@ struct isolation {
         uint64_t files;        /* RLIMIT_NOFILE */
         struct strlist env;    /* names of variables, or NAME*, that workers inherit beyond the harmless ones */
         struct sandbox sandbox;
+        bool zygote;        /* workers are forked off a process that has loaded the plugin's class */
         char *requirements; /* absolute: for native and external plugins; NULL: none */
         char *group;        /* plugins of the same one have their workers in common; NULL: it has its own */
         char *socket;       /* absolute: where a plugin server speaks docs/protocol.md; NULL: the plugin runs in workers */

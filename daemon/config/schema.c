@@ -134,6 +134,10 @@ const struct config_key config_keys[] = {
          "null: no limit."},
         {"isolation.sandbox.require", KEY_BOOL, AT(isolation.sandbox.require), NO_LIMITS, "false", true,
          "Do not start workers where the kernel lacks a piece of the sandbox; false: do without it, and log that."},
+        {"isolation.zygote", KEY_BOOL, AT(isolation.zygote), NO_LIMITS, "false", true,
+         "Workers are forked, in milliseconds and sharing memory, off a process of the plugin's that has imported it; for "
+         "plugins "
+         "that do not read /proc/self."},
         {"isolation.socket", KEY_ENTRY_PATH, AT(isolation.socket), NO_LIMITS, "null", true,
          "Where the server of an external plugin listens that speaks cpexd's own protocol."},
         {"isolation.group", KEY_ENTRY_NAME, AT(isolation.group), NO_LIMITS, "null", true,

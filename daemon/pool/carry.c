@@ -37,6 +37,7 @@ static const struct carried crew_members[] = {
         CARRIED(TIMER, struct crew, mend),        CARRIED(TIMER, struct crew, watch),
         CARRIED(UINT, struct crew, backoff_usec), CARRIED(UINT, struct crew, n_restarts),
         CARRIED(UINT, struct crew, n_recycled),   CARRIED(UINT, struct crew, n_dropped),
+        CARRIED(BOOL, struct crew, unforked),
 };
 static const struct carried turn_members[] = {CARRIED(BOOL, struct worker_member, may_initialize)};
 
@@ -89,11 +90,24 @@ static void put_workers(const struct crew *crew, struct carry *carry) {
 
 static void put_crew(const struct crew *crew, struct carry *carry) {
         mp_put_str(&carry->out, "crew");
-        mp_put_map(&carry->out, ELEMENTS(crew_members) + 2);
+        mp_put_map(&carry->out, ELEMENTS(crew_members) + 2 + (crew->zygote != NULL));
         carry_put(carry, crew_members, ELEMENTS(crew_members), crew);
         mp_put_str(&carry->out, "retry_usec");
         mp_put_uint(&carry->out, timer_at(crew->retry));
         put_workers(crew, carry);
+        if (crew->zygote) {
+                mp_put_str(&carry->out, "zygote");
+                worker_save(crew->zygote, carry);
+        }
+}
+
+static int take_zygote(struct crew *crew, struct mp saved) {
+        struct mp zygote = mp_map_value(saved, "zygote");
+
+        if (zygote.len == 0)
+                return 0;
+        crew_make_zygote_spec(crew);
+        return worker_adopt(&crew->zygote, crew->base, &crew->zygote_spec, zygote, &zygote_handler, crew);
 }
 
 void pool_save(const struct pool *pool, struct carry *carry) {
@@ -120,6 +134,7 @@ static int take_workers(struct crew *crew, struct mp saved) {
                                  crew);
                 if (r < 0)
                         return r;
+                worker_set_zygote(crew->workers[slot.slot], crew->zygote);
                 if (slot.leaving)
                         crew->leaving = crew->workers[slot.slot];
         }
@@ -141,7 +156,8 @@ static int adopt_crew(struct crew *crew, struct mp saved) {
                 timer_start_at(crew->retry, retry_usec);
         else
                 event_active(crew->retry, EV_TIMEOUT, 0); /* that is how it comes to its venv if it has none */
-        return take_workers(crew, saved);
+        r = take_zygote(crew, saved);
+        return r < 0 ? r : take_workers(crew, saved);
 }
 
 int pool_adopt(struct pool *pool, struct mp saved) {

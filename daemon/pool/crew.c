@@ -5,6 +5,9 @@
  *
  * Workers stand in slots. A slot is empty, or has a worker in some state; nothing else is counted, so nothing can be counted wrongly. There
  * is one slot more than workers.max, for the one that takes the place of another (isolation.recycle) and is ready before that goes.
+ *
+ * The zygote (isolation.zygote) stands beside them. It comes before the first worker, which is forked off it like all others, and stays until the last
+ * has gone. Where it cannot be, or a worker was not forked, all are started from then on.
  */
 
 #include "pool/private.h"
@@ -293,6 +296,95 @@ static void forget_lost_venv(struct crew *crew) {
         crew->n_prepared = 0;
 }
 
+/* ---- The zygote ---- */
+
+static void start_unforked(struct crew *crew, const char *why) {
+        struct log_scope scope = {.plugin = crew->name};
+
+        if (!crew->unforked)
+                log_write(LOG_LEVEL_INFO, &scope, "its workers are started and not forked: %s", why);
+        crew->unforked = true;
+}
+
+static void on_zygote_member(void *data, struct worker *worker, unsigned member, struct mp answer) {
+        (void)data;
+        (void)worker;
+        (void)member;
+        (void)answer;
+}
+
+static void on_zygote_ready(void *data, struct worker *worker) {
+        (void)worker;
+        crew_schedule(data);
+}
+
+static void on_zygote_exit(void *data, struct worker *zygote, const char *reason) {
+        struct crew *crew = data;
+        struct log_scope scope = {.plugin = crew->name, .worker = worker_pid(zygote)};
+        usec_t ready = worker_ready_usec(zygote);
+
+        for (unsigned i = 0; i < crew->n_slots; i++)
+                if (crew->workers[i])
+                        worker_set_zygote(crew->workers[i], NULL);
+        crew->zygote = NULL;
+        if (crew_is_closing(crew) || worker_was_stopped(zygote)) {
+                log_write(LOG_LEVEL_DEBUG, &scope, "%s", reason);
+        } else if (worker_was_refused(zygote)) {
+                start_unforked(crew, reason);
+        } else if (ready > 0) {
+                log_write(LOG_LEVEL_WARNING, &scope, "the zygote of its workers has ended, and they with it: %s", reason);
+                if (clock_now_usec() - ready < QUICK_DEATH_USEC)
+                        (void)pause_starting(crew, BACKOFF_MIN_USEC);
+        } else {
+                forget_lost_venv(crew);
+                crew_fail(crew, zygote, reason);
+        }
+        (void)worker_free(zygote);
+        crew_schedule(crew);
+}
+
+const struct worker_handler zygote_handler = {
+        .on_member = on_zygote_member,
+        .on_ready = on_zygote_ready,
+        .on_exit = on_zygote_exit,
+};
+
+/* Return: why workers cannot be forked, NULL if they may be. */
+static const char *obstacle_to_forks(const struct crew *crew) {
+        if (crew->n_pools > 1)
+                return "it is in a group (isolation.group)";
+        switch (crew->settings.sandbox.profile) {
+        case SANDBOX_OFF:
+                return "without a sandbox nothing keeps a plugin from the guard of its worker (isolation.sandbox.profile: off)";
+        case SANDBOX_STRICT:
+                return "isolation.sandbox.profile: strict lets no process be started";
+        default:
+                return NULL;
+        }
+}
+
+/* Return: whether a worker may be started by now. */
+static bool zygote_is_settled(struct crew *crew) {
+        const char *obstacle;
+
+        if (!crew->settings.zygote || crew->spec.server || crew->unforked)
+                return true;
+        if (crew->zygote)
+                return worker_state(crew->zygote) == WORKER_READY;
+        obstacle = obstacle_to_forks(crew);
+        if (obstacle) {
+                start_unforked(crew, obstacle);
+                return true;
+        }
+        crew_make_zygote_spec(crew);
+        if (worker_start(&crew->zygote, crew->base, &crew->zygote_spec, NULL, &zygote_handler, crew) < 0)
+                return true; /* then a worker cannot be started either, and says why */
+        worker_initialize(crew->zygote);
+        return false;
+}
+
+/* ---- Their end ---- */
+
 static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
         struct crew *crew = data;
         struct log_scope scope = {.plugin = crew->name, .worker = worker_pid(worker)};
@@ -311,6 +403,8 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
                 crew->n_restarts++;
                 if (clock_now_usec() - ready < QUICK_DEATH_USEC)
                         (void)pause_starting(crew, BACKOFF_MIN_USEC);
+        } else if (worker_was_refused(worker)) {
+                start_unforked(crew, reason);
         } else {
                 forget_lost_venv(crew);
                 crew_fail(crew, worker, reason);
@@ -332,6 +426,16 @@ bool crew_needs_venv(const struct crew *crew) {
         return crew->n_prepared < crew->n_pools && !crew->spec.server;
 }
 
+/* Has one forked, if there is a zygote that listens, or started. */
+static int make_worker(struct crew *crew, struct worker **ret) {
+        bool forked = crew->zygote && !crew->unforked;
+        int r = worker_start(ret, crew->base, &crew->spec, forked ? crew->zygote : NULL, &crew_handler, crew);
+
+        if (r < 0 && forked)
+                r = worker_start(ret, crew->base, &crew->spec, NULL, &crew_handler, crew);
+        return r;
+}
+
 /* Return: whether one is starting. */
 static bool start_worker(struct crew *crew) {
         const char *server = crew->spec.server;
@@ -341,9 +445,9 @@ static bool start_worker(struct crew *crew) {
 
         while (i < crew->n_slots && crew->workers[i])
                 i++;
-        if (i == crew->n_slots)
+        if (i == crew->n_slots || !zygote_is_settled(crew))
                 return false;
-        r = worker_start(&crew->workers[i], crew->base, &crew->spec, &crew_handler, crew);
+        r = make_worker(crew, &crew->workers[i]);
         if (r < 0) {
                 if (server)
                         (void)snprintf(reason, sizeof(reason), "its server cannot be reached at %s: %s", server, strerror(-r));

@@ -193,10 +193,17 @@ static bool has_workers(const struct crew *crew) {
         return false;
 }
 
+/* Return: whether the zygote is left, which goes when it has forked nobody that is. */
+static bool has_zygote(const struct crew *crew) {
+        if (crew->zygote)
+                worker_stop(crew->zygote);
+        return crew->zygote != NULL;
+}
+
 /* The workers go with the last pool. Return: whether the owner was told, which may have freed it. */
 static bool work_on_closing(struct pool *pool) {
         refuse_waiting(pool, STEP_STOPPED, "the plugin is being stopped");
-        if (pool->closed_told || (pool->crew->n_open == 0 && has_workers(pool->crew)))
+        if (pool->closed_told || (pool->crew->n_open == 0 && (has_workers(pool->crew) || has_zygote(pool->crew))))
                 return false;
         pool->closed_told = true;
         crew_schedule(pool->crew);
@@ -387,6 +394,13 @@ static int put_load(struct buf *buf, const struct plugin_entry *entry, const str
         return buf_error(buf);
 }
 
+static void put_hooks(struct buf *buf, const struct plugin_entry *entry) {
+        mp_put_str(buf, "hooks");
+        mp_put_array(buf, entry->hooks.n);
+        for (size_t i = 0; i < entry->hooks.n; i++)
+                mp_put_str(buf, entry->hooks.items[i]);
+}
+
 /* The parameters of `init`. */
 static int put_init(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, unsigned member,
                     uint64_t generation) {
@@ -395,10 +409,7 @@ static int put_init(struct buf *buf, const struct plugin_entry *entry, const str
         mp_put_uint(buf, member);
         mp_put_str(buf, "plugin");
         mp_put_raw(buf, (struct mp){entry->entry.data, entry->entry.len});
-        mp_put_str(buf, "hooks");
-        mp_put_array(buf, entry->hooks.n);
-        for (size_t i = 0; i < entry->hooks.n; i++)
-                mp_put_str(buf, entry->hooks.items[i]);
+        put_hooks(buf, entry);
         mp_put_str(buf, "max_concurrent");
         mp_put_uint(buf, entry->isolation.max_concurrent);
         mp_put_str(buf, "frame_bytes");
@@ -406,6 +417,22 @@ static int put_init(struct buf *buf, const struct plugin_entry *entry, const str
         mp_put_str(buf, "generation");
         mp_put_uint(buf, generation);
         return buf_error(buf);
+}
+
+/* The parameters of `zygote`. */
+static int put_fork(struct buf *buf, const struct plugin_entry *entry) {
+        mp_put_map(buf, 1);
+        put_hooks(buf, entry);
+        return buf_error(buf);
+}
+
+void crew_make_zygote_spec(struct crew *crew) {
+        crew->zygote_member = (struct worker_member){
+                .load = crew->spec.members[0].load, .init = {crew->fork.data, crew->fork.len}, .may_initialize = true};
+        crew->zygote_spec = crew->spec;
+        crew->zygote_spec.zygote = true;
+        crew->zygote_spec.members = &crew->zygote_member;
+        crew->zygote_spec.n_members = 1;
 }
 
 /* What each worker is told of each of the plugins, and what their code needs of the sandbox. */
@@ -432,7 +459,9 @@ int crew_make_spec(struct crew *crew) {
         char **env = environment_for_worker(&entry->isolation.env);
 
         strlist_done(&crew->box);
-        if (!env || box_options(&crew->box, &entry->isolation.sandbox) < 0 || make_members(crew) < 0) {
+        buf_done(&crew->fork);
+        if (!env || box_options(&crew->box, &entry->isolation.sandbox) < 0 || make_members(crew) < 0 ||
+            put_fork(&crew->fork, entry) < 0) {
                 free(env);
                 return -ENOMEM;
         }
@@ -482,6 +511,7 @@ static void on_retry(evutil_socket_t fd, short what, void *data) {
 static struct crew *crew_free(struct crew *crew) {
         if (!crew)
                 return NULL;
+        (void)worker_free(crew->zygote); /* and with it all that it has forked */
         for (unsigned i = 0; crew->workers && i < crew->n_slots; i++)
                 crew->workers[i] = worker_free(crew->workers[i]);
         free(crew->workers);
@@ -498,6 +528,7 @@ static struct crew *crew_free(struct crew *crew) {
                 event_free(crew->watch);
         free(crew->env);
         strlist_done(&crew->box);
+        buf_done(&crew->fork);
         strlist_done(&crew->venv_options);
         free(crew->spec.members);
         free(crew->python);
@@ -671,6 +702,8 @@ static void crew_leave(struct pool *pool) {
                 crew->n_open--;
         pool->closing = true;
         refuse_waiting(pool, STEP_STOPPED, "the daemon is stopping");
+        if (!pool->closed_told)
+                crew->zygote = worker_free(crew->zygote); /* and with it all that it has forked */
         for (unsigned i = 0; i < crew->n_slots && !pool->closed_told; i++)
                 crew->workers[i] = worker_free(crew->workers[i]);
         crew->leaving = pool->closed_told ? crew->leaving : NULL;

@@ -34,15 +34,19 @@ struct crew {
         uint64_t box_identity;      /* when the crew was made */
         struct isolation
                 settings;   /* of its first plugin: the others' are the same but for what is one plugin's (config/group.h) */
+        struct buf fork;    /* the parameters of `zygote` */
         char **env;         /* NULL: not told to start yet, or there was no memory for the spec */
         struct strlist box; /* options of the launcher */
         struct strlist venv_options;
         struct cgroup_limits venv_limits;
-        struct worker_spec spec;
+        struct worker_spec spec, zygote_spec;
+        struct worker_member zygote_member;
 
         struct worker **workers; /* n_slots */
         unsigned n_slots;
         struct worker *leaving;   /* when another is ready in its place */
+        struct worker *zygote;    /* NULL: none, or none yet */
+        bool unforked;            /* no worker is forked */
         struct event *work;       /* crew_work() on the next turn */
         struct event *retry;      /* the next attempt to start */
         struct event *mend;       /* crew_work(), for plugins of a group that have failed in a worker that serves the others */
@@ -91,6 +95,7 @@ void crew_schedule(struct crew *crew); /* crew_work() on the next turn of the lo
 void crew_work(struct crew *crew);
 /* Has the step wait, behind those that came before it. */
 void pool_enqueue(struct pool *pool, struct step *step, usec_t expires_usec);
+void crew_make_zygote_spec(struct crew *crew);
 int crew_make_spec(struct crew *crew); /* what each worker is started with. Return: 0 or -ENOMEM */
 void pool_settle(struct pool *pool, enum pool_state state);
 
@@ -101,6 +106,7 @@ void crew_fill(struct crew *crew);                    /* starts what workers are
 void crew_look(struct crew *crew);                    /* lets those go that are due to */
 void crew_put_off(struct crew *crew);                 /* the next attempt to start: it comes at a bad time */
 extern const struct worker_handler crew_handler;      /* of the workers; its data: the crew */
+extern const struct worker_handler zygote_handler;    /* likewise */
 /* Return: whether its workers say what its entry is, which the generation that made it hears. */
 bool pool_may_report(const struct pool *pool);
 bool crew_needs_venv(const struct crew *crew);

@@ -7,6 +7,10 @@
  * What is started is the guard (worker-shim/launch/guard.c), and the worker is its child. The worker says itself which process it is, before
  * there is a plugin that could say something else. Signals go to the guard: of its own child it knows at any time whether its number is still its.
  *
+ * One that was forked is no child of ours, nor is its guard (worker-shim/shim/fork.c): a socket that both hold stands for it. What comes over that
+ * is of the zygote's making, so of a plugin's, but for the process id. It decides how the end is told, and nothing else: should processes be left
+ * they are in the zygote's sandbox and limits, and end with it.
+ *
  * The stacks are written by a signal handler in the worker (Python's faulthandler) into a piece of memory that both share and that
  * cannot grow. So nothing has to be read in time, and a worker that writes there what it likes has written a bounded text.
  */
@@ -17,6 +21,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "base/child.h"
@@ -34,13 +39,21 @@
 #define STACKS_TOLD ((size_t)8 << 10)
 #define OPTIONS_MAX 24               /* beside those of the sandbox */
 #define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/launch/launch.h has it */
+#define FORKED_KILLS 20              /* so often is one that was forked asked to end before its zygote is killed */
 
 struct process {
         const struct process_spec *spec;
-        process_callback on_exit;
+        const struct process_handler *handler;
         void *data;
-        struct child *child; /* the guard */
-        pid_t pid;           /* of the worker; 0: not told yet */
+        struct child *child;      /* the guard; NULL: it was forked */
+        int control;              /* the socket to the guard of one that was forked, else -1 */
+        struct event *on_control; /* it has something to say */
+        unsigned n_kills;
+        struct child *entering;        /* puts one that was forked into its control group */
+        char *zygote_cgroup;           /* that it is in until then */
+        char refusal[LAST_LINE_BYTES]; /* why it was not forked; empty: it was, or nobody said */
+        int status;                    /* of one that was forked, as its guard has told it; -1: not yet */
+        pid_t pid;                     /* of the worker; 0: not told yet */
         struct lines *output;
         usec_t output_since_usec; /* the second in which output_lines are counted */
         unsigned output_lines;
@@ -86,6 +99,11 @@ static void on_output(void *data, const char *line) {
                 log_write(LOG_LEVEL_INFO, &scope, "%s", line);
 }
 
+static void tell_end(struct process *process, const char *how) {
+        lines_drain(process->output);
+        process->handler->on_exit(process->data, how);
+}
+
 static void on_child_exit(void *data, int status) {
         struct process *process = data;
         char how[128];
@@ -98,8 +116,7 @@ static void on_child_exit(void *data, int status) {
                                strsignal(WTERMSIG(status)));
         else
                 (void)snprintf(how, sizeof(how), "it exited with status %d", WEXITSTATUS(status));
-        lines_drain(process->output);
-        process->on_exit(process->data, how);
+        tell_end(process, how);
 }
 
 /* argv of the launcher (worker-shim/README.md). */
@@ -184,35 +201,47 @@ static int make_stacks(int *ret) {
         return 0;
 }
 
-static struct process *process_new(struct event_base *base, const struct process_spec *spec, process_callback on_exit,
-                                   void *data) {
+static struct process *process_new(struct event_base *base, const struct process_spec *spec,
+                                   const struct process_handler *handler, void *data) {
         struct process *process = calloc(1, sizeof(*process));
 
         if (!process)
                 return NULL;
         process->base = base;
         process->spec = spec;
-        process->on_exit = on_exit;
+        process->handler = handler;
         process->data = data;
-        process->stacks = process->memory = -1;
+        process->stacks = process->memory = process->control = -1;
+        process->status = -1;
         return process;
 }
 
-int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
-                  process_callback on_exit, void *data) {
+/* What each process has. *ret_output is where it prints to, the caller's. */
+static int make_parts(struct process *process, const char *zygote_scratch, int *ret_output) {
+        const struct process_spec *spec = process->spec;
         CLEANUP_FD int output_read = -1, output_write = -1;
-        struct process *process = process_new(base, spec, on_exit, data);
+        int r = make_stacks(&process->stacks);
+
+        r = r ? r : cgroup_new(&process->cgroup, spec->plugin, &spec->limits);
+        if (r == 0 && spec->scratch)
+                r = scratch_new(&process->scratch, process->base, spec->launcher, zygote_scratch);
+        r = r ? r : child_pipe(&output_read, &output_write);
+        r = r ? r : lines_new(&process->output, process->base, TAKE_FD(output_read), on_output, process);
+        if (r == 0)
+                *ret_output = TAKE_FD(output_write);
+        return r;
+}
+
+int process_start(struct process **ret, struct event_base *base, const struct process_spec *spec, int socket,
+                  const struct process_handler *handler, void *data) {
+        struct process *process = process_new(base, spec, handler, data);
+        CLEANUP_FD int output = -1;
         int r;
 
         if (!process)
                 return -ENOMEM;
-        r = make_stacks(&process->stacks);
-        r = r ? r : cgroup_new(&process->cgroup, spec->plugin, &spec->limits);
-        if (r == 0 && spec->scratch)
-                r = scratch_new(&process->scratch, base, spec->launcher);
-        r = r ? r : child_pipe(&output_read, &output_write);
-        r = r ? r : lines_new(&process->output, base, TAKE_FD(output_read), on_output, process);
-        r = r ? r : spawn(process, base, socket, output_write);
+        r = make_parts(process, NULL, &output);
+        r = r ? r : spawn(process, base, socket, output);
         if (r < 0) {
                 (void)process_free(process);
                 return r;
@@ -233,6 +262,142 @@ void process_started(struct process *process, pid_t pid) {
         process->memory = open(path, O_RDONLY | O_CLOEXEC);
 }
 
+/* ---- One that is forked ---- */
+
+static void on_control_end(struct process *process) {
+        (void)event_del(process->on_control);
+        if (process->refusal[0])
+                tell_end(process, process->refusal);
+        else if (process->status >= 0)
+                on_child_exit(process, process->status);
+        else
+                tell_end(process, "its guard has ended, and did not say how the worker did");
+}
+
+static void on_entered(void *data, int status) {
+        struct process *process = data;
+
+        process->entering = child_free(process->entering);
+        if (status == 0) {
+                free(TAKE(process->zygote_cgroup));
+                process->handler->on_started(process->data);
+                return;
+        }
+        (void)snprintf(process->refusal, sizeof(process->refusal), "it does not get into its control group: %s",
+                       strerror(WEXITSTATUS(status)));
+        (void)process_kill(process);
+}
+
+/* Until that is done it waits for its first message, and has nothing to do with the plugin. */
+static void enter_cgroup(struct process *process) {
+        char pid[16];
+        const char *const argv[] = {process->spec->launcher, "--enter-cgroup", pid,
+                                    process->zygote_cgroup,  process->cgroup,  NULL};
+        const struct child_spec child = {.argv = argv, .output = STDERR_FILENO, .error = STDERR_FILENO};
+
+        (void)snprintf(pid, sizeof(pid), "%d", (int)process->pid);
+        if (!process->zygote_cgroup)
+                process->handler->on_started(process->data);
+        else if (child_spawn(&process->entering, process->base, &child, on_entered, process) < 0)
+                on_entered(process, W_EXITCODE(EAGAIN, 0));
+}
+
+static void take(struct process *process, const char *text, size_t len, pid_t sender) {
+        if (text[0] == 'p' && process->pid == 0 && sender > 0) {
+                process->refusal[0] = 0;
+                process_started(process, sender);
+                enter_cgroup(process);
+        } else if (text[0] == 's' && len == 1 + sizeof(process->status)) {
+                memcpy(&process->status, text + 1, sizeof(process->status));
+        } else if (text[0] == 'e' && process->pid == 0) {
+                (void)snprintf(process->refusal, sizeof(process->refusal), "%s", text + 1);
+        }
+}
+
+static void hear(struct process *process) {
+        char text[LAST_LINE_BYTES];
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(struct ucred))];
+        } control;
+        struct iovec part = {text, sizeof(text) - 1};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+        ssize_t n = recvmsg(process->control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        struct ucred sender = {0};
+
+        if (n < 0 && errno == EAGAIN)
+                return;
+        if (n <= 0) {
+                on_control_end(process);
+                return;
+        }
+        text[n] = 0;
+        if (message.msg_controllen > 0 && control.header.cmsg_type == SCM_CREDENTIALS)
+                memcpy(&sender, CMSG_DATA(&control.header), sizeof(sender));
+        take(process, text, (size_t)n, sender.pid);
+}
+
+static void on_control(evutil_socket_t fd, short what, void *data) {
+        (void)fd;
+        if (what & EV_TIMEOUT)
+                enter_cgroup(data);
+        else
+                hear(data);
+}
+
+static int watch_control(struct process *process) {
+        process->on_control = event_new(process->base, process->control, EV_READ | EV_PERSIST, on_control, process);
+        return process->on_control && event_add(process->on_control, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+/* The zygote is sent one byte, and with it what the new process has. */
+static int ask_for_fork(int zygote, const int parts[4]) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(4 * sizeof(int))];
+        } control = {.header = {.cmsg_len = CMSG_LEN(4 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+        struct iovec part = {"f", 1};
+        const struct msghdr message = {
+                .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+
+        memcpy(CMSG_DATA(&control.header), parts, 4 * sizeof(int));
+        return sendmsg(zygote, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int make_control(struct process *process, int *ret_theirs) {
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        process->control = pair[0];
+        *ret_theirs = pair[1];
+        return setsockopt(process->control, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)) < 0 ? -errno : 0;
+}
+
+int process_fork(struct process **ret, struct event_base *base, const struct process_spec *spec, const struct zygote *zygote,
+                 int socket, const struct process_handler *handler, void *data) {
+        struct process *process = process_new(base, spec, handler, data);
+        CLEANUP_FD int output = -1, control = -1;
+        int r;
+
+        if (!process)
+                return -ENOMEM;
+        r = make_parts(process, zygote->process->scratch, &output);
+        if (r == 0 && process->cgroup) {
+                process->zygote_cgroup = zygote->process->cgroup ? strdup(zygote->process->cgroup) : NULL;
+                r = process->zygote_cgroup ? 0 : -ENOMEM;
+        }
+        r = r ? r : make_control(process, &control);
+        r = r ? r : watch_control(process);
+        r = r ? r : ask_for_fork(zygote->connection, (const int[4]){socket, output, process->stacks, control});
+        if (r < 0) {
+                (void)process_free(process);
+                return r;
+        }
+        *ret = process;
+        return 0;
+}
+
 /* ---- An upgrade ---- */
 
 static const struct carried members[] = {
@@ -246,6 +411,11 @@ static const struct carried members[] = {
         CARRIED(STR, struct process, scratch),
         CARRIED(INT, struct process, stacks_from),
         CARRIED(FD, struct process, memory),
+        CARRIED(FD, struct process, control),
+        CARRIED(STR, struct process, zygote_cgroup),
+        CARRIED(UINT, struct process, n_kills),
+        CARRIED(BYTES, struct process, refusal),
+        CARRIED(INT, struct process, status),
 };
 
 /* What its own objects hold. */
@@ -262,7 +432,7 @@ static const struct carried held_members[] = {
 
 void process_save(const struct process *process, struct carry *carry) {
         const struct held held = {
-                .child = child_pid(process->child),
+                .child = process->child ? child_pid(process->child) : 0,
                 .output = lines_fd(process->output),
                 .rest = (char *)lines_rest(process->output),
         };
@@ -273,8 +443,8 @@ void process_save(const struct process *process, struct carry *carry) {
 }
 
 int process_adopt(struct process **ret, struct event_base *base, const struct process_spec *spec, struct mp saved,
-                  process_callback on_exit, void *data) {
-        struct process *process = process_new(base, spec, on_exit, data);
+                  const struct process_handler *handler, void *data) {
+        struct process *process = process_new(base, spec, handler, data);
         struct held held = {.output = -1};
         CLEANUP_FREE char *rest = NULL;
         int r;
@@ -285,11 +455,17 @@ int process_adopt(struct process **ret, struct event_base *base, const struct pr
         r = r < 0 ? r : carry_get(saved, held_members, ELEMENTS(held_members), &held);
         rest = held.rest;
         r = r < 0 ? r : lines_new(&process->output, base, held.output, on_output, process);
-        r = r < 0 ? r : child_watch(&process->child, base, held.child, on_child_exit, process);
+        if (r == 0 && process->control >= 0)
+                r = watch_control(process);
+        else
+                r = r < 0 ? r : child_watch(&process->child, base, held.child, on_child_exit, process);
         if (r < 0)
                 return r;
-        child_set_guard(process->child);
+        if (process->child)
+                child_set_guard(process->child);
         cgroup_adopted(process->cgroup);
+        if (process->zygote_cgroup && process->pid > 0) /* who was at it has gone */
+                event_active(process->on_control, EV_TIMEOUT, 1);
         if (rest)
                 lines_begin(process->output, rest);
         *ret = process;
@@ -299,9 +475,25 @@ int process_adopt(struct process **ret, struct event_base *base, const struct pr
 /* ---- What may be asked of it ---- */
 
 pid_t process_pid(const struct process *process) {
-        if (!process || !process->child)
-                return 0;
-        return process->pid > 0 ? process->pid : child_pid(process->child);
+        if (!process || process->pid > 0 || !process->child)
+                return process ? process->pid : 0;
+        return child_pid(process->child);
+}
+
+const char *process_scratch(const struct process *process) {
+        return process->scratch;
+}
+
+bool process_is_forked(const struct process *process) {
+        return process->control >= 0;
+}
+
+bool process_was_refused(const struct process *process) {
+        return process->refusal[0];
+}
+
+bool process_has_strayed(const struct process *process) {
+        return process_is_forked(process) && process->status < 0 && !process_was_refused(process);
 }
 
 void process_ask_stacks(struct process *process) {
@@ -310,7 +502,10 @@ void process_ask_stacks(struct process *process) {
         if (at < 0 || at > STACKS_BYTES / 2)
                 at = lseek(process->stacks, 0, SEEK_SET);
         process->stacks_from = at;
-        child_signal(process->child, STACKS_SIGNAL);
+        if (process->child)
+                child_signal(process->child, STACKS_SIGNAL);
+        else
+                (void)send(process->control, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static size_t read_stacks(struct process *process, char text[STACKS_TOLD]) {
@@ -357,17 +552,26 @@ uint64_t process_memory_bytes(const struct process *process) {
         return sscanf(text, "%*u %llu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-void process_kill(struct process *process) {
-        child_kill_group(process->child);
+bool process_kill(struct process *process) {
+        if (process->child)
+                child_kill_group(process->child);
+        else if (process->n_kills++ == 0)
+                (void)shutdown(process->control, SHUT_WR);
+        return process->n_kills < FORKED_KILLS;
 }
 
 struct process *process_free(struct process *process) {
         if (!process)
                 return NULL;
         process->child = child_free(process->child);
+        process->entering = child_free(process->entering);
+        if (process->on_control)
+                event_free(process->on_control);
+        (void)fd_close(process->control);
         process->cgroup = cgroup_free(process->cgroup);
         process->output = lines_free(process->output);
         process->scratch = scratch_free(process->scratch, process->base, process->spec->launcher);
+        free(process->zygote_cgroup);
         (void)fd_close(process->stacks);
         (void)fd_close(process->memory);
         free(process);

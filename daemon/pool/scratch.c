@@ -40,7 +40,7 @@ static int own_lock = -1;
 
 static void removal_free(struct removal *removal) {
         removal->child = child_free(removal->child);
-        if (rmdir(removal->path) < 0)
+        if (rmdir(removal->path) < 0 && errno != ENOENT)
                 log_warning("the temporary folder %s of a worker that has ended could not be removed: %s", removal->path,
                             strerror(errno));
         LIST_REMOVE(removal, link);
@@ -131,7 +131,7 @@ static int make_own(const char *temp) {
         return 0;
 }
 
-int scratch_new(char **ret, struct event_base *base, const char *launcher) {
+int scratch_new(char **ret, struct event_base *base, const char *launcher, const char *zygote) {
         CLEANUP_FREE char *path = NULL;
         int r;
 
@@ -143,7 +143,7 @@ int scratch_new(char **ret, struct event_base *base, const char *launcher) {
                 if (r < 0)
                         return r;
         }
-        if (asprintf(&path, "%s/worker-XXXXXX", own) < 0) {
+        if (asprintf(&path, "%s/worker-XXXXXX", zygote ? zygote : own) < 0) {
                 path = NULL;
                 return -ENOMEM;
         }
@@ -158,7 +158,7 @@ char *scratch_free(char *path, struct event_base *base, const char *launcher) {
 
         if (!path)
                 return NULL;
-        r = rmdir(path) < 0 ? -errno : 0;
+        r = rmdir(path) < 0 && errno != ENOENT ? -errno : 0; /* the zygote's may have gone before, with all that was in it */
         if (r == -ENOTEMPTY || r == -EEXIST)
                 r = start_removal(path, -1, base, launcher);
         if (r < 0)

@@ -4,14 +4,16 @@
 /*
  * The temporary folder of one worker, nobody else's, and gone with it. All lie in one folder of this daemon, TMPDIR/cpexd-tmp-XXXXXX, which
  * the daemon locks; what a daemon has left that was killed is recognized by that nobody holds its lock, and removed by the next one.
+ *
+ * One that was forked has its folder in that of its zygote, for it is in the zygote's sandbox.
  */
 
 #include <event2/event.h>
 
 #include "wire/carry.h"
 
-/* Makes an empty one. `launcher` removes what earlier daemons have left. Return: 0 or a negative errno. */
-int scratch_new(char **ret, struct event_base *base, const char *launcher);
+/* Makes an empty one, in the zygote's if that is not NULL. `launcher` removes what earlier daemons have left. Return: 0 or a negative errno. */
+int scratch_new(char **ret, struct event_base *base, const char *launcher, const char *zygote);
 
 /* Removes it; a process of its own (`launcher`) removes what is in it. NULL does nothing. Return: NULL. */
 char *scratch_free(char *path, struct event_base *base, const char *launcher);

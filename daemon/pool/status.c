@@ -40,6 +40,18 @@ static void put_worker_status(const struct worker *worker, struct buf *buf) {
         mp_put_uint(buf, clock_now_usec() - worker_started_usec(worker));
 }
 
+static void put_zygote(const struct worker *zygote, struct buf *buf) {
+        if (!zygote) {
+                mp_put_nil(buf);
+                return;
+        }
+        mp_put_map(buf, 2);
+        mp_put_str(buf, "pid");
+        mp_put_int(buf, worker_pid(zygote));
+        mp_put_str(buf, "memory_bytes");
+        mp_put_uint(buf, worker_memory_bytes(zygote));
+}
+
 static uint64_t answers_dropped(const struct pool *pool) {
         const struct crew *crew = pool->crew;
         uint64_t n = crew->n_dropped;
@@ -55,6 +67,7 @@ struct pool_figures pool_figures(const struct pool *pool) {
                 .queue = pool->n_waiting,
                 .restarts = crew->n_restarts,
                 .late_answers = answers_dropped(pool),
+                .memory_bytes = pool->crew->zygote ? worker_memory_bytes(pool->crew->zygote) : 0,
         };
 
         for (unsigned i = 0; i < crew->n_slots; i++) {
@@ -74,7 +87,7 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         const struct crew *crew = pool->crew;
         size_t workers, n = 0;
 
-        mp_put_map(buf, 18);
+        mp_put_map(buf, 19);
         mp_put_str(buf, "name");
         mp_put_str(buf, pool->entry->name);
         mp_put_str(buf, "status");
@@ -114,6 +127,8 @@ void pool_put_status(const struct pool *pool, struct buf *buf) {
         mp_put_array(buf, STEP_BUCKETS);
         for (size_t i = 0; i < STEP_BUCKETS; i++)
                 mp_put_uint(buf, pool->stats.in_bucket[i]);
+        mp_put_str(buf, "zygote");
+        put_zygote(crew->zygote, buf);
         mp_put_str(buf, "workers");
         workers = mp_array_begin(buf);
         for (unsigned i = 0; i < crew->n_slots; i++)

@@ -48,10 +48,11 @@ struct worker {
         void *data;
 
         enum worker_state state;
-        bool was_stopped, retiring;
+        bool was_stopped, retiring, refused;
         unsigned member;         /* that is being loaded, or is the next to be initialized; n_members: all are */
         struct buf members;      /* enum member_state of each, a byte */
         struct process *process; /* NULL: a plugin server */
+        struct worker *zygote;   /* that has forked it; NULL: none, or it has ended */
         struct conn *conn;
         struct calls calls;
         struct event *timer; /* of the state */
@@ -101,10 +102,17 @@ static void request(struct worker *worker, uint32_t id, const char *method, stru
 
 /* ---- What is done about events ---- */
 
+/* With all that it has forked. */
+static void end_zygote(struct worker *worker) {
+        if (worker->zygote)
+                happen(worker->zygote, ON_BROKEN);
+}
+
 /* One that does not end for that is killed again. */
 static void kill_it(struct worker *worker) {
         if (worker->process) {
-                process_kill(worker->process);
+                if (!process_kill(worker->process))
+                        end_zygote(worker);
                 arm(worker, EXIT_GRACE_USEC);
                 return;
         }
@@ -176,7 +184,7 @@ static void send_init(struct worker *worker) {
                 settle_member(worker, MEMBER_READY, mp_empty_map); /* a server has been initialized by whoever runs it */
                 return;
         }
-        request(worker, ID_INIT, "init", worker->spec->members[worker->member].init);
+        request(worker, ID_INIT, worker->spec->zygote ? "zygote" : "init", worker->spec->members[worker->member].init);
         arm(worker, worker->spec->startup_timeout_usec);
 }
 
@@ -280,8 +288,30 @@ static void on_end(struct worker *worker, const char *how) {
 /* ---- Where events come from ---- */
 
 static void on_process_exit(void *data, const char *how) {
-        on_end(data, how);
+        struct worker *worker = data;
+
+        worker->refused = worker->refused || process_was_refused(worker->process);
+        if (process_has_strayed(worker->process))
+                end_zygote(worker);
+        on_end(worker, how);
 }
+
+/* What a zygote has loaded a worker that it forks need not load. */
+static void on_process_started(void *data) {
+        struct worker *worker = data;
+        struct buf *out;
+
+        if (worker->state != WORKER_STARTING || !worker->conn)
+                return;
+        out = conn_output(worker->conn);
+        rpc_put_request(out, ID_LOAD, "forked");
+        mp_put_map(out, 1);
+        mp_put_str(out, "folder");
+        mp_put_str(out, process_scratch(worker->process));
+        conn_flush(worker->conn);
+}
+
+static const struct process_handler process_handler = {.on_started = on_process_started, .on_exit = on_process_exit};
 
 static void on_end_event(evutil_socket_t fd, short what, void *data) {
         (void)fd;
@@ -355,7 +385,9 @@ static void on_member_failed(struct worker *worker, struct mp error) {
         char reason[REASON_BYTES];
 
         log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
-        (void)snprintf(reason, sizeof(reason), "the plugin failed to initialize: %.*s", (int)MIN(message.len, (size_t)200),
+        worker->refused = worker->state == WORKER_INITIALIZING && worker->spec->zygote;
+        (void)snprintf(reason, sizeof(reason), "%s%.*s",
+                       worker->refused ? "" : "the plugin failed to initialize: ", (int)MIN(message.len, (size_t)200),
                        (const char *)message.data);
         if (worker->spec->n_members == 1)
                 note(worker, "%s", reason);
@@ -409,7 +441,7 @@ static void on_message(void *data, const struct rpc_msg *msg) {
                 struct mp text = mp_map_text(msg->params, "message");
 
                 worker_log(worker, INFO, "%.*s", (int)MIN(text.len, (size_t)2048), (const char *)text.data);
-        } else if (rpc_method_is(msg, "started") && worker->process) {
+        } else if (rpc_method_is(msg, "started") && worker->process && !process_is_forked(worker->process)) {
                 struct mp_cur pid = mp_cur(mp_map_value(msg->params, "pid"));
                 uint64_t n;
 
@@ -454,7 +486,15 @@ static int start_process(struct worker *worker) {
         ours = pair[0];
         theirs = pair[1];
         r = take_conn(worker, TAKE_FD(ours));
-        return r ? r : process_start(&worker->process, worker->base, &worker->spec->process, theirs, on_process_exit, worker);
+        if (r < 0)
+                return r;
+        if (worker->zygote) {
+                const struct zygote zygote = {conn_fd(worker->zygote->conn), worker->zygote->process};
+
+                return process_fork(&worker->process, worker->base, &worker->spec->process, &zygote, theirs, &process_handler,
+                                    worker);
+        }
+        return process_start(&worker->process, worker->base, &worker->spec->process, theirs, &process_handler, worker);
 }
 
 /* Connecting a Unix socket takes no time: it works, or it fails, also when too many wait for the server to accept them. */
@@ -492,21 +532,28 @@ static struct worker *worker_new(struct event_base *base, const struct worker_sp
         return worker->timer && worker->end && buf_error(&worker->members) == 0 ? worker : worker_free(worker);
 }
 
-int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
+int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec, struct worker *zygote,
                  const struct worker_handler *handler, void *data) {
         struct worker *worker = worker_new(base, spec, handler, data);
         int r;
 
         if (!worker)
                 return -ENOMEM;
+        worker->zygote = zygote;
         r = spec->server ? connect_to_server(worker) : start_process(worker);
         if (r < 0) {
                 (void)worker_free(worker);
                 return r;
         }
-        send_load(worker);
+        if (!zygote)
+                send_load(worker);
+        arm(worker, spec->startup_timeout_usec);
         *ret = worker;
         return 0;
+}
+
+void worker_set_zygote(struct worker *worker, struct worker *zygote) {
+        worker->zygote = worker->process && process_is_forked(worker->process) ? zygote : NULL;
 }
 
 void worker_initialize(struct worker *worker) {
@@ -554,11 +601,12 @@ struct worker *worker_free(struct worker *worker) {
 /* ---- An upgrade ---- */
 
 static const struct carried members[] = {
-        CARRIED(UINT, struct worker, state),           CARRIED(UINT, struct worker, member),
-        CARRIED(BOOL, struct worker, was_stopped),     CARRIED(BOOL, struct worker, retiring),
-        CARRIED(UINT, struct worker, started_usec),    CARRIED(UINT, struct worker, ready_usec),
-        CARRIED(UINT, struct worker, last_given_usec), CARRIED(BYTES, struct worker, reason),
-        CARRIED(TIMER, struct worker, timer),          CARRIED(BUF, struct worker, members),
+        CARRIED(UINT, struct worker, state),       CARRIED(UINT, struct worker, member),
+        CARRIED(BOOL, struct worker, was_stopped), CARRIED(BOOL, struct worker, retiring),
+        CARRIED(BOOL, struct worker, refused),     CARRIED(UINT, struct worker, started_usec),
+        CARRIED(UINT, struct worker, ready_usec),  CARRIED(UINT, struct worker, last_given_usec),
+        CARRIED(BYTES, struct worker, reason),     CARRIED(TIMER, struct worker, timer),
+        CARRIED(BUF, struct worker, members),
 };
 
 void worker_save(const struct worker *worker, struct carry *carry) {
@@ -568,7 +616,8 @@ void worker_save(const struct worker *worker, struct carry *carry) {
         mp_put_str(&carry->out, "calls");
         calls_save(&worker->calls, carry);
         if (worker->process) {
-                mp_put_str(&carry->out, "process");
+                /* Two names, for what knows but one of them cannot tell whose child it is. */
+                mp_put_str(&carry->out, process_is_forked(worker->process) ? "forked" : "process");
                 process_save(worker->process, carry);
                 n++;
         }
@@ -583,6 +632,7 @@ void worker_save(const struct worker *worker, struct carry *carry) {
 int worker_adopt(struct worker **ret, struct event_base *base, const struct worker_spec *spec, struct mp saved,
                  const struct worker_handler *handler, void *data) {
         struct mp process = mp_map_value(saved, "process"), conn = mp_map_value(saved, "conn");
+        struct mp forked = mp_map_value(saved, "forked");
         struct worker *worker = worker_new(base, spec, handler, data);
         struct conn_limits limits;
         int r;
@@ -594,8 +644,9 @@ int worker_adopt(struct worker **ret, struct event_base *base, const struct work
         r = carry_get(saved, members, ELEMENTS(members), worker);
         if (r == 0 && (worker->state >= WORKER_STATE_MAX_ || worker->members.len != spec->n_members))
                 r = -EBADMSG;
-        if (r == 0 && process.len > 0)
-                r = process_adopt(&worker->process, base, &spec->process, process, on_process_exit, worker);
+        if (r == 0 && process.len + forked.len > 0)
+                r = process_adopt(&worker->process, base, &spec->process, forked.len > 0 ? forked : process, &process_handler,
+                                  worker);
         if (r == 0 && conn.len > 0)
                 r = conn_adopt(&worker->conn, base, conn, &limits, &conn_handler, worker);
         worker->calls.conn = worker->conn;
@@ -667,6 +718,10 @@ usec_t worker_ready_usec(const struct worker *worker) {
 
 bool worker_was_stopped(const struct worker *worker) {
         return worker->was_stopped;
+}
+
+bool worker_was_refused(const struct worker *worker) {
+        return worker->refused;
 }
 
 bool worker_accepts(const struct worker *worker, size_t len) {

@@ -39,6 +39,7 @@ struct worker_member {
 /* What a worker is started with; owned by the pool, which outlives its workers. */
 struct worker_spec {
         struct process_spec process;
+        bool zygote;        /* it is not given calls, but forks workers when it is READY; `init` is of method `zygote` then */
         const char *server; /* the plugin server's socket; NULL: a process is started */
         struct worker_member *members;
         unsigned n_members;
@@ -59,9 +60,13 @@ struct worker_handler {
         void (*on_exit)(void *data, struct worker *worker, const char *reason);
 };
 
-/* Return: 0, or a negative errno when no process could be started or the server could not be reached. */
-int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec,
+/* `zygote`: one that is READY forks it; NULL: it is started. Return: 0, or a negative errno when no process could be started or the server
+ * could not be reached. */
+int worker_start(struct worker **ret, struct event_base *base, const struct worker_spec *spec, struct worker *zygote,
                  const struct worker_handler *handler, void *data);
+
+/* The zygote that has forked the worker, if one has: it must be there as long as the worker is, or be NULL: then it has ended. */
+void worker_set_zygote(struct worker *worker, struct worker *zygote);
 
 /* May_initialize of a member was set: it may be constructed and initialized from now on. */
 void worker_initialize(struct worker *worker);
@@ -103,6 +108,9 @@ usec_t worker_last_given_usec(const struct worker *worker); /* of its last call;
 uint64_t worker_memory_bytes(const struct worker *worker); /* resident; 0: not known */
 
 bool worker_was_stopped(const struct worker *worker); /* by worker_stop() */
+
+/* Return: whether it is a zygote that cannot fork its plugin, or should have been forked and was not. */
+bool worker_was_refused(const struct worker *worker);
 
 /* Return: whether a call with parameters of `len` bytes may be given now: the worker is READY, holds on to no call that was given
  * up, and reads what it is sent. */

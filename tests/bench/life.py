@@ -49,7 +49,7 @@ def respawn(daemon):
 
 
 def respawns(build, folder, cache, n):
-    one = [entry("pii", "tool_pre_invoke", PII, isolation={"workers": {"min": 1, "max": 1}})]
+    one = [entry("pii", "tool_pre_invoke", PII, isolation={"zygote": True, "workers": {"min": 1, "max": 1}})]
     with Daemon(build, folder, cache, one) as daemon:
         daemon.first_answer()
         took = []
@@ -66,15 +66,16 @@ def with_guard(pid):
 
 
 def worker_memory(build, folder, cache):
-    """Memory of the first worker and of each further one of the same plugin, MiB."""
-    three = [entry("pii", "tool_pre_invoke", PII, isolation={"workers": {"min": 3, "max": 3}})]
-    with Daemon(build, folder, cache, three) as daemon:
+    """Memory of a worker, of the zygote of others of the same plugin, and of each of these, MiB."""
+    two = [entry(name, "tool_pre_invoke", PII, isolation=isolation) for name, isolation in (
+        ("started", {"workers": {"min": 1, "max": 1}}), ("forked", {"zygote": True, "workers": {"min": 3, "max": 3}}))]
+    with Daemon(build, folder, cache, two) as daemon:
         daemon.first_answer()
-        pids = eventually(lambda: len(found := daemon.workers("pii")) == 3 and found)
+        first, further = eventually(lambda: len(daemon.workers("forked")) == 3 and (daemon.workers("started")[0], daemon.workers("forked")[1]))
         for _ in range(300):
             daemon_call(daemon)
-        first, *further = [with_guard(pid) for pid in pids]
-        return {"first": first, "further": further[0], "daemon": proc.memory_mib(daemon.process.pid)}
+        return {"first": with_guard(first), "further": with_guard(further), "zygote": with_guard(proc.parent(proc.parent(further))),
+                "daemon": proc.memory_mib(daemon.process.pid)}
 
 
 def daemon_call(daemon):
@@ -87,7 +88,7 @@ def crowd(build, folder, cache, workers, connections, busy=100, seconds=1.0):
     """A daemon with many workers and connections: the time to have all workers ready, its memory, and how `busy` more callers fare."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    many = [entry("pii", "tool_pre_invoke", PII, isolation={"workers": {"min": workers, "max": workers}})]
+    many = [entry("pii", "tool_pre_invoke", PII, isolation={"zygote": True, "workers": {"min": workers, "max": workers}})]
     settings = {"limits": {"connections": 4 * (connections + busy), "connection_rate": 100_000}}  # a user gets half of them
     daemon = Daemon(build, folder, cache, many, settings)
     begun = time.perf_counter()

@@ -182,7 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         owner.calls = data[0];
         owner.chains = spec.n_members > 1;
         piece = MAX((size_t)data[2], len / 32 + 1);
-        CHECK(worker_start(&worker, base, &spec, &handler, NULL) == 0);
+        CHECK(worker_start(&worker, base, &spec, NULL, &handler, NULL) == 0);
         worker_initialize(worker);
         for (size_t at = 3, n = 0; at < len && !process.killed; at += piece, n++) {
                 (void)send(peer, data + at, MIN(piece, len - at), MSG_NOSIGNAL | MSG_DONTWAIT);

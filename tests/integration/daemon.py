@@ -173,6 +173,12 @@ def children_of(pid):
     return [each for each in all_pids() if (stat := stat_of(each)) and stat[1] == pid]
 
 
+def ancestors_of(pid):
+    while stat := stat_of(pid):
+        pid = stat[1]
+        yield pid
+
+
 def program_of(pid):
     try:
         return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
@@ -329,6 +335,9 @@ class Daemon:
         pids = [worker["pid"] or 0 for each in self.admin("status")["plugins"] for worker in each["workers"]]
         return sorted([pid for pid in pids if pid == 0] + list({*pids} - {0}))
 
+    def zygotes(self):
+        return [zygote["pid"] for each in self.admin("status")["plugins"] if (zygote := each["zygote"])]
+
     def descriptors(self):
         found = {}
         for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
@@ -340,7 +349,7 @@ class Daemon:
         """Descriptors and number of workers once both have settled: nothing under way but the question itself."""
         seen, since, deadline = None, time.monotonic(), time.monotonic() + 10
         while time.monotonic() < deadline:
-            now = (self.descriptors(), self.worker_pids())
+            now = (self.descriptors(), self.worker_pids() + self.zygotes())
             if now != seen:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > 0.2:
@@ -384,7 +393,8 @@ class Daemon:
         """What there is that is no worker and no guard of one. A plugin that cannot be installed is tried again and again."""
         children = [pid for pid in children_of(self.pid) if program_of(pid) != "cpexd-venv"]
         children = sorted(below for pid in children for below in (children_of(pid) if program_of(pid) == "cpexd-launch" else [pid]))
-        workers = [pid for pid in self.worker_pids() if pid]
+        zygotes = self.zygotes()  # whose workers are further below
+        workers = sorted([pid for pid in self.worker_pids() if pid and not set(ancestors_of(pid)) & set(zygotes)] + zygotes)
         return "" if children == workers else f"children are {children}, workers {workers}"
 
     def living_faults(self):

@@ -372,6 +372,26 @@ def test_the_daemon_sees_and_ends_what_its_workers_do(service):
     eventually(lambda: not stat_of(child))
 
 
+def test_workers_that_are_forked(service):
+    """The hardening of the unit lets them be, each in its control group, and cpexd sees their memory."""
+    service.start([plugin("p", """
+        async def tool_pre_invoke(self, payload, context):
+            import subprocess
+            return Result(metadata={"pid": subprocess.Popen(["sleep", "1000"], start_new_session=True).pid})
+    """, isolation={"zygote": True, "workers": {"min": 2, "max": 2}})])
+    child = service.invoke(HOOK, CALL)["metadata"]["pid"]
+    status = service.admin("status")["plugins"][0]
+    workers, zygote = [each["pid"] for each in status["workers"]], status["zygote"]["pid"]
+    assert all(each["memory_bytes"] > 1 << 20 for each in [*status["workers"], status["zygote"]])
+    assert all(stat_of(stat_of(pid)[1])[1] == zygote for pid in workers)
+    groups = {pid: name for name, pids in groups_of(service).items() for pid in pids}
+    assert len({groups[pid] for pid in [*workers, zygote, service.pid]}) == 4 and groups[child] in {groups[pid] for pid in workers}
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not stat_of(child) and len(groups_of(service)) == 4)
+    assert service.admin("status")["plugins"][0]["zygote"]["pid"] == zygote
+
+
 # ---- Control groups ----
 
 

@@ -103,5 +103,8 @@ int marks_answer(int listener, const struct seccomp_notif *request);
 /* All of the sandbox: after this the process can do what a plugin may. */
 void sandbox_enter(const struct launch *launch);
 
+/* Puts process `number` from one control group into another. Return: the exit status, 0 or an errno. */
+int enter_cgroup(const char *number, const char *from, const char *to);
+
 /* Empties a folder that a plugin has filled. Return: the exit status. */
 int remove_content(const char *folder);

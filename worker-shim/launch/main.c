@@ -110,6 +110,7 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                 {"network", required_argument, NULL, 'N'},
                 {"lack", required_argument, NULL, 'L'},
                 {"remove-content", required_argument, NULL, 'D'},
+                {"enter-cgroup", required_argument, NULL, 'E'},
                 {NULL, 0, NULL, 0},
         };
         int option;
@@ -172,6 +173,11 @@ static void parse_options(int argc, char *argv[], struct launch *launch) {
                         break;
                 case 'D':
                         _exit(remove_content(optarg)); /* no handlers: they would find no files */
+                case 'E':
+                        if (argc - optind != 2)
+                                launch_fail(LAUNCH_EXIT_USAGE,
+                                            "--enter-cgroup takes a process, its group, and the group to enter");
+                        exit(enter_cgroup(optarg, argv[optind], argv[optind + 1]));
                 default:
                         exit(LAUNCH_EXIT_USAGE); /* getopt has said what is wrong */
                 }

@@ -183,6 +183,7 @@ static void become_worker(const struct parts *parts, pid_t above, const sigset_t
         }
         (void)sigaction(SIGCHLD, on_child, NULL);
         (void)sigprocmask(SIG_SETMASK, mask, NULL);
+        (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* so that cpexd finds it in /proc; it hides again with its connection */
         (void)send(parts->control, "p", 1, MSG_NOSIGNAL);
         if (dup2(parts->output, STDOUT_FILENO) < 0 || dup2(parts->output, STDERR_FILENO) < 0 ||
             dup2(parts->socket, FD_SOCKET) < 0 || dup3(parts->stacks, FD_STACKS, O_CLOEXEC) < 0 ||
@@ -246,8 +247,8 @@ static bool fork_worker(struct parts *parts, const struct sigaction *on_child) {
         }
         if (pid < 0)
                 refuse(parts->control, strerror(errno));
-        PyOS_AfterFork_Parent();
         close_parts(parts);
+        PyOS_AfterFork_Parent();
         return false;
 }
 

@@ -11,7 +11,7 @@ _OURS = {0, 1, 2, 4}  # descriptors, beside the connection's
 def become(driver, connection, sdk, hooks):
     """Return: why no worker can be forked off this process with the plugin's class loaded, None if it can."""
     sdk.warm_up(hooks)
-    obstacle = driver.drop() or _threads() or _open_files(connection.fileno())
+    obstacle = driver.drop() or _threads() or _processes() or _open_files(connection.fileno())
     if obstacle is None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -39,6 +39,13 @@ def move_to(folder):
 def _threads():
     n = len(os.listdir("/proc/self/task"))
     return None if n == 1 else f"it has {n} threads when its class is loaded"
+
+
+def _processes():
+    path = f"/proc/self/task/{os.getpid()}/children"
+    if os.path.exists(path):  # a kernel may lack it
+        with open(path) as file:
+            return "it has started a process when its class is loaded" if file.read() else None
 
 
 def _open_files(connection):

@@ -1,0 +1,554 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers that are forked off a process with the plugin imported (isolation.zygote)."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+
+import pytest
+from daemon import BUILD, PREAMBLE, SANITIZED, CallError, children_of, eventually, has_faults, plugin, stat_of
+
+HOOK = "tool_pre_invoke"
+FORKED = {"zygote": True, "workers": {"min": 2, "max": 2}, "max_concurrent": 1}
+
+# What the tests have a plugin do, as code in the call.
+ANYTHING = """
+    async def tool_pre_invoke(self, payload, context):
+        scope = globals() | {"self": self, "did": None}
+        exec(payload.args["code"], scope)
+        if payload.args.get("seconds"):
+            await asyncio.sleep(payload.args["seconds"])
+        return Result(metadata={"pid": os.getpid(), "did": scope["did"]})
+"""
+
+
+def anything(name="p", preamble=None, **isolation):
+    more = {} if preamble is None else {"preamble": preamble}
+    return plugin(name, ANYTHING, isolation=FORKED | isolation, **more)
+
+
+def do(code, **args):
+    return {"name": "t", "args": {"code": code} | args}
+
+
+def of_each(daemon, code, seconds=0.3):
+    """What `code` makes of `did` in each of the two workers."""
+    with daemon.host() as host:
+        calls = [host.begin(HOOK, do(code, seconds=seconds)) for _ in range(2)]
+        answers = [host.end(each)["metadata"] for each in calls]
+    assert len({each["pid"] for each in answers}) == 2
+    return {each["pid"]: each["did"] for each in answers}
+
+
+def zygote_of(pid):
+    """The process that the worker's guard was forked by."""
+    return stat_of(stat_of(pid)[1])[1]
+
+
+def dead(daemon, pids):
+    """Waits for the end of these workers, and for two others."""
+    eventually(lambda: not [pid for pid in pids if stat_of(pid)] and len(daemon.workers("p")) == 2, 10)
+    assert not set(daemon.workers("p")) & set(pids)
+
+
+def kill(daemon, pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    dead(daemon, pids)
+
+
+def private_kib(pid):
+    return sum(int(line.split()[1]) for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if line.startswith("Private"))
+
+
+def test_workers_are_forked(cpexd):
+    daemon = cpexd([anything()])
+    one, other = daemon.workers("p")
+    (zygote,) = daemon.zygotes()
+    assert zygote_of(one) == zygote_of(other) == zygote
+    assert children_of(stat_of(one)[1]) == [one]
+    assert f"forked by a zygote: p ({zygote})\n" in daemon.ctl("status").stdout
+    of_each(daemon, "did = 1")
+    assert private_kib(one) + private_kib(stat_of(one)[1]) < 3000
+
+
+def test_each_has_its_own(cpexd):
+    """Session, temporary folder, output, random numbers; and what was found at import all have."""
+    preamble = PREAMBLE + "import random, tempfile, uuid\ntempfile.gettempdir()\nAT_IMPORT = uuid.uuid4().hex\n"
+    daemon = cpexd([anything(preamble=preamble, sandbox={"write": [], "network": "none"})])
+    folders = of_each(daemon, "open(tempfile.gettempdir() + '/x', 'x').close(); did = [tempfile.gettempdir(), os.environ['TMPDIR']]")
+    assert all(a == b for a, b in folders.values()) and len({a for a, _ in folders.values()}) == 2
+    assert all((session, group) == (pid, pid) for pid, (session, group) in of_each(daemon, "did = [os.getsid(0), os.getpgrp()]").items())
+    assert len(set(of_each(daemon, "did = random.random()").values())) == 2
+    assert len(set(of_each(daemon, "did = AT_IMPORT").values())) == 1
+    of_each(daemon, "print('I am', os.getpid(), flush=True)")
+    for pid in daemon.workers("p"):
+        daemon.wait_log(f'plugin "p" worker {pid}: I am {pid}\n')
+
+
+def test_files_move_between_folders(cpexd):
+    """The domain that holds signals back does not hold files back."""
+    daemon = cpexd([anything(preamble=PREAMBLE + "import subprocess, tempfile")])
+    of_each(daemon, """
+a, b = tempfile.mkdtemp(), tempfile.mkdtemp()
+open(a + '/x', 'w').close(); os.rename(a + '/x', b + '/y'); os.link(b + '/y', a + '/z')
+did = subprocess.run(['echo', 'x'], capture_output=True).stdout == b'x\\n'
+assert did
+""")
+
+
+def test_what_a_worker_leaves_in_its_folder(cpexd):
+    """It goes with the worker; a link in its place leads nowhere."""
+    daemon = cpexd([anything(preamble=PREAMBLE + "import tempfile", sandbox={"write": []})])
+    daemon.expect("killed by signal 9|of a worker that has ended stays: Not a directory")
+    outside = daemon.folder / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    (zygote,) = {os.path.dirname(each) for each in of_each(daemon, "did = tempfile.gettempdir(); os.makedirs(did + '/a/b/c')").values()}
+    of_each(daemon, f"tmp = tempfile.gettempdir(); os.rename(tmp, tmp + 'x'); os.symlink({str(outside)!r}, tmp)")
+    kill(daemon, daemon.workers("p"))
+    assert (outside / "file").exists()
+    folders = of_each(daemon, "did = tempfile.gettempdir(); os.makedirs(did + '/a/b/c')").values()
+    kill(daemon, daemon.workers("p"))
+    eventually(lambda: not any(map(os.path.exists, folders)))
+    assert os.path.exists(zygote)
+
+
+def test_proc_is_told_of(cpexd):
+    daemon = cpexd([anything()])
+    daemon.expect("Permission denied|PermissionError")
+    with pytest.raises(CallError):
+        daemon.invoke(HOOK, do("open('/proc/self/status')"))
+    daemon.wait_log("the sandbox may be the reason .*give the plugin in its entry isolation: {zygote: false}")
+
+
+# ---- Where workers are not forked
+
+AT_IMPORT = {
+    "a thread": ("import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()", "it has 2 threads"),
+    "a process": ("import subprocess; child = subprocess.Popen(['sleep', '1000'])", "it has started a process"),
+    "a file": ("f = open(__file__)", "it holds /.*/plugin.py open"),
+    "a socket": ("import socket; pair = socket.socketpair()", "it holds socket:.* open"),
+    "a task": ("import asyncio; task = asyncio.ensure_future(asyncio.sleep(1000))", "it has tasks on the event loop"),
+    "a timer": ("import asyncio; asyncio.get_event_loop().call_later(1000, print)", "it has tasks on the event loop"),
+    "the loop": ("import asyncio; loop = asyncio.get_event_loop()", "it holds on to the event loop"),
+}
+
+
+@pytest.mark.parametrize("what", AT_IMPORT)
+def test_what_cannot_be_shared(cpexd, what):
+    code, why = AT_IMPORT[what]
+    daemon = cpexd([anything(preamble=PREAMBLE + code + "\n")])
+    daemon.wait_log(f'info: plugin "p": its workers are started and not forked: {why}')
+    assert daemon.zygotes() == [] and daemon.status("p")["restarts"] == 0
+    of_each(daemon, "did = 1")
+    assert daemon.log().count("not forked") == 1
+
+
+@pytest.mark.parametrize(("setting", "why"), [
+    ({"sandbox": {"profile": "off"}}, "without a sandbox"), ({"sandbox": {"profile": "strict"}}, "lets no process be started"), ({"group": "g"}, "it is in a group"),
+])
+def test_settings_that_allow_no_zygote(cpexd, setting, why):
+    other = "\nasync def tool_post_invoke(self, payload, context):\n    return Result()\n"
+    daemon = cpexd([anything(**setting), plugin("q", other, hooks=["tool_post_invoke"], isolation=FORKED | setting)])
+    daemon.wait_log(why)
+    of_each(daemon, "did = 1")
+    assert daemon.zygotes() == []
+
+
+def test_a_thread_that_comes_later(cpexd):
+    """One that starts before a fork does: workers that are there stay, further ones are started."""
+    at_fork = "import os, threading, time\nn = 0\ndef before():\n    global n\n    n += 1\n    if n == 2: threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\nos.register_at_fork(after_in_parent=before)\n"
+    daemon = cpexd([anything(preamble=PREAMBLE + at_fork)])
+    daemon.expect("killed by signal 9")
+    forked = daemon.workers("p")
+    os.kill(forked[0], signal.SIGKILL)
+    daemon.wait_log("not forked: its process has more than one thread")
+    daemon.at_start = None  # who is started leads to other descriptors than who is forked
+    eventually(lambda: len(daemon.workers("p")) == 2)
+    assert forked[1] in daemon.workers("p") and daemon.status("p")["error"] is None
+    of_each(daemon, "did = 1")
+
+
+# ---- Asyncio
+
+def test_asyncio_at_import(cpexd):
+    """The loop of the import is gone, the one of the worker is there: it waits, it has tasks, it starts processes."""
+    daemon = cpexd([anything(preamble=PREAMBLE + "lock = asyncio.Lock()\n", max_concurrent=4)])
+    assert daemon.zygotes()
+    with daemon.host() as host:
+        calls = [host.begin(HOOK, do("did = asyncio.get_running_loop() is asyncio.get_event_loop()", seconds=0.3)) for _ in range(8)]
+        assert all(host.end(each)["metadata"]["did"] for each in calls)
+
+
+# ---- Ends
+
+def test_a_worker_is_killed(cpexd):
+    daemon = cpexd([anything()])
+    daemon.expect("killed by signal 9")
+    (zygote,) = daemon.zygotes()
+    one, other = daemon.workers("p")
+    guard = stat_of(one)[1]
+    with daemon.host() as host:
+        call = host.begin(HOOK, do("os.kill(os.getpid(), 9)"))
+        with pytest.raises(CallError) as error:
+            host.end(call)
+        assert error.value.cause == "crash" and "killed by signal 9" in error.value.message
+    eventually(lambda: len(daemon.workers("p")) == 2)
+    assert daemon.zygotes() == [zygote] and {one, other} & set(daemon.workers("p"))
+    eventually(lambda: stat_of(guard) is None or stat_of(one))
+    assert all(zygote_of(pid) == zygote for pid in daemon.workers("p"))
+
+
+@pytest.mark.parametrize("code", ["os._exit(7)", "sys.exit(7)"])
+def test_its_status_is_told(cpexd, code):
+    daemon = cpexd([anything()])
+    daemon.expect("it exited with status 7|SystemExit")
+    with pytest.raises(CallError) as error:
+        daemon.invoke(HOOK, do(code))
+    assert "status 7" in error.value.message or "SystemExit" in error.value.message
+
+
+def test_a_guard_is_killed(cpexd):
+    """By somebody outside, for a plugin cannot: the worker goes with it, and the zygote, since nobody else would find what is left."""
+    daemon = cpexd([anything()])
+    daemon.expect("its guard has ended|the zygote of its workers has ended")
+    workers, zygotes = daemon.workers("p"), daemon.zygotes()
+    of_each(daemon, "os.fork() or time.sleep(1000)", 0)
+    os.kill(stat_of(workers[0])[1], signal.SIGKILL)
+    dead(daemon, workers)
+    eventually(lambda: len(daemon.processes_left()) == 7)
+    assert daemon.zygotes() != zygotes
+
+
+def test_a_zygote_is_killed(cpexd):
+    daemon = cpexd([anything()])
+    daemon.expect("the zygote of its workers has ended, and they with it: it was killed by signal|killed by signal 9|its guard has ended")
+    workers, (zygote,) = daemon.workers("p"), daemon.zygotes()
+    with daemon.host() as host:
+        call = host.begin(HOOK, do("did = 1", seconds=20))
+        eventually(lambda: sum(each["calls_active"] for each in daemon.status("p")["workers"]))
+        os.kill(zygote, signal.SIGKILL)
+        with pytest.raises(CallError) as error:
+            host.end(call)
+        assert error.value.cause == "crash"
+    dead(daemon, workers)
+    assert daemon.zygotes() != [zygote]
+
+
+def test_a_zygote_that_is_stopped(cpexd):
+    """What it does not fork in time is given up, and it with that."""
+    daemon = cpexd([anything(startup_timeout=2)])
+    daemon.expect("killed by signal|did not initialize within 2 s|the zygote of its workers has ended|its guard has ended|SIGKILL")
+    workers, (zygote,) = daemon.workers("p"), daemon.zygotes()
+    os.kill(zygote, signal.SIGSTOP)
+    os.kill(workers[0], signal.SIGKILL)
+    eventually(lambda: daemon.zygotes() not in ([], [zygote]) and len(daemon.workers("p")) == 2, 20)
+    assert "not forked" not in daemon.log()
+
+
+def test_a_guard_that_is_stopped(cpexd):
+    """It does not end what it guards: then its zygote's guard does."""
+    daemon = cpexd([anything(timeout=0.5)])
+    daemon.expect("killed because a call did not end|the zygote of its workers has ended|its guard has ended|exceeded 0.5s|on_error|killed by signal")
+    workers = daemon.workers("p")
+    guards = [stat_of(pid)[1] for pid in workers]
+    for guard in guards:
+        os.kill(guard, signal.SIGSTOP)
+    with pytest.raises(CallError):
+        daemon.invoke(HOOK, do("while True: pass"))
+    eventually(lambda: not [pid for pid in workers + guards if stat_of(pid)], 10)
+    dead(daemon, workers)
+
+
+def test_a_hang_and_its_stacks(cpexd):
+    daemon = cpexd([anything(timeout=0.5)])
+    daemon.expect("on_error: fail|did not end in time")
+    zygotes = daemon.zygotes()
+    for _ in range(5):  # the error does not wait for a worker that gets no processor to say where it is
+        workers = daemon.workers("p")
+        with pytest.raises(CallError) as error:
+            daemon.invoke(HOOK, do("while True: pass"))
+        assert error.value.cause == "timeout"
+        eventually(lambda: len(daemon.workers("p")) == 2 and set(daemon.workers("p")) != set(workers))
+        assert len(set(daemon.workers("p")) & set(workers)) == 1
+        if "stacks" in error.value.details:
+            break
+    assert "in tool_pre_invoke" in error.value.details["stacks"]
+    assert daemon.zygotes() == zygotes
+
+
+def test_the_daemon_is_killed(cpexd):
+    daemon = cpexd([anything()])
+    of_each(daemon, "os.fork() or time.sleep(1000)", 0)
+    daemon.process.kill()
+    daemon.process.wait()
+    eventually(lambda: not daemon.processes_left(), 5)
+    daemon.start()
+
+
+# ---- Out of the sandbox
+
+ATTACKS = {
+    "its guard": "os.kill(os.getppid(), 0)",
+    "its zygote": "os.kill(int(open('/proc/%d/stat' % os.getppid()).read().split()[3]), 0)",
+    "the zygote": "os.kill({zygote}, 0)",
+    "the zygote's guard": "os.kill({outer}, 0)",
+    "a sister": "[os.kill(pid, 0) for pid in {workers} if pid != os.getpid()]",
+    "the guard of a sister": "[os.kill(pid, 0) for pid in {guards} if pid != os.getppid()]",
+    "the daemon": "os.kill({daemon}, 0)",
+    "the memory of a sister": "[open('/proc/%d/mem' % pid) for pid in {workers} if pid != os.getpid()]",
+    "the environment of the zygote": "open('/proc/{zygote}/environ')",
+}
+
+
+def test_signals_reach_nobody_else(cpexd):
+    daemon = cpexd([anything()])
+    daemon.expect("ermission|permitted")
+    workers, (zygote,) = daemon.workers("p"), daemon.zygotes()
+    know = {"zygote": zygote, "workers": workers, "guards": [stat_of(pid)[1] for pid in workers], "outer": stat_of(zygote)[1], "daemon": daemon.pid}
+    for code in ATTACKS.values():
+        code = f"""
+try:
+    {code.format(**know) if "{" in code else code}
+    did = "possible"
+except PermissionError:
+    did = "denied"
+"""
+        assert set(of_each(daemon, code, 0.1).values()) == {"denied"}, code
+    # All that it may reach, which is but itself.
+    assert set(of_each(daemon, "pid = os.fork()\nif pid == 0: time.sleep(1000)\nos.kill(-1, 9); did = os.waitpid(pid, 0)[1]", 0.1).values()) == {9}
+    assert daemon.workers("p") == workers and daemon.zygotes() == [zygote]
+
+
+# Whatever is cleared, left, ignored and forked away.
+OUTLIVE = """
+import ctypes, signal
+prctl = ctypes.CDLL(None).prctl
+prctl(1, 0, 0, 0, 0)  # PR_SET_PDEATHSIG
+for n in range(6):
+    if os.fork() == 0:
+        os.setsid()
+        prctl(36, n % 2, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        os.closerange(0, 1000)
+        if os.fork():
+            os._exit(0)
+        while n == 0:  # on the run: it has always a new number
+            if os.fork():
+                os._exit(0)
+        time.sleep(600)
+        os._exit(0)
+time.sleep(0.1)
+"""
+DEEDS = {"the worker ends": "os._exit(7)", "the worker is killed": "os.kill(os.getpid(), 9)"}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_nothing_outlives_the_worker(cpexd, deed):
+    daemon = cpexd([anything()])
+    daemon.expect("killed by signal 9|exited with status 7")
+    (zygote,) = daemon.zygotes()
+    with pytest.raises(CallError) as error:
+        daemon.invoke(HOOK, do(OUTLIVE + DEEDS[deed]))
+    assert error.value.cause == "crash"
+    eventually(lambda: len(daemon.workers("p")) == 2 and len(daemon.processes_left()) == 7)
+    assert daemon.zygotes() == [zygote]
+
+
+# What a plugin can say in the name of its guards: each time that a worker is forked, it has the socket for a moment.
+LYING = """
+import socket
+def lie():
+    for fd in range(5, 64):
+        try:
+            guard = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        if guard.type == socket.SOCK_SEQPACKET:
+            for message in LIES:
+                guard.send(message)
+os.register_at_fork(before=lie)
+"""
+
+
+@pytest.mark.parametrize("lies", [[b"x", b"s", b"s\xff\xff\xff\xff", b"e\xff\xfe\x1b[2J", b"p", b"p" * 1000, b"e\xff"], [b"e\xff\xfe"], [b"s\0\0\0\0"], [b""]])
+def test_what_a_lying_guard_says_harms_nobody_else(cpexd, lies):
+    other = plugin("other", "async def tool_post_invoke(self, payload, context):\n    return ToolPostInvokeResult(metadata={'other': 1})")
+    daemon = cpexd([other, anything(preamble=PREAMBLE + f"LIES = {lies}\n" + LYING)])
+    daemon.expect('plugin "p"')
+    daemon.wait_log('plugin "p".*(ready after|cannot start)')
+    try:
+        daemon.invoke(HOOK, do("os._exit(7)"))
+    except CallError as error:
+        assert error.cause in ("crash", "start_failed")
+    assert daemon.invoke("tool_post_invoke", {"name": "x", "result": 1})["metadata"] == {"other": 1}
+    daemon.at_start = None
+
+
+# ---- Control groups
+
+@pytest.fixture
+def delegated():
+    """A control group that is the daemon's, and a command that runs it there."""
+    mounts = [line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2"]
+    if not mounts or os.getuid() != 0:
+        pytest.skip("no control group can be made here")
+    group = pathlib.Path(mounts[0]) / f"cpexd-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        os.setxattr(group, "user.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group, ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
+    for folder in [*(each for each in group.iterdir() if each.is_dir()), group]:
+        eventually(lambda: not (folder / "cgroup.procs").read_text())
+        folder.rmdir()
+
+
+def groups_of(group):
+    """The name of its group, by process."""
+    return {int(pid): each.name for each in group.iterdir() if each.is_dir() for pid in (each / "cgroup.procs").read_text().split()}
+
+
+def test_each_is_in_its_control_group(delegated, cpexd):
+    group, wrapper = delegated
+    daemon = cpexd([anything(preamble=PREAMBLE + "import subprocess\n")], wrapper=wrapper)
+    daemon.expect("killed by signal 9")
+
+    def check():
+        groups, workers, (zygote,) = groups_of(group), daemon.workers("p"), daemon.zygotes()
+        assert len({groups[pid] for pid in [*workers, zygote, daemon.pid]}) == 4
+        assert {groups[stat_of(pid)[1]] for pid in workers} == {groups[zygote]}
+        assert all(zygote_of(pid) == zygote for pid in workers)
+        for pid, child in of_each(daemon, "did = subprocess.Popen(['sleep', '1000'], start_new_session=True).pid").items():
+            assert groups_of(group)[child] == groups[pid]
+
+    check()
+    gone = daemon.workers("p")
+    kill(daemon, gone)
+    check()
+    assert len(set(groups_of(group).values())) == 4
+    assert "upgraded" in daemon.ctl("upgrade").stdout
+    check()
+
+
+
+@pytest.mark.skipif(SANITIZED, reason="its build folder is another")
+def test_an_upgrade_while_a_control_group_is_entered(delegated, cpexd, tmp_path):
+    """It is entered all the same."""
+    group, wrapper = delegated
+    build = tmp_path / "build"
+    build.mkdir()
+    shutil.copy(BUILD / "cpexd", build)  # no link: it looks for the rest beside itself
+    for name in ("cpexctl", "cpexd-render.py", "cpexd-venv", "worker-shim"):
+        (build / name).symlink_to(BUILD / name)
+    (build / "cpexd-launch").write_text(f'#!/bin/sh\ncase $1 in --enter-cgroup) while [ -e {tmp_path}/slow ]; do sleep 0.1; done;; esac\nexec {BUILD}/cpexd-launch "$@"\n')
+    (build / "cpexd-launch").chmod(0o755)
+    daemon = cpexd([anything()], wrapper=wrapper, build=build)
+    daemon.expect("killed by signal 9")
+    (tmp_path / "slow").touch()
+    workers, (zygote,) = daemon.workers("p"), daemon.zygotes()
+    os.kill(workers[0], signal.SIGKILL)
+    eventually(lambda: [each["pid"] for each in daemon.status("p")["workers"] if each["state"] == "starting" and each["pid"]])
+    assert "upgraded" in daemon.ctl("upgrade").stdout
+    assert daemon.workers("p") == workers[1:]
+    (tmp_path / "slow").unlink()
+    eventually(lambda: len(daemon.workers("p")) == 2)
+    assert "not forked" not in daemon.log() and len({groups_of(group)[pid] for pid in [*daemon.workers("p"), zygote]}) == 3
+
+
+# ---- Reload and upgrade
+
+def test_a_reload_with_other_code(cpexd):
+    daemon = cpexd([anything(preamble=PREAMBLE + "VALUE = 1\n")])
+    zygotes, workers = daemon.zygotes(), daemon.workers("p")
+    assert daemon.admin("reload")["changed"]["kept"] == ["p"] and daemon.zygotes() == zygotes
+    daemon.write([anything(preamble=PREAMBLE + "VALUE = 2\n")])
+    assert daemon.admin("reload")["changed"]["restarted"] == ["p"]
+    assert set(of_each(daemon, "did = VALUE").values()) == {2}
+    eventually(lambda: not [pid for pid in zygotes + workers if stat_of(pid)])
+
+
+def test_an_upgrade(cpexd):
+    """Calls in forked workers go on, workers are killed and forked as before."""
+    daemon = cpexd([anything()])
+    daemon.expect("killed by signal 9|status 7")
+    workers, zygotes = daemon.workers("p"), daemon.zygotes()
+    with daemon.host() as host:
+        call = host.begin(HOOK, do("did = 5", seconds=1))
+        eventually(lambda: sum(each["calls_active"] for each in daemon.status("p")["workers"]))
+        assert "1 call carried" in daemon.ctl("upgrade").stdout
+        assert host.end(call)["metadata"]["did"] == 5
+        assert (daemon.workers("p"), daemon.zygotes()) == (workers, zygotes)
+        os.kill(workers[0], signal.SIGKILL)
+        eventually(lambda: len(daemon.workers("p")) == 2 and workers[0] not in daemon.workers("p"))
+        assert all(zygote_of(pid) == zygotes[0] for pid in daemon.workers("p"))
+        with pytest.raises(CallError) as error:
+            host.invoke(HOOK, do("os._exit(7)"))
+        assert "status 7" in error.value.message
+
+
+def test_a_class_that_cannot_be_loaded(cpexd):
+    daemon = cpexd([anything(preamble=PREAMBLE + "import nowhere_to_be_found\n")])
+    daemon.expect("nowhere_to_be_found")
+    with pytest.raises(CallError) as error:
+        daemon.invoke(HOOK, do("did = 1"))
+    assert error.value.cause == "start_failed" and "nowhere_to_be_found" in error.value.message
+
+
+def test_workers_come_and_go(cpexd):
+    """As calls want them, and as recycle says."""
+    daemon = cpexd([anything(workers={"min": 1, "max": 3, "idle": 0.5}, recycle={"calls": 5})])
+    zygotes = daemon.zygotes()
+    with daemon.host() as host:
+        calls = [host.begin(HOOK, do("did = 1", seconds=0.2)) for _ in range(12)]
+        assert len({host.end(each)["metadata"]["pid"] for each in calls}) >= 3
+    eventually(lambda: len(daemon.workers("p")) == 1)
+    assert daemon.zygotes() == zygotes
+
+
+# ---- What fails on purpose
+
+@pytest.mark.faults
+@pytest.mark.skipif(not has_faults(BUILD), reason="this cpexd cannot fail on purpose")
+class TestFaults:
+    def test_a_zygote_that_takes_nothing(self, cpexd):
+        """Then the worker is started, and the next one is forked again."""
+        daemon = cpexd([anything()])
+        daemon.expect("killed by signal 9")
+        (zygote,) = daemon.zygotes()
+        daemon.faults("write=1+")
+        kill(daemon, daemon.workers("p")[:1])
+        daemon.faults("")
+        kill(daemon, daemon.workers("p"))
+        assert daemon.zygotes() == [zygote] and all(zygote_of(pid) == zygote for pid in daemon.workers("p"))
+
+    def test_a_control_group_that_cannot_be_entered(self, delegated, cpexd):
+        """The worker is not used, and another is started."""
+        group, wrapper = delegated
+        daemon = cpexd([anything()], wrapper=wrapper)
+        daemon.expect("killed by signal 9")
+        daemon.faults("spawn=1")
+        kill(daemon, daemon.workers("p")[:1])
+        daemon.wait_log("not forked: it does not get into its control group: Resource temporarily unavailable")
+        assert len(set(groups_of(group).values())) == 4
+        daemon.at_start = None  # who is started leads to other descriptors than who is forked
+
+    def test_no_memory(self, cpexd):
+        """Whichever allocation fails: there are workers in the end, and what they do is told as ever."""
+        daemon = cpexd([anything()])
+        daemon.expect("")
+        for n in range(1, 60):
+            pids = daemon.workers("p")
+            seen = len(daemon.log())
+            daemon.faults(f"alloc={n}")
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: len(re.findall(r"ready after|cannot start", daemon.log()[seen:])) >= 1)
+            daemon.faults("")
+            eventually(lambda: len(daemon.workers("p")) == 2)
+        of_each(daemon, "did = 1")
