@@ -176,11 +176,12 @@ def test_where_a_plugin_was_is_told(cpexd, name, cause, function):
     daemon = cpexd([plugin("p", SPIN, isolation={"timeout": 0.3})])
     daemon.expect("on_error: fail|it was killed|it will be replaced")
     for _ in range(5):  # the error does not wait for a worker that gets no processor to say where it is
+        old = daemon.workers("p")
         error = error_of(daemon, do(name))
         assert error.cause == cause
         if "stacks" in error.details:
             break
-        eventually(lambda: daemon.workers("p"))
+        eventually(lambda: set(daemon.workers("p")) - set(old))
     assert function in error.details["stacks"] and "in tool_pre_invoke" in error.details["stacks"]
     assert error.details["output"][-1] == "about to \\udcff spin"
     daemon.wait_log(f'plugin "p".*{function}')
