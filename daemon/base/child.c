@@ -92,18 +92,28 @@ static bool is_known(pid_t pid) {
         return false;
 }
 
-static void kill_orphan(pid_t pid, void *base) {
+/* One look at the orphans. */
+struct look {
+        struct event_base *base;
+        struct groups groups;
+        bool left;
+};
+
+static void kill_orphan(pid_t pid, void *data) {
+        struct look *look = data;
         struct child *orphan;
 
         if (is_known(pid))
                 return;
-        (void)kill_with_group(pid);
-        (void)child_watch(&orphan, base, pid, NULL, NULL); /* if it fails, the next sweep finds it again */
+        (void)kill_with_group(pid, &look->groups);
+        (void)child_watch(&orphan, look->base, pid, NULL, NULL); /* if it fails, the next sweep finds it again */
 }
 
 static void kill_orphans(struct event_base *base) {
+        struct look look = {.base = base};
+
         if (adopting)
-                (void)each_child(kill_orphan, base);
+                (void)each_child(kill_orphan, &look);
 }
 
 static void note_stranger(pid_t pid, void *data) {
@@ -127,17 +137,19 @@ void child_adopt_again(struct event_base *base, const struct strangers *those) {
         kill_orphans(base);
 }
 
-static void end_orphan(pid_t pid, void *left) {
-        if (!is_known(pid) && kill_with_group(pid) && waitpid(pid, NULL, WNOHANG) == 0)
-                *(bool *)left = true;
+static void end_orphan(pid_t pid, void *data) {
+        struct look *look = data;
+
+        if (!is_known(pid) && kill_with_group(pid, &look->groups) && waitpid(pid, NULL, WNOHANG) == 0)
+                look->left = true;
 }
 
 void child_end_orphans(void) {
         for (int i = 0; adopting && i < END_WAIT_MSEC; i++) {
-                bool left = false;
+                struct look look = {0};
 
-                each_child(end_orphan, &left);
-                if (!left)
+                each_child(end_orphan, &look);
+                if (!look.left)
                         return;
                 (void)poll(NULL, 0, 1);
         }

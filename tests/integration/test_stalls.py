@@ -156,6 +156,27 @@ def test_thousands_of_plugins(cpexd):
     assert longest_stall(daemon) < STALL_SECONDS
 
 
+def test_no_crowd_of_a_worker_holds_up_calls(cpexd):
+    """It is one group, and most of it is dead when the guard looks, and then the daemon: to kill it again for each would take seconds."""
+    daemon = cpexd([plugin("p", """
+        async def tool_pre_invoke(self, payload, context):
+            if os.fork() == 0:
+                os.setsid()
+                for _ in range(2000):
+                    if os.fork() == 0:
+                        time.sleep(600)
+                        os._exit(0)
+                os._exit(0)
+            os.wait()
+            os._exit(7)
+    """, isolation={"workers": {"max": 1}})], settings={"metrics": {"path": "metrics.sock"}})
+    daemon.expect("it was killed|it exited with status 7")
+    with pytest.raises(CallError):
+        daemon.invoke("tool_pre_invoke", {"name": "t", "args": {}})
+    eventually(lambda: len(daemon.processes_left()) == 3 and daemon.workers("p"), 30)
+    assert longest_stall(daemon) < STALL_SECONDS
+
+
 def test_a_stop_does_not_wait_for_a_file(daemon):
     (daemon.folder / "plugins.yaml").write_text(REFUSED["one key"])
     with daemon.host() as host:

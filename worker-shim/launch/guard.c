@@ -35,13 +35,17 @@
 
 /* Of those that end the children become ours, if they have any; where we cannot look for them they become the daemon's with our end. One by
  * one, who forks all the time may be faster than we are. The control group knows them all at once; and so does the kernel where "all to whom we
- * may send a signal" are those that we have started: no fork comes between. */
+ * may send a signal" are those that we have started: no fork comes between. All that are dead are reaped before the next look, which
+ * is for as many as there are. */
 static void end_descendants(int cgroup_kill, bool scoped) {
+        int n;
+
         (void)!write(cgroup_kill, "1", 1);
         if (scoped)
                 (void)kill(-1, SIGKILL);
-        while (kill_children() >= 0 && waitpid(-1, NULL, 0) > 0)
-                ;
+        while ((n = kill_children()) >= 0 && waitpid(-1, NULL, 0) > 0)
+                while (--n > 0 && waitpid(-1, NULL, WNOHANG) > 0)
+                        ;
 }
 
 /* Return: whether the worker has ended; *ret_status is then how. Others are reaped on the way. */
