@@ -686,11 +686,13 @@ bool pool_close(struct pool *pool, void (*closed)(void *data, struct pool *pool)
         crew->job = venv_job_free(crew->job);
         (void)event_del(crew->retry);
         crew_schedule(crew);
-        if (crew->n_open > 0)
-                return true;
-        for (unsigned i = 0; i < crew->n_slots; i++)
-                if (crew->workers[i] && worker_calls_open(crew->workers[i]) == 0)
-                        worker_stop(crew->workers[i]);
+        /* Pools of a group may be closed with a long time in between. Who is not ready by now would yet ask for what is this pool's. */
+        for (unsigned i = 0; i < crew->n_slots; i++) {
+                struct worker *worker = crew->workers[i];
+
+                if (worker && (worker_state(worker) < WORKER_READY || (crew->n_open == 0 && worker_calls_open(worker) == 0)))
+                        worker_stop(worker);
+        }
         return true;
 }
 

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from daemon import CallError, eventually, plugin
+from daemon import PREAMBLE, CallError, eventually, plugin
 
 HOOK = "tool_pre_invoke"
 
@@ -266,6 +266,36 @@ def test_a_change_of_one_is_a_change_of_the_group(cpexd, change):
     answer = daemon.admin("reload")
     assert answer["changed"]["kept"] == []
     assert met["a"] not in pids(daemon).values()
+
+
+def test_a_reload_while_a_worker_loads_its_plugins(cpexd, tmp_path):
+    """One between them takes its time to go, and the last of the group, which the worker is still to load, is gone by then."""
+    loads, goes = tmp_path / "loads", tmp_path / "goes"
+    slow = PREAMBLE + f"if os.path.exists({str(loads)!r}): print('loads', flush=True)\nwhile os.path.exists({str(loads)!r}): time.sleep(0.01)\n"
+    body = TELLS + f"""
+    async def shutdown(self):
+        print("goes", flush=True)
+        while os.path.exists({str(goes)!r}):
+            time.sleep(0.01)
+"""
+
+    def plugins(more="", **entry):
+        a, b = group("ab", TELLS + more, **entry)
+        return [a, plugin("x", body + more), b]
+
+    daemon = cpexd(plugins(preamble=slow))
+    daemon.expect("signal 9")
+    loads.touch()
+    goes.touch()
+    os.kill(daemon.workers("a")[0], signal.SIGKILL)
+    daemon.wait_log('plugin "a" worker .*: loads')
+    daemon.write(plugins("    # other code\n"))
+    daemon.admin("reload")
+    daemon.wait_log('plugin "x" worker .*: goes')
+    loads.unlink()
+    daemon.wait_log('plugin "g" worker .*: it was no longer needed')
+    goes.unlink()
+    assert pids(daemon).keys() == {"a", "x", "b"}
 
 
 def test_an_upgrade_carries_a_group(cpexd):
