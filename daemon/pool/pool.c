@@ -128,8 +128,25 @@ void pool_submit(struct pool *pool, struct step *step) {
         pool_enqueue(pool, step, step->submitted_usec + left);
 }
 
+/* Return: whether no worker has all plugins of the chain, though one has the first: in each another has failed. */
+static bool is_split(const struct step *first) {
+        const struct crew *crew = first->pool->crew;
+        bool has_first = false;
+
+        for (unsigned i = 0; i < crew->n_slots; i++) {
+                const struct worker *worker = crew->workers[i];
+
+                if (!worker || worker_state(worker) != WORKER_READY)
+                        continue;
+                if (serves(worker, first))
+                        return false;
+                has_first = has_first || worker_serves(worker, first->pool->member);
+        }
+        return has_first;
+}
+
 bool pool_submit_chain(struct step *first) {
-        if (step_len(first) + MESSAGE_BYTES > first->pool->crew->layout.frame_bytes)
+        if (step_len(first) + MESSAGE_BYTES > first->pool->crew->layout.frame_bytes || is_split(first))
                 return false;
         for (struct step *step = first->then; step; step = step->then) {
                 step->stats = &step->pool->stats;
@@ -228,17 +245,20 @@ static struct step *pick_step(const struct crew *crew, struct worker **ret_worke
         return best;
 }
 
-/* Return: a step that waits with a chain, of which a plugin cannot start any more; NULL: there is none. */
+/* Return: a step that waits with a chain, of which a plugin cannot start any more, or that no worker can be given; NULL: there is none. */
 static struct step *find_broken_chain(const struct crew *crew) {
         struct step *step, *next;
 
         for (unsigned i = 0; i < crew->n_pools; i++) {
                 if (!crew->pools[i])
                         continue;
-                TAILQ_FOREACH(step, &crew->pools[i]->waiting, link)
+                TAILQ_FOREACH(step, &crew->pools[i]->waiting, link) {
+                        if (step->then && is_split(step))
+                                return step;
                         for (next = step->then; next; next = next->then)
                                 if (cannot_start(next->pool))
                                         return step;
+                }
         }
         return NULL;
 }

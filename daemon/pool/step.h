@@ -9,7 +9,8 @@
  *
  * Several steps of plugins that share workers can be submitted as a chain, which takes one hop: the worker goes from one to the next while each
  * leaves the next one's input as it is (answer_leaves_input()). Where that ends, the rest is handed back (on_returned) as if it had never
- * been submitted; all of it, from the first one on, where it waits and one of its plugins cannot start any more.
+ * been submitted; all of it, from the first one on, where it waits and one of its plugins cannot start any more, or no
+ * worker has them all.
  */
 
 #include <event2/event_struct.h>

@@ -503,6 +503,27 @@ def test_a_chain_that_waits_for_one_that_cannot_start_any_more(cpexd, tmp_path):
     assert daemon.status("a")["calls_total"] == 2
 
 
+def test_a_chain_that_no_worker_can_be_given(cpexd, tmp_path):
+    """Each of the two has but one of the plugins: they are called one after the other."""
+    settings = {"sandbox": {"write": [str(tmp_path)]}, "workers": {"min": 2, "max": 2}}
+    once = """
+    async def initialize(self):
+        if os.environ.setdefault("FIRST", self.name) != self.name:
+            raise ValueError("not both")
+        try:
+            open(self.config.config["once"], "x")
+        except FileExistsError:
+            if os.environ["FIRST"] == "a":
+                del os.environ["FIRST"]
+            raise
+""" + TELLS
+    daemon = cpexd([each for name in "ab" for each in group(name, once, settings, config={"once": str(tmp_path / name)})])
+    daemon.expect("cannot start")
+    met = pids(daemon)
+    assert met.keys() == {"a", "b"} and met["a"] != met["b"]
+    assert [daemon.status(name)["calls_total"] for name in "ab"] == [1, 1]
+
+
 def test_each_step_has_its_own_time(cpexd, tmp_path):
     """Four times 200 ms are no reason to end the last of them, whose time is 300 ms."""
     body = """
