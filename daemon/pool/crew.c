@@ -333,8 +333,9 @@ static void on_zygote_exit(void *data, struct worker *zygote, const char *reason
                 start_unforked(crew, reason);
         } else if (ready > 0) {
                 log_write(LOG_LEVEL_WARNING, &scope, "the zygote of its workers has ended, and they with it: %s", reason);
-                if (clock_now_usec() - ready < QUICK_DEATH_USEC)
-                        (void)pause_starting(crew, BACKOFF_MIN_USEC);
+                /* Unless a worker was ready meanwhile, or has failed already, the pause grows: a fork may be what it dies of. */
+                if (clock_now_usec() - ready < QUICK_DEATH_USEC && !event_pending(crew->retry, EV_TIMEOUT, NULL))
+                        back_off(crew, BACKOFF_MAX_USEC);
         } else {
                 forget_lost_venv(crew);
                 crew_fail(crew, zygote, reason);

@@ -389,6 +389,17 @@ def test_what_a_lying_guard_says_harms_nobody_else(cpexd, lies):
     daemon.at_start = None
 
 
+def test_a_fork_is_what_it_dies_of(cpexd):
+    """The next attempt comes after a pause that grows, as after any that fails."""
+    daemon = cpexd([anything(preamble=PREAMBLE + "os.register_at_fork(before=lambda: os._exit(9))\n")])
+    daemon.expect("cannot start|status 9")
+    daemon.wait_log(r"the next attempt is in 1\.6 s")
+    seen = daemon.log().count("the zygote of its workers has ended")
+    with pytest.raises(AssertionError):
+        eventually(lambda: daemon.log().count("the zygote of its workers has ended") > seen + 1, 1)
+    daemon.at_start = None
+
+
 # ---- Control groups
 
 @pytest.fixture
