@@ -404,8 +404,13 @@ static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) 
                 settle_member(worker, worker->state == WORKER_STARTING ? MEMBER_LOADED : MEMBER_READY, msg->result);
 }
 
-/* Return: whether this is what the state has asked for, beside calls. */
-static bool is_awaited(enum worker_state state, uint32_t id) {
+/* Return: whether this is what the state has asked for, beside calls. One that is forked is asked nothing before it is known which process
+ * it is. */
+static bool is_awaited(const struct worker *worker, uint32_t id) {
+        enum worker_state state = worker->state;
+
+        if (worker->process && process_pid(worker->process) == 0)
+                return false;
         return (state == WORKER_STARTING && id == ID_LOAD) || (state == WORKER_INITIALIZING && id == ID_INIT) ||
                (state == WORKER_STOPPING && id == ID_SHUTDOWN);
 }
@@ -415,7 +420,7 @@ static bool is_awaited(enum worker_state state, uint32_t id) {
 static void on_response(struct worker *worker, const struct rpc_msg *msg) {
         if (worker->state == WORKER_ENDING) /* nobody listens any more */
                 return;
-        if (is_awaited(worker->state, msg->id)) {
+        if (is_awaited(worker, msg->id)) {
                 if (msg->id != ID_SHUTDOWN) /* its exit counts */
                         on_state_answered(worker, msg);
         } else if (msg->id >= ID_FIRST_CALL && calls_answered(&worker->calls, msg, worker->spec->values)) {

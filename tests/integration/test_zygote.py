@@ -400,6 +400,35 @@ def test_a_fork_is_what_it_dies_of(cpexd):
     daemon.at_start = None
 
 
+# In the place of forking it is the worker itself, and does not say which process that is.
+FORGING = """
+import socket
+
+def forge(fd):
+    from _cpexd import Connection, encode
+    _, (one, _, _, control), *_ = socket.recv_fds(socket.socket(fileno=os.dup(fd)), 1, 4)
+    connection, guard = Connection(one, 1 << 20), socket.socket(fileno=control)
+    connection.send([encode([1, 0, None, {}])])
+    connection.send([encode([1, connection.recv(True)[1], None, {}])])
+    connection.recv(True)
+    guard.send(b"e\\xff\\xfe")
+    guard.close()
+    os._exit(0)
+
+sys.modules["cpexd_worker._worker"].fork = forge
+"""
+
+
+def test_a_zygote_that_answers_for_its_worker(cpexd):
+    """Before the worker has said which process it is it is asked nothing; what the guard says until then gets into no call's error."""
+    daemon = cpexd([anything(preamble=PREAMBLE + FORGING)])
+    daemon.expect('plugin "p"')
+    with pytest.raises(CallError) as error:
+        daemon.invoke(HOOK, do("did = 1"))
+    assert error.value.cause == "start_failed" and "answered what it was not asked" in error.value.message
+    daemon.at_start = None
+
+
 # ---- Control groups
 
 @pytest.fixture
