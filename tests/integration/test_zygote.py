@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers that are forked off a process with the plugin imported (isolation.zygote)."""
 
+import errno
 import os
 import pathlib
 import re
 import shutil
 import signal
+import subprocess
 
 import pytest
 from daemon import BUILD, PREAMBLE, SANITIZED, CallError, children_of, eventually, has_faults, plugin, stat_of
@@ -499,6 +501,16 @@ def test_an_upgrade_while_a_control_group_is_entered(delegated, cpexd, tmp_path)
     (tmp_path / "slow").unlink()
     eventually(lambda: len(daemon.workers("p")) == 2)
     assert "not forked" not in daemon.log() and len({groups_of(group)[pid] for pid in [*daemon.workers("p"), zygote]}) == 3
+
+
+def test_a_control_group_that_has_been_entered(tmp_path):
+    """As by the process that an upgrade has cut short: that is as good. One that is in neither group is left alone."""
+    for name, pids in {"from": "", "to": f"{os.getpid()}\n", "other": ""}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").write_text(pids)
+    enter = [BUILD / "cpexd-launch", "--enter-cgroup", str(os.getpid()), tmp_path / "from"]
+    assert subprocess.run([*enter, tmp_path / "to"]).returncode == 0
+    assert subprocess.run([*enter, tmp_path / "other"]).returncode == errno.ESRCH
 
 
 # ---- Reload and upgrade

@@ -55,9 +55,11 @@ int enter_cgroup(const char *number, const char *from, const char *to) {
 
         if (process < 0)
                 return errno;
-        if (!is_in(pid, from))
-                return ESRCH;
-        if (!put_into(pid, to))
-                return errno;
+        if (!is_in(pid, to)) { /* the one before an upgrade may have done it */
+                if (!is_in(pid, from))
+                        return ESRCH;
+                if (!put_into(pid, to))
+                        return errno;
+        }
         return is_in(pid, to) && syscall(SYS_pidfd_send_signal, process, 0, NULL, 0) == 0 ? 0 : ESRCH;
 }
