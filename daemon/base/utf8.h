@@ -21,3 +21,14 @@ static inline bool utf8_is_control(uint32_t c) {
 static inline bool utf8_continues(uint8_t byte) {
         return (byte & 0xc0) == 0x80;
 }
+
+/* Return: how many bytes of a text of `len` are at most `max` and end with a character. */
+static inline size_t utf8_fit(const void *text, size_t len, size_t max) {
+        const uint8_t *bytes = text;
+
+        if (len <= max)
+                return len;
+        while (max > 0 && utf8_continues(bytes[max]))
+                max--;
+        return max;
+}

@@ -25,10 +25,8 @@ void diags_done(struct diags *diags) {
 
 /* Appends `text`, shortened and with control characters made visible. */
 static void put_shown(struct buf *buf, const char *text, size_t len) {
-        size_t shown = MIN(len, (size_t)QUOTED_MAX);
+        size_t shown = utf8_fit(text, len, QUOTED_MAX);
 
-        while (shown < len && shown > 0 && utf8_continues((uint8_t)text[shown]))
-                shown--; /* not inside a character */
         for (size_t i = 0; i < shown; i++) {
                 unsigned char c = (unsigned char)text[i];
 

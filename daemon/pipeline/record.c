@@ -21,9 +21,7 @@ static void put_text(struct buf *buf, struct mp text) {
         } else if (len <= TEXT_BYTES_MAX) {
                 mp_put_strn(buf, text.data, len);
         } else {
-                len = TEXT_BYTES_MAX - (sizeof(ellipsis) - 1);
-                while (len > 0 && utf8_continues(text.data[len])) /* not in the middle of a character */
-                        len--;
+                len = utf8_fit(text.data, len, TEXT_BYTES_MAX - (sizeof(ellipsis) - 1));
                 memcpy(cut, text.data, len);
                 memcpy(cut + len, ellipsis, sizeof(ellipsis) - 1);
                 mp_put_strn(buf, cut, len + sizeof(ellipsis) - 1);

@@ -16,6 +16,7 @@
 #include <sys/un.h>
 
 #include "base/timer.h"
+#include "base/utf8.h"
 #include "pool/calls.h"
 
 #define EXIT_GRACE_USEC (100 * USEC_PER_MSEC)
@@ -387,7 +388,7 @@ static void on_member_failed(struct worker *worker, struct mp error) {
         log_text(LOG_LEVEL_INFO, &scope, traceback.data, traceback.len);
         worker->refused = worker->state == WORKER_INITIALIZING && worker->spec->zygote;
         (void)snprintf(reason, sizeof(reason), "%s%.*s",
-                       worker->refused ? "" : "the plugin failed to initialize: ", (int)MIN(message.len, (size_t)200),
+                       worker->refused ? "" : "the plugin failed to initialize: ", (int)utf8_fit(message.data, message.len, 200),
                        (const char *)message.data);
         if (worker->spec->n_members == 1)
                 note(worker, "%s", reason);

@@ -271,7 +271,7 @@ def test_queue_full(cpexd):
 def test_a_plugin_that_cannot_start(cpexd, on_error):
     broken = plugin("broken", """
         async def initialize(self):
-            raise RuntimeError("the model is missing")
+            raise RuntimeError("the model is missing:" + 200 * "ä")  # cut between two characters
 
         async def tool_pre_invoke(self, payload, context):
             return Result()
