@@ -35,10 +35,10 @@ def do(code, **args):
     return {"name": "t", "args": {"code": code} | args}
 
 
-def of_each(daemon, code, seconds=0.3):
+def of_each(daemon, code):
     """What `code` makes of `did` in each of the two workers."""
     with daemon.host() as host:
-        calls = [host.begin(HOOK, do(code, seconds=seconds)) for _ in range(2)]
+        calls = [host.begin(HOOK, do(code, seconds=0.3)) for _ in range(2)]
         answers = [host.end(each)["metadata"] for each in calls]
     assert len({each["pid"] for each in answers}) == 2
     return {each["pid"]: each["did"] for each in answers}
@@ -218,7 +218,7 @@ def test_a_guard_is_killed(cpexd):
     daemon = cpexd([anything()])
     daemon.expect("its guard has ended|the zygote of its workers has ended")
     workers, zygotes = daemon.workers("p"), daemon.zygotes()
-    of_each(daemon, "os.fork() or time.sleep(1000)", 0)
+    of_each(daemon, "os.fork() or time.sleep(1000)")
     os.kill(stat_of(workers[0])[1], signal.SIGKILL)
     dead(daemon, workers)
     eventually(lambda: len(daemon.processes_left()) == 7)
@@ -284,7 +284,7 @@ def test_a_hang_and_its_stacks(cpexd):
 
 def test_the_daemon_is_killed(cpexd):
     daemon = cpexd([anything()])
-    of_each(daemon, "os.fork() or time.sleep(1000)", 0)
+    of_each(daemon, "os.fork() or time.sleep(1000)")
     daemon.process.kill()
     daemon.process.wait()
     eventually(lambda: not daemon.processes_left(), 5)
@@ -319,9 +319,9 @@ try:
 except PermissionError:
     did = "denied"
 """
-        assert set(of_each(daemon, code, 0.1).values()) == {"denied"}, code
+        assert set(of_each(daemon, code).values()) == {"denied"}, code
     # All that it may reach, which is but itself.
-    assert set(of_each(daemon, "pid = os.fork()\nif pid == 0: time.sleep(1000)\nos.kill(-1, 9); did = os.waitpid(pid, 0)[1]", 0.1).values()) == {9}
+    assert set(of_each(daemon, "pid = os.fork()\nif pid == 0: time.sleep(1000)\nos.kill(-1, 9); did = os.waitpid(pid, 0)[1]").values()) == {9}
     assert daemon.workers("p") == workers and daemon.zygotes() == [zygote]
 
 
