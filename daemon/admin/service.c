@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "admin/progress.h"
+#include "base/core.h"
 #include "base/notify.h"
 #include "config/diag.h"
 
@@ -65,6 +66,7 @@ static void make_current(struct service *service) {
         progress_end(service->progress);
         service->current = TAKE(service->next);
         log_set_level(service->current->daemon->log_level);
+        core_set(service->current->daemon->one_core > 0);
         log_set_generation(service->current->number);
 }
 

@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 
 #include "base/child.h"
+#include "base/core.h"
 #include "base/lines.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -256,6 +257,7 @@ void upgrade_execute(struct upgrade *upgrade) {
                 notify_reloading();
                 log_detach();
                 carry_keep(&carry, true);
+                core_spread();
                 (void)execv(upgrade->program, (char *const *)argv);
                 r = -errno;
                 carry_keep(&carry, false);

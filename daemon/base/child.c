@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 
 #include "base/children.h"
+#include "base/core.h"
 
 #define ASK_MSEC 20
 #define BUCKETS 1024
@@ -248,6 +249,7 @@ int child_spawn(struct child **ret, struct event_base *base, const struct child_
         pid_t pid;
         int r;
 
+        core_spread();
         if (posix_spawn_file_actions_init(&actions) != 0)
                 return -ENOMEM;
         if (posix_spawnattr_init(&attributes) != 0) {

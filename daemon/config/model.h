@@ -231,7 +231,8 @@ struct daemon_config {
         int startup_skip;      /* startup_failures: skip */
         int enforce_tiers;     /* extension_tiers: enforce */
         int strip_headers;     /* strip_sensitive_headers: 1 */
-        usec_t drain_usec;     /* how long calls in flight may take at a stop or after a reload */
+        int one_core;
+        usec_t drain_usec; /* how long calls in flight may take at a stop or after a reload */
 };
 
 void strlist_done(struct strlist *list);

@@ -165,6 +165,9 @@ const struct config_key config_keys[] = {
          "enforce: of the extensions that a plugin returns only what CPEX 0.2 lets it change counts; off: all, as in CPEX 0.1."},
         {"strip_sensitive_headers", KEY_BOOL, AT(strip_headers), NO_LIMITS, "false", true,
          "Keep Authorization, Cookie, Set-Cookie and X-API-Key out of the http extensions that plugins get and return."},
+        {"one_core", KEY_BOOL, AT(one_core), NO_LIMITS, "true", true,
+         "While calls come one after the other, stay on one processor and have workers wait there, too; false: leave that to the "
+         "scheduler."},
         {"drain_timeout", KEY_DURATION, AT(drain_usec), 0, 86400 * USEC_PER_SEC, "10s", true,
          "How long calls in flight may still take when cpexd stops or reads its configuration anew."},
 

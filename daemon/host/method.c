@@ -24,9 +24,10 @@ static void put_hello(struct generation *generation, struct buf *out) {
         mp_put_str(out, "generation");
         mp_put_uint(out, generation->number);
         mp_put_str(out, "features");
-        mp_put_array(out, 2);
+        mp_put_array(out, 3);
         mp_put_str(out, "cancel");
         mp_put_str(out, "generation");
+        mp_put_str(out, "core");
         mp_put_str(out, "limits");
         mp_put_map(out, 2);
         mp_put_str(out, "frame_bytes");

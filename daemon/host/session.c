@@ -13,6 +13,7 @@
 
 #include <sys/resource.h>
 
+#include "base/core.h"
 #include "base/timer.h"
 #include "host/decisions.h"
 #include "host/quota.h"
@@ -40,6 +41,8 @@ struct session {
         size_t memory;           /* of the connection's buffers */
         struct peer peer;
         bool wants_generation; /* it is told when another one serves */
+        bool wants_core;       /* it is told where to wait (base/core.h) */
+        unsigned told_core;
 };
 
 struct hosts {
@@ -103,8 +106,11 @@ static void on_invocation_done(void *data, struct invocation *invocation) {
         struct session *session = call->session;
         struct buf *out = conn_output(session->conn);
         CLEANUP_BUF struct buf tail = {0};
-        size_t before = out->len;
+        size_t before;
 
+        if (session->wants_core)
+                rpc_tell_core(out, &session->told_core);
+        before = out->len;
         session->hosts->counts.calls_failed += invocation_failed(invocation);
         decisions_add(session->hosts->decisions, invocation, &(struct decision_host){session->peer.uid, session->peer.pid});
         invocation_put_response(invocation, out, call->msgid, &tail);
@@ -160,6 +166,7 @@ static void on_invoke(struct session *session, struct generation *generation, co
         struct refusal refusal;
 
         hosts->counts.calls_total++;
+        core_on_call(session, hosts->counts.calls_active == 0);
         if (!charge_call(session, generation, msg))
                 return;
         call = calloc(1, sizeof(*call));
@@ -274,8 +281,10 @@ static void on_request(struct session *session, const struct rpc_msg *msg) {
         update_totals(session->hosts);
         if (refuse_values(session, generation, msg))
                 return;
-        if (rpc_method_is(msg, "hello"))
+        if (rpc_method_is(msg, "hello")) {
                 session->wants_generation = asks_for(msg->params, "generation");
+                session->wants_core = asks_for(msg->params, "core");
+        }
         if (session->hosts->stopping)
                 rpc_put_protocol_error(out, msg->id, "stopping", "the daemon is stopping");
         else if (!may(session, generation, msg))
@@ -410,7 +419,11 @@ void hosts_accept(struct hosts *hosts, int fd) {
 /* ---- An upgrade ---- */
 
 static const struct carried call_members[] = {CARRIED(UINT, struct call, msgid), CARRIED(UINT, struct call, bytes)};
-static const struct carried session_members[] = {CARRIED(BOOL, struct session, wants_generation)};
+static const struct carried session_members[] = {
+        CARRIED(BOOL, struct session, wants_generation),
+        CARRIED(BOOL, struct session, wants_core),
+        CARRIED(UINT, struct session, told_core),
+};
 static const struct carried members[] = {
         CARRIED(UINT, struct hosts, counts.calls_total),
         CARRIED(UINT, struct hosts, counts.calls_failed),

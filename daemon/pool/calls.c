@@ -7,6 +7,7 @@
 
 #include "pool/calls.h"
 
+#include "base/core.h"
 #include "base/timer.h"
 
 #define STACKS_USEC (5 * USEC_PER_MSEC) /* two of these, and what the clock is coarse by, are below 20 ms */
@@ -20,6 +21,8 @@ struct worker_call {
         enum { CALL_RUNNING, CALL_CANCELLED, CALL_ASKED, CALL_GRACE } phase;
         struct event timer;
 };
+
+static unsigned n_begun; /* of all connections, and not over: those that are not behind */
 
 void calls_init(struct calls *calls, struct event_base *base, uint32_t first_id, const struct calls_handler *handler,
                 void *data) {
@@ -36,6 +39,7 @@ static void call_remove(struct worker_call *call) {
         calls->n_given_up -= !call->step;
         calls->n_over -= call->phase > CALL_RUNNING;
         calls->n_behind -= call->behind;
+        n_begun -= !call->behind;
         free(call);
 }
 
@@ -108,6 +112,7 @@ static void begin(struct worker_call *call) {
         call->behind = false;
         call->calls->n_behind--;
         call->calls->n_total++;
+        n_begun++;
         if (!step) {
                 enter(call, CALL_GRACE, CANCEL_GRACE_USEC);
                 return;
@@ -182,6 +187,7 @@ static struct worker_call *call_new(struct calls *calls) {
         TAILQ_INSERT_TAIL(&calls->all, call, link);
         calls->n++;
         calls->n_given_up++;
+        n_begun++;
         return call;
 }
 
@@ -206,6 +212,7 @@ static struct worker_call *make_calls(struct calls *calls, struct step *step) {
                 call->id = calls->next_id++;
                 call->behind = first != NULL;
                 calls->n_behind += call->behind;
+                n_begun -= call->behind;
                 first = first ? first : call;
         }
         return first;
@@ -231,6 +238,10 @@ int calls_give(struct calls *calls, struct step *step) {
         step->given_usec = clock_now_usec();
         timer_start(&call->timer, step_time_left(step, step->given_usec));
 
+        if (n_begun > 1)
+                core_spread();
+        if (calls->waits_on_core)
+                rpc_tell_core(out, &calls->told_core);
         rpc_put_request(out, call->id, method);
         mp_put_raw(out, (struct mp){step->params.data, step->params.len});
         conn_put_tail(calls->conn, &step->payload);
@@ -299,10 +310,8 @@ void calls_end(struct calls *calls, const struct step_outcome *outcome) {
 /* ---- An upgrade ---- */
 
 static const struct carried members[] = {
-        CARRIED(UINT, struct calls, n_total),
-        CARRIED(UINT, struct calls, n_stray),
-        CARRIED(UINT, struct calls, n_late),
-        CARRIED(UINT, struct calls, next_id),
+        CARRIED(UINT, struct calls, n_total), CARRIED(UINT, struct calls, n_stray),   CARRIED(UINT, struct calls, n_late),
+        CARRIED(UINT, struct calls, next_id), CARRIED(UINT, struct calls, told_core),
 };
 
 static const struct carried call_members[] = {
@@ -337,6 +346,7 @@ int calls_adopt(struct calls *calls, struct mp saved) {
                 if (r == 0) {
                         calls->n_over += call->phase > CALL_RUNNING;
                         calls->n_behind += call->behind;
+                        n_begun -= call->behind;
                 }
         }
         return r;

@@ -36,6 +36,8 @@ struct calls {
         uint64_t n_total, n_stray; /* stray: answers to no call in flight */
         uint64_t n_late;
         uint32_t next_id;
+        bool waits_on_core; /* what is connected can be told to (base/core.h) */
+        unsigned told_core;
 };
 
 struct calls_handler {

@@ -531,6 +531,7 @@ static struct worker *worker_new(struct event_base *base, const struct worker_sp
         worker->data = data;
         worker->started_usec = worker->last_given_usec = clock_now_usec();
         calls_init(&worker->calls, base, ID_FIRST_CALL, spec->server ? &server_calls : &process_calls, worker);
+        worker->calls.waits_on_core = !spec->server;
         worker->timer = evtimer_new(base, on_timer, worker);
         worker->end = event_new(base, -1, 0, on_end_event, worker);
         for (unsigned i = 0; i < spec->n_members; i++)

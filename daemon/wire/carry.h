@@ -15,7 +15,7 @@
 
 #include "wire/mp.h"
 
-#define CARRY_FORMAT "cpexd state 2"
+#define CARRY_FORMAT "cpexd state 3"
 
 /* What is written so far, and the descriptors that it names. */
 struct carry {

@@ -10,6 +10,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/core.h"
+
 /* A message's last value is all that is left of it. */
 static struct mp read_rest(struct mp_cur *cur) {
         struct mp rest = {cur->at, (size_t)(cur->end - cur->at)};
@@ -172,4 +174,19 @@ void rpc_put_limit_error(struct buf *buf, uint32_t id, const char *message, cons
         put_error_head(buf, id, "limit", sentence);
         rpc_put_limit(buf, limit, value, maximum, setting);
         rpc_put_error_end(buf);
+}
+
+void rpc_tell_core(struct buf *buf, unsigned *told) {
+        unsigned core = (unsigned)(core_gathered() - CORE_NONE);
+
+        if (*told == core)
+                return;
+        *told = core;
+        rpc_put_notification(buf, "core");
+        mp_put_map(buf, 1);
+        mp_put_str(buf, "core");
+        if (core == 0)
+                mp_put_nil(buf);
+        else
+                mp_put_uint(buf, core - 1);
 }

@@ -46,3 +46,6 @@ void rpc_put_limit(struct buf *buf, const char *limit, uint64_t value, uint64_t 
 /* A whole error response with code `limit`; all numbers and the setting are in its sentence, too. */
 void rpc_put_limit_error(struct buf *buf, uint32_t id, const char *message, const char *limit, uint64_t value, uint64_t maximum,
                          const char *setting);
+
+/* Notification `core` (base/core.h), unless the peer knows already. `told`: 0 at first. */
+void rpc_tell_core(struct buf *buf, unsigned *told);

@@ -14,6 +14,7 @@ import weakref
 import cpexd_client
 import msgpack
 import pytest
+from conftest import PURE
 from cpexd_client import CallTimeout, Client, ConnectionLost, CpexdError, PluginError, ProtocolError, ValidationError
 
 
@@ -167,6 +168,65 @@ def test_split_answers_notifications_and_late_answers(daemon):
     with Client(daemon(serve).path) as client:
         assert client.call("x") == {"x": "y" * 50}
         assert client.call("x") == {}
+
+
+def holds():
+    """The processors that the main thread may run on."""
+    return os.sched_getaffinity(os.getpid())
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is but one processor")
+def test_waits_where_the_daemon_says(daemon):
+    """The thread is held there while it waits, and only once it was woken elsewhere; with the extension alone."""
+    everywhere = holds()
+    core, seen, asked, over = min(everywhere), set(), [], threading.Event()
+
+    def serve(peer):
+        os.sched_setaffinity(0, everywhere - {core})  # so that it wakes the client there
+        while message := peer.receive():
+            _, msgid, method, (params,) = message
+            if method == "hello":
+                asked.append(params["notifications"])
+                peer.answer(msgid, {})
+                peer.send(msgpack.packb([2, "core", [{"core": core}]]))
+                continue
+            if asked:
+                time.sleep(0.001)
+                seen.add(frozenset(holds()))
+            if params.get("last"):
+                peer.send(msgpack.packb([2, "core", [{"core": None}]]))
+            peer.answer(msgid, {})
+        over.set()
+
+    with Client(daemon(serve).path) as client:
+        for _ in range(300):
+            client.call("x", {}, timeout=30)
+            assert holds() == everywhere
+        if not PURE:
+            assert asked == [["core"]]
+            assert frozenset([core]) in seen
+        client.call("x", {"last": True})
+        seen.clear()
+        for _ in range(100):
+            client.call("x")
+        assert seen <= {frozenset(everywhere)}
+    assert over.wait(10)
+
+
+@pytest.mark.parametrize("told", [{}, {"core": -1}, {"core": 1 << 70}, {"core": 4096}, {"core": "0"}, {"core": True}, None])
+def test_is_told_nonsense(daemon, told):
+    def serve(peer):
+        while message := peer.receive():
+            peer.send(msgpack.packb([2, "core", [] if told is None else [told]], default=lambda n: msgpack.ExtType(2, n.to_bytes(10, "big"))))
+            peer.answer(message[1], {})
+
+    with Client(daemon(serve).path) as client:
+        for _ in range(50):
+            client.call("x")
+            assert holds() == holds_at_start
+
+
+holds_at_start = holds()
 
 
 def test_large_both_ways(daemon):

@@ -31,7 +31,7 @@ NARROW = """
 """
 VERSION = subprocess.check_output([BUILD / "cpexd", "--version"], text=True).split()[1]
 NEXT = VERSION[:-1] + ("2" if VERSION.endswith("1") else "1")
-FORMAT = b"cpexd state 2"
+FORMAT = b"cpexd state 3"
 
 
 def counting(name, **entry):
@@ -222,8 +222,8 @@ def test_refused(cpexd, build):
                              (SCRIPT + b"kill -9 $$\n", "was killed by signal 9")]:
             install(build, program=program)
             refused(why)
-        install(build, FORMAT, b"cpexd state 3")
-        refused('cannot take over: the state of the running cpexd is of another form than "cpexd state 3"')
+        install(build, FORMAT, b"cpexd state 9")
+        refused('cannot take over: the state of the running cpexd is of another form than "cpexd state 9"')
         install(build)
         (daemon.folder / "plugins/a_plugin").rename(daemon.folder / "gone")
         refused('cannot take over: plugins.yaml:')

@@ -12,6 +12,7 @@
 
 #include "cpexd.h"
 #include "inbox.h"
+#include "stay.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +32,8 @@ struct conn {
         PyObject_HEAD int fd; /* -1: closed */
         bool reading;         /* a thread is in recv() without the interpreter's lock */
         struct inbox inbox;
+        struct stay stay;
+        struct stay_hold hold; /* between hold() and release() */
 };
 
 static PyObject *fail_closed(void) {
@@ -43,14 +46,17 @@ static ssize_t read_some(struct conn *conn, bool wait) {
         uint8_t *at = inbox_end(&conn->inbox);
         size_t room = inbox_room(&conn->inbox);
         struct pollfd poll_fd = {.fd = conn->fd, .events = POLLIN};
+        struct stay_hold hold;
         ssize_t n;
 
         if (!wait)
                 return recv(conn->fd, at, room, MSG_DONTWAIT);
         conn->reading = true;
-        Py_BEGIN_ALLOW_THREADS n = recv(poll_fd.fd, at, room, 0);
+        Py_BEGIN_ALLOW_THREADS stay_begin(&conn->stay, &hold);
+        n = recv(poll_fd.fd, at, room, 0);
         if (n < 0 && errno == EAGAIN && poll(&poll_fd, 1, -1) > 0)
                 n = recv(poll_fd.fd, at, room, MSG_DONTWAIT);
+        stay_end(&conn->stay, &hold);
         Py_END_ALLOW_THREADS conn->reading = false;
         return n;
 }
@@ -208,6 +214,33 @@ static PyObject *conn_send(PyObject *self, PyObject *pieces) {
         return ok ? Py_NewRef(Py_None) : NULL;
 }
 
+static PyObject *conn_wait_on(PyObject *self, PyObject *core) {
+        long number = core == Py_None ? -1 : PyLong_AsLong(core);
+
+        if (number == -1 && PyErr_Occurred())
+                return NULL;
+        stay_on(&((struct conn *)self)->stay, number);
+        Py_RETURN_NONE;
+}
+
+static PyObject *conn_hold(PyObject *self, PyObject *unused) {
+        struct conn *conn = (struct conn *)self;
+
+        (void)unused;
+        if (!conn->stay.wanted)
+                Py_RETURN_FALSE;
+        stay_begin(&conn->stay, &conn->hold);
+        Py_RETURN_TRUE;
+}
+
+static PyObject *conn_release(PyObject *self, PyObject *unused) {
+        struct conn *conn = (struct conn *)self;
+
+        (void)unused;
+        stay_end(&conn->stay, &conn->hold);
+        Py_RETURN_NONE;
+}
+
 static PyObject *conn_fileno(PyObject *self, PyObject *unused) {
         (void)unused;
         return PyLong_FromLong(((struct conn *)self)->fd);
@@ -280,6 +313,12 @@ PyObject *conn_type_new(void) {
                  "for what is no message."},
                 {"send", conn_send, METH_O,
                  "send(pieces): writes all of a list of bytes objects and the like, waiting while the socket is full."},
+                {"wait_on", conn_wait_on, METH_O,
+                 "wait_on(core): the number of the processor to wait on from now on, None: on any."},
+                {"hold", conn_hold, METH_NOARGS,
+                 "Before a wait other than recv()'s, if it is to be on that processor. Return: whether; release() comes after it "
+                 "then."},
+                {"release", conn_release, METH_NOARGS, "After such a wait, by the same thread."},
                 {"fileno", conn_fileno, METH_NOARGS, "The descriptor, -1 when closed."},
                 {"close", conn_close, METH_NOARGS, "Closes the socket; closing twice is fine."},
                 {NULL, NULL, 0, NULL},

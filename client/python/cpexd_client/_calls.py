@@ -30,8 +30,9 @@ def default_path() -> str:
 NAME = "cpexd-client (Python)"
 
 
-def hello_params(name: str) -> dict[str, Any]:
-    return {"client": name, "version": 1}
+def hello_params(name: str, *notifications: str) -> dict[str, Any]:
+    params: dict[str, Any] = {"client": name, "version": 1}
+    return params | {"notifications": notifications} if notifications else params
 
 
 class Options(TypedDict, total=False):

@@ -152,7 +152,7 @@ async def _connect(path: str, max_frame_bytes: int, on_generation: Callable[[int
 
 
 async def _subscribe(connection: _Connection, seconds: float | None) -> None:
-    params = _calls.hello_params(_calls.NAME) | {"notifications": ["generation"]}
+    params = _calls.hello_params(_calls.NAME, "generation")
     try:
         _calls.result(await connection.call("hello", params, seconds))
     except BaseException:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _PIECES_AT_ONCE = 64
+_CALLS_BEFORE_ASKING = 16  # in a row, where to wait: with fewer there is nothing to gain
 
 
 class _Call:
@@ -59,6 +60,7 @@ class _Connection:
         self.lost: errors.CpexdError | None = None
         self.calls: dict[int, _Call] = {}
         self.ids = itertools.count()
+        self.alone = 0  # calls in a row that found no other one under way
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.sock.settimeout(seconds)
@@ -93,6 +95,12 @@ class _Connection:
                 raise _HungUp(self.lost.message)
             self.send(codec.pieces([codec.REQUEST, msgid, method, [params]]), deadline)
             sent = True
+            if len(self.calls) > 1:
+                self.alone = 0
+            elif self.alone < _CALLS_BEFORE_ASKING:
+                self.alone += 1
+                if self.alone == _CALLS_BEFORE_ASKING and codec.WAITS_ON_CORE:
+                    self._ask_where_to_wait(deadline)
             while call.answer is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -117,6 +125,11 @@ class _Connection:
             return call.answer
         assert isinstance(call.answer, errors.CpexdError)
         raise call.answer
+
+    def _ask_where_to_wait(self, deadline: float | None) -> None:
+        """For notification `core`. Nobody waits for the answer, which is dropped as if it were late."""
+        params = _calls.hello_params(_calls.NAME, "core")
+        self.send(codec.pieces([codec.REQUEST, next(self.ids) & 0xFFFFFFFF, "hello", [params]]), deadline)
 
     def _leave(self) -> None:
         """Another thread may have to read on, or the descriptor to be closed."""
@@ -149,6 +162,8 @@ class _Connection:
                             with self.lock:
                                 if call.ready:
                                     call.ready.notify()
+                elif message[1] == "core":
+                    self.reader.wait_on(codec.core_of(message))
                 elif message[0] == codec.REQUEST:
                     raise errors.ProtocolError("the daemon sent a request")
             if self.reader.failure:
@@ -266,7 +281,7 @@ class Client:
 
     def hello(self, name: str = _calls.NAME) -> dict[str, Any]:
         """{version, server, generation, features, limits}; `name` is for the daemon's log."""
-        return self.call("hello", _calls.hello_params(name))
+        return self.call("hello", _calls.hello_params(name, *(["core"] if codec.WAITS_ON_CORE else [])))
 
     def ping(self) -> None:
         """Returns when the daemon has answered."""

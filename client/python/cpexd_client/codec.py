@@ -27,6 +27,9 @@ Message = list[Any]
 
 Piece = bytes | memoryview
 
+CORE_MAX = 1023
+WAITS_ON_CORE = False  # whether Reader.wait_on() has any effect
+
 
 class Secret:
     """A string that does not show itself; on the wire the ext type that plugins get as ``SecretStr``."""
@@ -162,6 +165,13 @@ def check(value: Any) -> Message:
     return value
 
 
+def core_of(notification: Message) -> int | None:
+    """Where notification `core` says to wait."""
+    params = notification[2]
+    core = params[0].get("core") if params else None
+    return core if type(core) is int and 0 <= core <= CORE_MAX else None
+
+
 class Reader:
     """Finds the messages in a stream of bytes, however they are split. A large document in a result may be a memoryview.
 
@@ -204,6 +214,9 @@ class Reader:
             self.failure = f"the bytes are not msgpack: {error!r}"
         return messages
 
+    def wait_on(self, core: int | None) -> None:
+        """On which processor receive() had better wait from now on; None: on any. Setting that in Python would cost what it spares."""
+
     def receive(self, seconds: float | None) -> list[Message]:
         """Reads from the socket once, when there is something to read, and does as feed(). Raises EOFError at the end."""
         if seconds is None:
@@ -237,4 +250,5 @@ except ImportError:  # it was not built, or serves another interpreter of this p
     pass
 else:
     pack, document, pieces = _cpexd_client.pack, _cpexd_client.document, _cpexd_client.pieces
+    WAITS_ON_CORE = True
     unpack, Reader = _cpexd_client.unpack, _cpexd_client.Reader  # type: ignore[misc]

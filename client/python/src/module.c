@@ -8,6 +8,7 @@
  */
 
 #include "inbox.h"
+#include "stay.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -90,6 +91,7 @@ struct reader {
         PyObject_HEAD int fd;
         bool busy; /* a thread is in here, perhaps in recv() or in a constructor, without the interpreter's lock */
         struct inbox inbox;
+        struct stay stay;
         PyObject *failure; /* a sentence, NULL: none */
 };
 
@@ -214,6 +216,7 @@ static PyObject *reader_receive(PyObject *self, PyObject *seconds) {
         struct reader *reader = (struct reader *)self;
         int64_t deadline_usec = deadline_after(seconds);
         PyObject *messages = NULL;
+        struct stay_hold hold;
         ssize_t n;
         int error;
 
@@ -221,8 +224,10 @@ static PyObject *reader_receive(PyObject *self, PyObject *seconds) {
                 return NULL;
         reader->busy = true;
         do {
-                Py_BEGIN_ALLOW_THREADS n = wait_and_read(reader, deadline_usec);
+                Py_BEGIN_ALLOW_THREADS stay_begin(&reader->stay, &hold);
+                n = wait_and_read(reader, deadline_usec);
                 error = errno;
+                stay_end(&reader->stay, &hold);
                 Py_END_ALLOW_THREADS
         } while (n < 0 && error == EINTR && PyErr_CheckSignals() == 0);
         if (n > 0) {
@@ -238,6 +243,15 @@ static PyObject *reader_receive(PyObject *self, PyObject *seconds) {
         }
         reader->busy = false;
         return messages;
+}
+
+static PyObject *reader_wait_on(PyObject *self, PyObject *core) {
+        long number = core == Py_None ? -1 : PyLong_AsLong(core);
+
+        if (number == -1 && PyErr_Occurred())
+                return NULL;
+        stay_on(&((struct reader *)self)->stay, number);
+        Py_RETURN_NONE;
 }
 
 static PyObject *reader_failure(PyObject *self, void *unused) {
@@ -281,6 +295,7 @@ static void reader_dealloc(PyObject *self) {
 static PyObject *reader_type_new(void) {
         static PyMethodDef methods[] = {
                 {"feed", reader_feed, METH_O, "feed(data): as codec.py's."},
+                {"wait_on", reader_wait_on, METH_O, "wait_on(core): as codec.py's."},
                 {"receive", reader_receive, METH_O, "receive(seconds): as codec.py's."},
                 {NULL, NULL, 0, NULL},
         };

@@ -47,6 +47,23 @@ class Driver:
         asyncio.set_event_loop(self.loop)
         _keep_child_watcher(asyncio)
 
+    def wait_by(self, connection):
+        """Waits on the loop where the connection says."""
+        selector = getattr(self.loop, "_selector", None)  # without, the scheduler decides
+        if selector is None or "select" in vars(selector):
+            return
+        select = selector.select
+
+        def select_there(timeout=None):
+            if timeout == 0 or not connection.hold():
+                return select(timeout)
+            try:
+                return select(timeout)
+            finally:
+                connection.release()
+
+        selector.select = select_there
+
     def drop(self):
         """Gives the loop up, as if asyncio had not been imported yet. Return: why that is not possible, None if it was."""
         if self.loop is None:

@@ -175,6 +175,9 @@ class _Worker:
             self._start_chain(ident, params)
         elif method == "cancel":
             self._cancel(params)
+        elif method == "core":
+            self._connection.wait_on(params.get("core"))
+            self._driver.wait_by(self._connection)
         elif method in ("load", "forked", "init"):
             self._start(ident, getattr(self, f"_{method}"), params, self._driver.base)
         elif method == "zygote":
@@ -185,7 +188,7 @@ class _Worker:
             self._answer(ident, None, {})
         elif method is None:
             self._answer(ident, _errors.protocol_error("bad_request", params), None)
-        else:
+        elif ident is not None:  # notifications that came later than this worker are hints
             self._answer(ident, _errors.protocol_error("unknown_method", f"a worker has no method {method!r}"), None)
 
     def _start(self, ident, method, params, context=None):

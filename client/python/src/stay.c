@@ -1,0 +1,1 @@
+../../../worker-shim/shim/stay.c

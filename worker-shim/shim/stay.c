@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "stay.h"
+
+#include <errno.h>
+
+#define HOLDS_MIN 64
+#define HOLDS_MAX 4096
+
+void stay_on(struct stay *stay, long core) {
+        *stay = (struct stay){.wanted = core >= 0 && core < CPU_SETSIZE, .core = (unsigned)core};
+}
+
+void stay_begin(const struct stay *stay, struct stay_hold *hold) {
+        int error = errno;
+        cpu_set_t only;
+
+        hold->held = false;
+        if (stay->holds_left == 0)
+                return;
+        CPU_ZERO(&only);
+        CPU_SET(stay->core, &only);
+        hold->held =
+                sched_getaffinity(0, sizeof(hold->before), &hold->before) == 0 && sched_setaffinity(0, sizeof(only), &only) == 0;
+        errno = error;
+}
+
+void stay_end(struct stay *stay, const struct stay_hold *hold) {
+        int error = errno;
+
+        if (hold->held)
+                (void)sched_setaffinity(0, sizeof(hold->before), &hold->before);
+        if (!stay->wanted)
+                return;
+        if (stay->holds_left > 0) {
+                stay->holds_left--;
+        } else if (sched_getcpu() == (int)stay->core) {
+                stay->holds = 0;
+        } else {
+                stay->holds = stay->holds == 0 ? HOLDS_MIN : stay->holds < HOLDS_MAX ? stay->holds * 2 : HOLDS_MAX;
+                stay->holds_left = stay->holds;
+        }
+        errno = error;
+}
