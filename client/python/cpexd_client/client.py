@@ -29,6 +29,7 @@ _CALLS_BEFORE_ASKING = 16  # in a row, where to wait: with fewer there is nothin
 
 
 class _Call:
+    sent = False
     answer: codec.Message | errors.CpexdError | None = None
     ready: threading.Condition | None = None  # where its thread waits while another one reads
 
@@ -70,6 +71,7 @@ class _Connection:
             raise
         self.sock.settimeout(None)
         self.reader = codec.Reader(max_frame_bytes, self.sock)
+        self.exchange = getattr(self.reader, "exchange", None)
 
     def close(self, reason: errors.CpexdError) -> None:
         """Fails what is in flight."""
@@ -87,20 +89,22 @@ class _Connection:
 
     def call(self, method: str, params: dict[str, Any], deadline: float | None) -> codec.Message:
         """Returns the response. Raises _HungUp where nothing could be sent."""
-        call, sent = _Call(), False
+        call = _Call()
         while self.calls.setdefault(msgid := next(self.ids) & 0xFFFFFFFF, call) is not call:
             pass
         try:
             if self.lost:
                 raise _HungUp(self.lost.message)
-            self.send(codec.pieces([codec.REQUEST, msgid, method, [params]]), deadline)
-            sent = True
-            if len(self.calls) > 1:
+            request = codec.pieces([codec.REQUEST, msgid, method, [params]])
+            if len(self.calls) == 1 and len(request) == 1 and self.exchange and self.reading.acquire(False):
+                try:
+                    self._exchange(call, msgid, request, deadline)
+                finally:
+                    self.reading.release()
+            else:
                 self.alone = 0
-            elif self.alone < _CALLS_BEFORE_ASKING:
-                self.alone += 1
-                if self.alone == _CALLS_BEFORE_ASKING and codec.WAITS_ON_CORE:
-                    self._ask_where_to_wait(deadline)
+                self.send(request, deadline)
+                call.sent = True
             while call.answer is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -114,7 +118,7 @@ class _Connection:
                 else:
                     self._follow(call, left)
         except (errors.CallTimeout, KeyboardInterrupt):
-            if sent and not self.lost:
+            if call.sent and not self.lost:
                 self._cancel(msgid)
             raise
         finally:
@@ -125,6 +129,32 @@ class _Connection:
             return call.answer
         assert isinstance(call.answer, errors.CpexdError)
         raise call.answer
+
+    def _exchange(self, call: _Call, msgid: int, request: list[codec.Piece], deadline: float | None) -> None:
+        """As send(), and reads what comes next, in one step. For a thread that is alone, and has `reading`."""
+        if self.alone < _CALLS_BEFORE_ASKING:
+            self.alone += 1
+            if self.alone == _CALLS_BEFORE_ASKING:
+                self._ask_where_to_wait(deadline)
+        if not self.sending.acquire(False):  # a thread that has given up tells the daemon so
+            self.send(request, deadline)
+            call.sent = True
+            return
+        call.sent = True
+        try:
+            answer = self.exchange(request[0], msgid, self.sending.release, None if deadline is None else _left(deadline))
+        except (OSError, EOFError) as error:
+            self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
+            return
+        if type(answer) is not int:
+            call.answer = answer
+            return
+        call.sent = False
+        try:
+            self._send(request, answer, deadline)
+        finally:
+            self.sending.release()
+        call.sent = True
 
     def _ask_where_to_wait(self, deadline: float | None) -> None:
         """For notification `core`. Nobody waits for the answer, which is dropped as if it were late."""
@@ -182,7 +212,14 @@ class _Connection:
         _HungUp where nothing could be sent."""
         if not self.sending.acquire(False) and not self.sending.acquire(timeout=-1 if deadline is None else _left(deadline)):
             raise errors.CallTimeout("the request could not be sent in time")
-        rest = pieces
+        try:
+            self._send(pieces, 0, deadline)
+        finally:
+            self.sending.release()
+
+    def _send(self, pieces: list[codec.Piece], n_sent: int, deadline: float | None) -> None:
+        """The rest of them, for whoever has `sending`."""
+        rest = _beyond(pieces, n_sent) if n_sent else pieces
         try:
             while True:
                 try:
@@ -214,8 +251,6 @@ class _Connection:
         except BaseException:
             self.close(errors.ConnectionLost("sending was interrupted"))
             raise
-        finally:
-            self.sending.release()
 
     def _writable(self, deadline: float | None) -> bool:
         poll = select.poll()

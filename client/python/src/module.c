@@ -212,17 +212,14 @@ static int64_t deadline_after(PyObject *seconds) {
         return now_usec() + (int64_t)((wait < 1e9 ? wait : 1e9) * 1e6);
 }
 
-static PyObject *reader_receive(PyObject *self, PyObject *seconds) {
-        struct reader *reader = (struct reader *)self;
-        int64_t deadline_usec = deadline_after(seconds);
-        PyObject *messages = NULL;
+/* Reads once, for another message. Return: 1 when something has come, 0 when time is over, -1 with an exception. */
+static int fill(struct reader *reader, int64_t deadline_usec) {
         struct stay_hold hold;
         ssize_t n;
         int error;
 
-        if (deadline_usec == -2 || !is_usable(reader) || !inbox_make_room(&reader->inbox, READ_BYTES))
-                return NULL;
-        reader->busy = true;
+        if (!inbox_make_room(&reader->inbox, READ_BYTES))
+                return -1;
         do {
                 Py_BEGIN_ALLOW_THREADS stay_begin(&reader->stay, &hold);
                 n = wait_and_read(reader, deadline_usec);
@@ -232,17 +229,93 @@ static PyObject *reader_receive(PyObject *self, PyObject *seconds) {
         } while (n < 0 && error == EINTR && PyErr_CheckSignals() == 0);
         if (n > 0) {
                 reader->inbox.len += (size_t)n;
-                messages = take_messages(reader);
-        } else if (n == 0) {
+                return 1;
+        }
+        if (n == 0) {
                 PyErr_SetString(PyExc_EOFError, "the daemon closed the connection");
         } else if (error == EAGAIN) {
-                messages = PyList_New(0);
+                return 0;
         } else if (error != EINTR) {
                 errno = error;
                 PyErr_SetFromErrno(PyExc_OSError);
         }
+        return -1;
+}
+
+static PyObject *reader_receive(PyObject *self, PyObject *seconds) {
+        struct reader *reader = (struct reader *)self;
+        int64_t deadline_usec = deadline_after(seconds);
+        PyObject *messages = NULL;
+
+        if (deadline_usec == -2 || !is_usable(reader))
+                return NULL;
+        reader->busy = true;
+        if (inbox_walk(&reader->inbox) != 0 || fill(reader, deadline_usec) >= 0) {
+                PyErr_Clear(); /* of the walk, which is done again */
+                messages = take_messages(reader);
+        }
         reader->busy = false;
         return messages;
+}
+
+/* Return: whether the first message has come whole and is the response to `msgid`. An exception may be set if not. */
+static bool is_answered(struct reader *reader, uint32_t msgid) {
+        struct cursor cursor;
+
+        if (inbox_walk(&reader->inbox) <= 0)
+                return false;
+        cursor.at = inbox_message(&reader->inbox, &cursor.left);
+        if (check(cursor.at, cursor.left))
+                return false;
+        (void)next(&cursor);
+        return next(&cursor).n == 1 && next(&cursor).n == msgid;
+}
+
+/* Return: the response to `msgid`; None where something else comes first, or what cannot be read, which receive() deals with; NULL with an
+ * exception. */
+static PyObject *take_answer(struct reader *reader, uint32_t msgid) {
+        PyObject *answer;
+        const uint8_t *data;
+        size_t len;
+
+        if (is_answered(reader, msgid)) {
+                data = inbox_message(&reader->inbox, &len);
+                answer = codec_decode(data, len, reader->inbox.memory, RESULT_DEPTH);
+                if (answer)
+                        inbox_drop(&reader->inbox);
+                if (answer || !is_complaint())
+                        return answer;
+        }
+        PyErr_Clear();
+        Py_RETURN_NONE;
+}
+
+/* The request is sent with the interpreter's lock held: no other thread can send in between, and it does not wait. */
+static PyObject *reader_exchange(PyObject *self, PyObject *args) {
+        struct reader *reader = (struct reader *)self;
+        PyObject *request, *sent, *seconds, *answer;
+        unsigned int msgid;
+        int64_t deadline_usec;
+        Py_buffer view;
+        ssize_t n;
+
+        if (!PyArg_ParseTuple(args, "OIOO:exchange", &request, &msgid, &sent, &seconds) || !is_usable(reader))
+                return NULL;
+        deadline_usec = deadline_after(seconds);
+        if (deadline_usec == -2 || PyObject_GetBuffer(request, &view, PyBUF_SIMPLE) < 0)
+                return NULL;
+        n = send(reader->fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        PyBuffer_Release(&view);
+        if (n < view.len)
+                return PyLong_FromSsize_t(n < 0 ? 0 : n);
+        reader->busy = true;
+        answer = PyObject_CallNoArgs(sent);
+        if (answer) {
+                Py_DECREF(answer);
+                answer = inbox_walk(&reader->inbox) != 0 || fill(reader, deadline_usec) >= 0 ? take_answer(reader, msgid) : NULL;
+        }
+        reader->busy = false;
+        return answer;
 }
 
 static PyObject *reader_wait_on(PyObject *self, PyObject *core) {
@@ -297,6 +370,11 @@ static PyObject *reader_type_new(void) {
                 {"feed", reader_feed, METH_O, "feed(data): as codec.py's."},
                 {"wait_on", reader_wait_on, METH_O, "wait_on(core): as codec.py's."},
                 {"receive", reader_receive, METH_O, "receive(seconds): as codec.py's."},
+                {"exchange", reader_exchange, METH_VARARGS,
+                 "exchange(request, msgid, sent, seconds): sends the request, calls sent(), and returns its response if that is "
+                 "what comes "
+                 "next, else None, and receive() goes on. Where not all of it can be sent at once it returns how many bytes "
+                 "were."},
                 {NULL, NULL, 0, NULL},
         };
         static PyGetSetDef attributes[] = {
