@@ -50,9 +50,16 @@ def test_tasks_of_the_plugin_run_between_calls(waits):
     assert waits.answer(send(waits, do="ticks"))["metadata"]["ticks"] > first + 5
 
 
+def begin(worker, other, **args):
+    """Sends a call, which has begun when this returns, and so have its tasks: calls of `other` that came later, one after the other, have ended."""
+    ident = send(worker, **args)
+    for _ in range(3):
+        worker.answer(send(worker, do=other))
+    return ident
+
+
 def test_cancel(waits):
-    ident = send(waits, seconds=10)
-    time.sleep(0.1)
+    ident = begin(waits, "ticks", seconds=10)
     waits.notify("cancel", msgid=ident)
     error = error_of(waits, ident)
     assert (error["type"], error["message"]) == ("CancelledError", "CancelledError()")
@@ -192,8 +199,7 @@ def test_all_at_once(busy):
 
 
 def test_a_cancelled_call_takes_its_children_along(busy):
-    ident = send(busy, do="nested")
-    time.sleep(0.05)
+    ident = begin(busy, "closed", do="nested")
     busy.notify("cancel", msgid=ident)
     assert error_of(busy, ident)["type"] == "CancelledError"
     assert sorted(map(str, result_of(busy, send(busy, do="closed")))) == ["0", "1", "2", "gathered"]
