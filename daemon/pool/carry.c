@@ -31,13 +31,14 @@ static const struct carried members[] = {
 
 /* Of the crew, which goes with the first of its pools. */
 static const struct carried crew_members[] = {
-        CARRIED(BOOL, struct crew, started),      CARRIED(BOOL, struct crew, prepared_told),
-        CARRIED(UINT, struct crew, n_prepared),   CARRIED(STR, struct crew, python),
-        CARRIED(STR, struct crew, fingerprint),   CARRIED(UINT, struct crew, box_identity),
-        CARRIED(TIMER, struct crew, mend),        CARRIED(TIMER, struct crew, watch),
-        CARRIED(UINT, struct crew, backoff_usec), CARRIED(UINT, struct crew, n_restarts),
-        CARRIED(UINT, struct crew, n_recycled),   CARRIED(UINT, struct crew, n_dropped),
-        CARRIED(BOOL, struct crew, unforked),
+        CARRIED(BOOL, struct crew, started),         CARRIED(BOOL, struct crew, prepared_told),
+        CARRIED(UINT, struct crew, n_prepared),      CARRIED(STR, struct crew, python),
+        CARRIED(STR, struct crew, fingerprint),      CARRIED(UINT, struct crew, box_identity),
+        CARRIED(TIMER, struct crew, mend),           CARRIED(TIMER, struct crew, watch),
+        CARRIED(UINT, struct crew, backoff_usec),    CARRIED(UINT, struct crew, n_restarts),
+        CARRIED(UINT, struct crew, n_recycled),      CARRIED(UINT, struct crew, n_dropped),
+        CARRIED(BOOL, struct crew, unforked),        CARRIED(UINT, struct crew, fork_at_usec),
+        CARRIED(UINT, struct crew, fork_pause_usec),
 };
 static const struct carried turn_members[] = {CARRIED(BOOL, struct worker_member, may_initialize)};
 

@@ -256,6 +256,8 @@ static void on_worker_ready(void *data, struct worker *worker) {
                   (double)(clock_now_usec() - worker_started_usec(worker)) / (double)USEC_PER_MSEC);
         (void)event_del(crew->retry);
         crew->retry_lost = false;
+        if (worker_is_forked(worker))
+                crew->fork_at_usec = crew->fork_pause_usec = 0;
         if (worker_n_failed(worker) == 0)
                 crew->backoff_usec = BACKOFF_MIN_USEC;
         else
@@ -304,6 +306,19 @@ static void start_unforked(struct crew *crew, const char *why) {
         if (!crew->unforked)
                 log_write(LOG_LEVEL_INFO, &scope, "its workers are started and not forked: %s", why);
         crew->unforked = true;
+}
+
+/* What cannot be now may be later. Meanwhile workers are started, the more often in a row the longer. */
+static void put_forks_off(struct crew *crew, const char *why) {
+        struct log_scope scope = {.plugin = crew->name};
+        usec_t now = clock_now_usec(), pause = MAX(crew->fork_pause_usec, BACKOFF_MIN_USEC);
+
+        if (now < crew->fork_at_usec) /* of several that fail together the first counts */
+                return;
+        log_write(LOG_LEVEL_INFO, &scope, "a worker was not forked and is started: %s; for %.1f s none will be forked", why,
+                  (double)pause / (double)USEC_PER_SEC);
+        crew->fork_at_usec = now + pause;
+        crew->fork_pause_usec = MIN(pause * 2, BACKOFF_MAX_USEC);
 }
 
 static void on_zygote_member(void *data, struct worker *worker, unsigned member, struct mp answer) {
@@ -404,6 +419,8 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
                 crew->n_restarts++;
                 if (clock_now_usec() - ready < QUICK_DEATH_USEC)
                         (void)pause_starting(crew, BACKOFF_MIN_USEC);
+        } else if (worker_was_put_off(worker)) {
+                put_forks_off(crew, reason);
         } else if (worker_was_refused(worker)) {
                 start_unforked(crew, reason);
         } else {
@@ -429,7 +446,7 @@ bool crew_needs_venv(const struct crew *crew) {
 
 /* Has one forked, if there is a zygote that listens, or started. */
 static int make_worker(struct crew *crew, struct worker **ret) {
-        bool forked = crew->zygote && !crew->unforked;
+        bool forked = crew->zygote && !crew->unforked && clock_now_usec() >= crew->fork_at_usec;
         int r = worker_start(ret, crew->base, &crew->spec, forked ? crew->zygote : NULL, &crew_handler, crew);
 
         if (r < 0 && forked)

@@ -47,6 +47,8 @@ struct crew {
         struct worker *leaving;   /* when another is ready in its place */
         struct worker *zygote;    /* NULL: none, or none yet */
         bool unforked;            /* no worker is forked */
+        usec_t fork_at_usec;      /* nor before this time, for one could not be */
+        usec_t fork_pause_usec;   /* for how long the next time; 0: BACKOFF_MIN_USEC */
         struct event *work;       /* crew_work() on the next turn */
         struct event *retry;      /* the next attempt to start */
         struct event *mend;       /* crew_work(), for plugins of a group that have failed in a worker that serves the others */

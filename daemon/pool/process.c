@@ -52,6 +52,7 @@ struct process {
         struct child *entering;        /* puts one that was forked into its control group */
         char *zygote_cgroup;           /* that it is in until then */
         char refusal[LAST_LINE_BYTES]; /* why it was not forked; empty: it was, or nobody said */
+        bool for_now;                  /* that may be otherwise the next time */
         int status;                    /* of one that was forked, as its guard has told it; -1: not yet */
         pid_t pid;                     /* of the worker; 0: not told yet */
         struct lines *output;
@@ -283,8 +284,11 @@ static void on_entered(void *data, int status) {
                 process->handler->on_started(process->data);
                 return;
         }
-        (void)snprintf(process->refusal, sizeof(process->refusal), "it does not get into its control group: %s",
-                       strerror(WEXITSTATUS(status)));
+        if (WEXITSTATUS(status) != ESRCH) { /* else it has ended, and its guard says how */
+                (void)snprintf(process->refusal, sizeof(process->refusal), "it does not get into its control group: %s",
+                               WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : strsignal(WTERMSIG(status)));
+                process->for_now = true;
+        }
         (void)process_kill(process);
 }
 
@@ -305,12 +309,14 @@ static void enter_cgroup(struct process *process) {
 static void take(struct process *process, const char *text, size_t len, pid_t sender) {
         if (text[0] == 'p' && process->pid == 0 && sender > 0) {
                 process->refusal[0] = 0;
+                process->for_now = false;
                 process_started(process, sender);
                 enter_cgroup(process);
         } else if (text[0] == 's' && len == 1 + sizeof(process->status)) {
                 memcpy(&process->status, text + 1, sizeof(process->status));
-        } else if (text[0] == 'e' && process->pid == 0) {
+        } else if ((text[0] == 'e' || text[0] == 'a') && process->pid == 0) {
                 (void)snprintf(process->refusal, sizeof(process->refusal), "%s", text + 1);
+                process->for_now = text[0] == 'a';
         }
 }
 
@@ -415,6 +421,7 @@ static const struct carried members[] = {
         CARRIED(STR, struct process, zygote_cgroup),
         CARRIED(UINT, struct process, n_kills),
         CARRIED(BYTES, struct process, refusal),
+        CARRIED(BOOL, struct process, for_now),
         CARRIED(INT, struct process, status),
 };
 
@@ -490,6 +497,10 @@ bool process_is_forked(const struct process *process) {
 
 bool process_was_refused(const struct process *process) {
         return process->refusal[0];
+}
+
+bool process_was_put_off(const struct process *process) {
+        return process_was_refused(process) && process->for_now;
 }
 
 bool process_has_strayed(const struct process *process) {

@@ -78,6 +78,9 @@ bool process_is_forked(const struct process *process);
 /* Of one that was forked and has ended. Return: whether it never was, and somebody said why. */
 bool process_was_refused(const struct process *process);
 
+/* Likewise. Return: whether it was refused for a reason that passes, as want of memory does. */
+bool process_was_put_off(const struct process *process);
+
 /* Likewise. Return: whether something may be left of it, for its guard cannot have ended that. */
 bool process_has_strayed(const struct process *process);
 

@@ -49,7 +49,7 @@ struct worker {
         void *data;
 
         enum worker_state state;
-        bool was_stopped, retiring, refused;
+        bool was_stopped, retiring, refused, put_off;
         unsigned member;         /* that is being loaded, or is the next to be initialized; n_members: all are */
         struct buf members;      /* enum member_state of each, a byte */
         struct process *process; /* NULL: a plugin server */
@@ -291,7 +291,8 @@ static void on_end(struct worker *worker, const char *how) {
 static void on_process_exit(void *data, const char *how) {
         struct worker *worker = data;
 
-        worker->refused = worker->refused || process_was_refused(worker->process);
+        worker->put_off = process_was_put_off(worker->process);
+        worker->refused = worker->refused || (process_was_refused(worker->process) && !worker->put_off);
         if (process_has_strayed(worker->process))
                 end_zygote(worker);
         on_end(worker, how);
@@ -560,7 +561,7 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
 }
 
 void worker_set_zygote(struct worker *worker, struct worker *zygote) {
-        worker->zygote = worker->process && process_is_forked(worker->process) ? zygote : NULL;
+        worker->zygote = worker_is_forked(worker) ? zygote : NULL;
 }
 
 void worker_initialize(struct worker *worker) {
@@ -729,6 +730,14 @@ bool worker_was_stopped(const struct worker *worker) {
 
 bool worker_was_refused(const struct worker *worker) {
         return worker->refused;
+}
+
+bool worker_is_forked(const struct worker *worker) {
+        return worker->process && process_is_forked(worker->process);
+}
+
+bool worker_was_put_off(const struct worker *worker) {
+        return worker->put_off;
 }
 
 bool worker_accepts(const struct worker *worker, size_t len) {

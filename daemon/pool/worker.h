@@ -108,9 +108,13 @@ usec_t worker_last_given_usec(const struct worker *worker); /* of its last call;
 uint64_t worker_memory_bytes(const struct worker *worker); /* resident; 0: not known */
 
 bool worker_was_stopped(const struct worker *worker); /* by worker_stop() */
+bool worker_is_forked(const struct worker *worker);   /* by a zygote */
 
 /* Return: whether it is a zygote that cannot fork its plugin, or should have been forked and was not. */
 bool worker_was_refused(const struct worker *worker);
+
+/* Return: whether it should have been forked and was not, for a reason that passes. */
+bool worker_was_put_off(const struct worker *worker);
 
 /* Return: whether a call with parameters of `len` bytes may be given now: the worker is READY, holds on to no call that was given
  * up, and reads what it is sent. */

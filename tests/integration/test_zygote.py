@@ -5,9 +5,11 @@ import errno
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 from daemon import BUILD, PREAMBLE, SANITIZED, CallError, children_of, eventually, has_faults, plugin, stat_of
@@ -172,6 +174,27 @@ def test_a_thread_that_comes_later(cpexd):
     eventually(lambda: len(daemon.workers("p")) == 2)
     assert forked[1] in daemon.workers("p") and daemon.status("p")["error"] is None
     of_each(daemon, "did = 1")
+
+
+def test_a_fork_that_fails_for_now(cpexd):
+    """The worker is started, and so are further ones for a while; then one is forked again."""
+    daemon = cpexd([anything()])
+    daemon.expect("killed by signal 9")
+    (zygote,) = daemon.zygotes()
+    limit = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (9, limit[1]))  # it has 5, and gets 4 with each request
+    for pause in ("0.1", "0.2", "0.4"):
+        kill(daemon, daemon.workers("p")[:1])
+        daemon.wait_log(f'info: plugin "p": a worker was not forked and is started: Too many open files; for {pause} s none will be forked')
+        time.sleep(float(pause))
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, limit)
+    kill(daemon, daemon.workers("p"))
+    assert daemon.zygotes() == [zygote] and all(zygote_of(pid) == zygote for pid in daemon.workers("p"))
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (9, limit[1]))
+    kill(daemon, daemon.workers("p")[:1])
+    eventually(lambda: daemon.log().count("for 0.1 s none will be forked") == 2)  # it begins anew
+    assert daemon.status("p")["error"] is None and "its workers are started" not in daemon.log()
+    daemon.at_start = None  # who is started leads to other descriptors than who is forked
 
 
 # ---- Asyncio
@@ -479,23 +502,52 @@ def test_each_is_in_its_control_group(delegated, cpexd):
 
 
 
-@pytest.mark.skipif(SANITIZED, reason="its build folder is another")
-def test_an_upgrade_while_a_control_group_is_entered(delegated, cpexd, tmp_path):
-    """It is entered all the same."""
-    group, wrapper = delegated
-    build = tmp_path / "build"
+@pytest.fixture
+def slow(tmp_path):
+    """A build folder with which no worker enters a control group as long as the file `slow` is there."""
+    build = tmp_path / ("build-asan" if SANITIZED else "build")
     build.mkdir()
     shutil.copy(BUILD / "cpexd", build)  # no link: it looks for the rest beside itself
     for name in ("cpexctl", "cpexd-render.py", "cpexd-venv", "worker-shim"):
         (build / name).symlink_to(BUILD / name)
     (build / "cpexd-launch").write_text(f'#!/bin/sh\ncase $1 in --enter-cgroup) while [ -e {tmp_path}/slow ]; do sleep 0.1; done;; esac\nexec {BUILD}/cpexd-launch "$@"\n')
     (build / "cpexd-launch").chmod(0o755)
-    daemon = cpexd([anything()], wrapper=wrapper, build=build)
+    return build
+
+
+def starting(daemon):
+    return [each["pid"] for each in daemon.status("p")["workers"] if each["state"] == "starting" and each["pid"]]
+
+
+def test_a_worker_that_dies_while_it_enters_its_control_group(delegated, slow, cpexd, tmp_path):
+    """That is an end like any other: the next one is forked."""
+    _, wrapper = delegated
+    daemon = cpexd([anything()], wrapper=wrapper, build=slow)
+    daemon.expect("killed by signal 9|cannot start: it was killed because it closed its connection")
+    (tmp_path / "slow").touch()
+    workers, (zygote,) = daemon.workers("p"), daemon.zygotes()
+    os.kill(workers[0], signal.SIGKILL)
+    (worker,) = eventually(lambda: starting(daemon))
+    guard = stat_of(worker)[1]
+    os.kill(guard, signal.SIGSTOP)  # so that who enters is the first who notices
+    os.kill(worker, signal.SIGKILL)
+    (tmp_path / "slow").unlink()
+    eventually(lambda: not [each for each in children_of(daemon.pid) if b"--enter-cgroup" in pathlib.Path(f"/proc/{each}/cmdline").read_bytes()])
+    os.kill(guard, signal.SIGCONT)
+    eventually(lambda: len(daemon.workers("p")) == 2)
+    assert all(zygote_of(pid) == zygote for pid in daemon.workers("p"))
+    assert "not forked" not in daemon.log()
+
+
+def test_an_upgrade_while_a_control_group_is_entered(delegated, slow, cpexd, tmp_path):
+    """It is entered all the same."""
+    group, wrapper = delegated
+    daemon = cpexd([anything()], wrapper=wrapper, build=slow)
     daemon.expect("killed by signal 9")
     (tmp_path / "slow").touch()
     workers, (zygote,) = daemon.workers("p"), daemon.zygotes()
     os.kill(workers[0], signal.SIGKILL)
-    eventually(lambda: [each["pid"] for each in daemon.status("p")["workers"] if each["state"] == "starting" and each["pid"]])
+    eventually(lambda: starting(daemon))
     assert "upgraded" in daemon.ctl("upgrade").stdout
     assert daemon.workers("p") == workers[1:]
     (tmp_path / "slow").unlink()
@@ -504,13 +556,21 @@ def test_an_upgrade_while_a_control_group_is_entered(delegated, cpexd, tmp_path)
 
 
 def test_a_control_group_that_has_been_entered(tmp_path):
-    """As by the process that an upgrade has cut short: that is as good. One that is in neither group is left alone."""
+    """As by the process that an upgrade has cut short: that is as good. One that is in neither group is left alone, one that has ended is told
+    apart from that, whether somebody has waited for it or not."""
     for name, pids in {"from": "", "to": f"{os.getpid()}\n", "other": ""}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "cgroup.procs").write_text(pids)
     enter = [BUILD / "cpexd-launch", "--enter-cgroup", str(os.getpid()), tmp_path / "from"]
     assert subprocess.run([*enter, tmp_path / "to"]).returncode == 0
-    assert subprocess.run([*enter, tmp_path / "other"]).returncode == errno.ESRCH
+    assert subprocess.run([*enter, tmp_path / "other"]).returncode == errno.EPERM
+    assert subprocess.run([*enter, tmp_path / "nowhere"]).returncode == errno.ENOENT
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    enter[2] = str(ended.pid)
+    for _ in range(2):
+        assert subprocess.run([*enter, tmp_path / "to"]).returncode == errno.ESRCH
+        ended.wait()
 
 
 # ---- Reload and upgrade
@@ -580,15 +640,17 @@ class TestFaults:
         assert daemon.zygotes() == [zygote] and all(zygote_of(pid) == zygote for pid in daemon.workers("p"))
 
     def test_a_control_group_that_cannot_be_entered(self, delegated, cpexd):
-        """The worker is not used, and another is started."""
+        """The worker is not used, and another is started; the next is forked."""
         group, wrapper = delegated
         daemon = cpexd([anything()], wrapper=wrapper)
         daemon.expect("killed by signal 9")
         daemon.faults("spawn=1")
         kill(daemon, daemon.workers("p")[:1])
-        daemon.wait_log("not forked: it does not get into its control group: Resource temporarily unavailable")
+        daemon.wait_log("not forked and is started: it does not get into its control group: Resource temporarily unavailable")
         assert len(set(groups_of(group).values())) == 4
-        daemon.at_start = None  # who is started leads to other descriptors than who is forked
+        time.sleep(0.1)
+        kill(daemon, daemon.workers("p"))
+        assert all(zygote_of(pid) == daemon.zygotes()[0] for pid in daemon.workers("p"))
 
     def test_no_memory(self, cpexd):
         """Whichever allocation fails: there are workers in the end, and what they do is told as ever."""

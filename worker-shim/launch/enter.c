@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -28,38 +29,44 @@ static FILE *open_processes(const char *group, const char *mode) {
         return file;
 }
 
-static bool is_in(pid_t pid, const char *group) {
+/* Return: 0, EPERM where it is in another one, or another errno. */
+static int find_in(pid_t pid, const char *group) {
         FILE *file = open_processes(group, "re");
         bool found = false;
         int each;
 
-        while (file && !found && fscanf(file, "%d", &each) == 1)
+        if (!file)
+                return errno;
+        while (!found && fscanf(file, "%d", &each) == 1)
                 found = each == pid;
-        if (file)
-                (void)fclose(file);
-        return found;
+        (void)fclose(file);
+        return found ? 0 : EPERM;
 }
 
-static bool put_into(pid_t pid, const char *group) {
+static int put_into(pid_t pid, const char *group) {
         FILE *file = open_processes(group, "we");
 
         if (!file)
-                return false;
+                return errno;
         (void)fprintf(file, "%d", (int)pid);
-        return fclose(file) == 0;
+        return fclose(file) == 0 ? 0 : errno;
+}
+
+/* The group may have been entered: by the one before an upgrade. */
+static int move(pid_t pid, const char *from, const char *to) {
+        int r = find_in(pid, to);
+
+        if (r != EPERM)
+                return r;
+        r = find_in(pid, from);
+        r = r ? r : put_into(pid, to);
+        return r ? r : find_in(pid, to);
 }
 
 int enter_cgroup(const char *number, const char *from, const char *to) {
         pid_t pid = (pid_t)atoi(number);
-        int process = (int)syscall(SYS_pidfd_open, pid, 0);
+        struct pollfd process = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+        int r = process.fd < 0 ? errno : move(pid, from, to);
 
-        if (process < 0)
-                return errno;
-        if (!is_in(pid, to)) { /* the one before an upgrade may have done it */
-                if (!is_in(pid, from))
-                        return ESRCH;
-                if (!put_into(pid, to))
-                        return errno;
-        }
-        return is_in(pid, to) && syscall(SYS_pidfd_send_signal, process, 0, NULL, 0) == 0 ? 0 : ESRCH;
+        return process.fd >= 0 && poll(&process, 1, 0) != 0 ? ESRCH : r; /* whatever else is wrong with one that has ended */
 }

@@ -15,7 +15,8 @@
  *
  *     "p"            by the worker, whose process id cpexd has from the kernel
  *     "s" and a status as of wait(2)     by the guard: the worker has ended, and all that came of it
- *     "e" and a text     by whoever cannot go on: there will be no worker
+ *     "e" and a text     by whoever cannot go on: there will be no worker, nor any other
+ *     "a" and a text     likewise, but the next one may be: there is no memory, or there are too many processes or files
  *     one byte       by cpexd: have the stacks written
  *
  * When cpexd closes its side the worker is killed; when the other is closed it is over.
@@ -52,6 +53,11 @@ struct parts {
         int socket, output, stacks, control;
 };
 
+/* Return: whether none of them stands where a worker has something else. */
+static bool are_out_of_the_way(const struct parts *parts) {
+        return parts->socket > FD_STACKS && parts->output > FD_STACKS && parts->stacks > FD_STACKS && parts->control > FD_STACKS;
+}
+
 static void close_parts(struct parts *parts) {
         (void)close(parts->socket);
         (void)close(parts->output);
@@ -59,10 +65,14 @@ static void close_parts(struct parts *parts) {
         (void)close(parts->control);
 }
 
-static void refuse(int control, const char *why) {
-        char text[160] = "e";
+/* `error`: the errno that it failed with. One that passes says more than `why`; ESRCH says that all is about to end. */
+static void refuse(int control, int error, const char *why) {
+        bool passes = error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE;
+        char text[160] = {passes ? 'a' : 'e'};
 
-        (void)strncat(text, why, sizeof(text) - 2);
+        if (error == ESRCH)
+                return;
+        (void)strncat(text, passes ? strerror(error) : why, sizeof(text) - 2);
         (void)send(control, text, strlen(text), MSG_NOSIGNAL);
 }
 
@@ -88,38 +98,47 @@ static bool take_request(int fd, struct parts *ret) {
         for (size_t i = 0; i < sizeof(*ret) / sizeof(*fds); i++) {
                 int high = fcntl(fds[i], F_DUPFD_CLOEXEC, FD_STACKS + 1);
 
-                if (high >= 0)
+                if (high >= 0) {
                         (void)close(fds[i]);
-                fds[i] = high;
+                        fds[i] = high;
+                }
         }
         memcpy(ret, fds, sizeof(*ret));
         return true;
 }
 
+/* Return: how many there are, or a negative errno. */
 static int count_threads(void) {
         DIR *dir = opendir("/proc/self/task");
         struct dirent *entry;
         int n = 0;
 
-        while (dir && (entry = readdir(dir)))
+        if (!dir)
+                return -errno;
+        while ((entry = readdir(dir)))
                 n += entry->d_name[0] != '.';
-        if (dir)
-                (void)closedir(dir);
+        (void)closedir(dir);
         return n;
 }
 
 /* From here on signals reach only what this process starts. A domain that does not allow it also forbids to move a file to another folder.
- * Return: whether it is so, seen by `outside`, a process that is not below. */
-static bool hold_signals(pid_t outside) {
+ * Return: 0 when it is so, seen by `outside`, a process that is not below; else an errno. */
+static int hold_signals(pid_t outside) {
         const struct { uint64_t fs, net, scoped; } domain = {.fs = FS_REFER, .scoped = SCOPE_SIGNAL};
         struct landlock_path_beneath_attr all = {.allowed_access = FS_REFER, .parent_fd = open("/", O_PATH | O_CLOEXEC)};
         int fd = (int)syscall(SYS_landlock_create_ruleset, &domain, sizeof(domain), 0);
-        bool held = fd >= 0 && syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &all, 0) == 0 &&
+        bool held = fd >= 0 && all.parent_fd >= 0 &&
+                    syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &all, 0) == 0 &&
                     syscall(SYS_landlock_restrict_self, fd, 0) == 0;
+        int error = held ? 0 : errno;
 
         (void)close(fd);
         (void)close(all.parent_fd);
-        return held && kill(outside, 0) < 0 && errno == EPERM;
+        if (!held)
+                return error;
+        if (kill(outside, 0) == 0)
+                return ENOTSUP;
+        return errno == EPERM ? 0 : errno;
 }
 
 /* ---- The guard ---- */
@@ -176,9 +195,13 @@ static void guard(pid_t worker, int control, int ended) {
 
 static void become_worker(const struct parts *parts, pid_t above, const sigset_t *mask, const struct sigaction *on_child) {
         struct pollfd first = {.fd = FD_SOCKET, .events = POLLIN};
+        int error;
 
-        if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != above || !hold_signals(above)) {
-                refuse(parts->control, "this system does not keep a worker from its guard");
+        if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != above) /* its guard has ended */
+                _exit(1);
+        error = hold_signals(above);
+        if (error) {
+                refuse(parts->control, error, "this system does not keep a worker from its guard");
                 _exit(1);
         }
         (void)sigaction(SIGCHLD, on_child, NULL);
@@ -197,7 +220,7 @@ static void become_worker(const struct parts *parts, pid_t above, const sigset_t
 static void split(const struct parts *parts, pid_t zygote, const struct sigaction *on_child) {
         pid_t above = getpid(), worker;
         sigset_t all, mask, child;
-        int ended;
+        int ended, error;
 
         (void)sigfillset(&all);
         (void)sigprocmask(SIG_SETMASK, &all, &mask);
@@ -206,13 +229,14 @@ static void split(const struct parts *parts, pid_t zygote, const struct sigactio
         (void)sigaddset(&child, SIGCHLD);
         (void)prctl(PR_SET_NAME, "cpexd-guard");
         ended = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-        if (ended < 0 || setsid() < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || !hold_signals(zygote)) {
-                refuse(parts->control, "this system does not keep a plugin's signals to itself (Landlock; Linux 6.12)");
+        error = ended < 0 || setsid() < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? errno : hold_signals(zygote);
+        if (error) {
+                refuse(parts->control, error, "this system does not keep a plugin's signals to itself (Landlock; Linux 6.12)");
                 _exit(1);
         }
         worker = fork();
         if (worker < 0) {
-                refuse(parts->control, strerror(errno));
+                refuse(parts->control, errno, strerror(errno));
                 _exit(1);
         }
         if (worker == 0) {
@@ -232,9 +256,11 @@ static void split(const struct parts *parts, pid_t zygote, const struct sigactio
 /* Return: whether this is the worker. */
 static bool fork_worker(struct parts *parts, const struct sigaction *on_child) {
         pid_t zygote = getpid(), pid;
+        int n_threads = are_out_of_the_way(parts) ? count_threads() : -EMFILE;
 
-        if (count_threads() != 1) {
-                refuse(parts->control, "its process has more than one thread");
+        if (n_threads != 1) {
+                refuse(parts->control, n_threads < 0 ? -n_threads : 0,
+                       n_threads < 0 ? strerror(-n_threads) : "its process has more than one thread");
                 close_parts(parts);
                 return false;
         }
@@ -246,7 +272,7 @@ static bool fork_worker(struct parts *parts, const struct sigaction *on_child) {
                 return true;
         }
         if (pid < 0)
-                refuse(parts->control, strerror(errno));
+                refuse(parts->control, errno, strerror(errno));
         close_parts(parts);
         PyOS_AfterFork_Parent();
         return false;
