@@ -67,8 +67,13 @@ static const struct carried place_members[] = {
 struct slot {
         uint32_t slot;
         bool leaving;
+        bool orphan; /* it was not forked by the zygote that there is, but by one before */
 };
-static const struct carried slot_members[] = {CARRIED(UINT, struct slot, slot), CARRIED(BOOL, struct slot, leaving)};
+static const struct carried slot_members[] = {
+        CARRIED(UINT, struct slot, slot),
+        CARRIED(BOOL, struct slot, leaving),
+        CARRIED(BOOL, struct slot, orphan),
+};
 
 static void put_workers(const struct crew *crew, struct carry *carry) {
         size_t array, n = 0;
@@ -76,14 +81,16 @@ static void put_workers(const struct crew *crew, struct carry *carry) {
         mp_put_str(&carry->out, "workers");
         array = mp_array_begin(&carry->out);
         for (unsigned i = 0; i < crew->n_slots; i++) {
-                const struct slot slot = {i, crew->workers[i] == crew->leaving};
+                const struct worker *worker = crew->workers[i];
+                struct slot slot;
 
-                if (!crew->workers[i])
+                if (!worker)
                         continue;
+                slot = (struct slot){i, worker == crew->leaving, worker_is_orphan(worker)};
                 mp_put_map(&carry->out, ELEMENTS(slot_members) + 1);
                 carry_put(carry, slot_members, ELEMENTS(slot_members), &slot);
                 mp_put_str(&carry->out, "worker");
-                worker_save(crew->workers[i], carry);
+                worker_save(worker, carry);
                 n++;
         }
         mp_array_end(&carry->out, array, n);
@@ -135,7 +142,7 @@ static int take_workers(struct crew *crew, struct mp saved) {
                                  crew);
                 if (r < 0)
                         return r;
-                worker_set_zygote(crew->workers[slot.slot], crew->zygote);
+                worker_set_zygote(crew->workers[slot.slot], slot.orphan ? NULL : crew->zygote);
                 if (slot.leaving)
                         crew->leaving = crew->workers[slot.slot];
         }

@@ -736,6 +736,10 @@ bool worker_is_forked(const struct worker *worker) {
         return worker->process && process_is_forked(worker->process);
 }
 
+bool worker_is_orphan(const struct worker *worker) {
+        return worker_is_forked(worker) && !worker->zygote;
+}
+
 bool worker_was_put_off(const struct worker *worker) {
         return worker->put_off;
 }

@@ -67,6 +67,7 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
 
 /* The zygote that has forked the worker, if one has: it must be there as long as the worker is, or be NULL: then it has ended. */
 void worker_set_zygote(struct worker *worker, struct worker *zygote);
+bool worker_is_orphan(const struct worker *worker); /* its zygote has ended */
 
 /* May_initialize of a member was set: it may be constructed and initialized from now on. */
 void worker_initialize(struct worker *worker);

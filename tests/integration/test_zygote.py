@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -602,6 +603,45 @@ def test_an_upgrade(cpexd):
         with pytest.raises(CallError) as error:
             host.invoke(HOOK, do("os._exit(7)"))
         assert "status 7" in error.value.message
+
+
+# The sockets to the guards go to somebody outside, so that the end of a worker is not told before that one lets go of them.
+HOLDING = """
+import socket
+def pass_on():
+    for fd in range(5, 64):
+        try:
+            guard = socket.socket(fileno=os.dup(fd))
+            if guard.type == socket.SOCK_SEQPACKET:
+                with socket.socket(socket.AF_UNIX) as holder:
+                    holder.connect(HOLDER)
+                    socket.send_fds(holder, [b"x"], [guard.fileno()])
+        except OSError:
+            pass
+os.register_at_fork(before=pass_on)
+"""
+
+
+def test_an_upgrade_between_the_ends_of_a_zygote_and_its_workers(cpexd, tmp_path):
+    """They are not the next zygote's: that is not killed because they do not end."""
+    with socket.socket(socket.AF_UNIX) as holder:
+        holder.bind(str(tmp_path / "holder"))
+        holder.listen()
+        daemon = cpexd([anything(preamble=PREAMBLE + f"HOLDER = {str(tmp_path / 'holder')!r}\n" + HOLDING)])
+        daemon.expect("closed its connection|the zygote of its workers has ended|did not say how|killed by signal")
+        (tmp_path / "holder").unlink()
+        (zygote,) = daemon.zygotes()
+        os.kill(zygote, signal.SIGKILL)
+        eventually(lambda: len(daemon.workers("p")) == 1)  # and two that are about to end
+        zygotes, workers = daemon.zygotes(), daemon.workers("p")
+        assert zygotes not in ([], [zygote]) and len(daemon.status("p")["workers"]) == 3
+        assert "upgraded" in daemon.ctl("upgrade").stdout
+        with pytest.raises(AssertionError):
+            eventually(lambda: daemon.zygotes() != zygotes, 3)
+        assert "upgraded" in daemon.ctl("upgrade").stdout
+    eventually(lambda: len(daemon.workers("p")) == 2)
+    assert daemon.zygotes() == zygotes and workers[0] in daemon.workers("p")
+    assert all(zygote_of(pid) == zygotes[0] for pid in daemon.workers("p"))
 
 
 def test_a_class_that_cannot_be_loaded(cpexd):
