@@ -18,6 +18,7 @@
 #include "pool/process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -39,7 +40,13 @@
 #define STACKS_TOLD ((size_t)8 << 10)
 #define OPTIONS_MAX 24               /* beside those of the sandbox */
 #define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/launch/launch.h has it */
-#define FORKED_KILLS 20              /* so often is one that was forked asked to end before its zygote is killed */
+#ifndef SO_PASSPIDFD                 /* Linux 6.5 */
+#define SO_PASSPIDFD 76
+#endif
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 4
+#endif
+#define FORKED_KILLS 20 /* so often is one that was forked asked to end before its zygote is killed */
 
 struct process {
         const struct process_spec *spec;
@@ -252,7 +259,8 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
 }
 
 /* Its memory is opened now, for a worker soon hides from all but root (PR_SET_DUMPABLE), and where /proc shows nobody what is hidden
- * (ProtectProc= of a unit) not even its daemon finds it then. */
+ * (ProtectProc= of a unit) not even its daemon finds it then. One that was started says its number itself: has it ended by then, and the number is somebody
+ * else's, so has its connection, and all that is wrong is a figure until its guard has ended too. */
 void process_started(struct process *process, pid_t pid) {
         char path[32];
 
@@ -306,11 +314,25 @@ static void enter_cgroup(struct process *process) {
                 on_entered(process, W_EXITCODE(EAGAIN, 0));
 }
 
-static void take(struct process *process, const char *text, size_t len, pid_t sender) {
-        if (text[0] == 'p' && process->pid == 0 && sender > 0) {
+/* Who has sent a message. */
+struct sender {
+        pid_t pid;  /* as it was then */
+        int handle; /* pidfd; -1: it has ended, or the kernel has none */
+};
+
+static bool is_running(const struct sender *sender) {
+        struct pollfd ended = {.fd = sender->handle, .events = POLLIN};
+
+        return sender->handle >= 0 && poll(&ended, 1, 0) == 0;
+}
+
+static void take(struct process *process, const char *text, size_t len, const struct sender *sender) {
+        if (text[0] == 'p' && process->pid == 0 && sender->pid > 0) {
                 process->refusal[0] = 0;
                 process->for_now = false;
-                process_started(process, sender);
+                process_started(process, sender->pid);
+                if (!is_running(sender)) /* its number may be somebody else's by now */
+                        process->memory = fd_close(process->memory);
                 enter_cgroup(process);
         } else if (text[0] == 's' && len == 1 + sizeof(process->status)) {
                 memcpy(&process->status, text + 1, sizeof(process->status));
@@ -320,27 +342,54 @@ static void take(struct process *process, const char *text, size_t len, pid_t se
         }
 }
 
+/* What it says of the sender is the kernel's word. Descriptors are the plugin's doing. */
+static struct sender sender_of(struct msghdr *message) {
+        struct sender sender = {.handle = -1};
+
+        for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
+                const size_t len = header->cmsg_len - CMSG_LEN(0);
+                struct ucred credentials;
+                int fd;
+
+                if (header->cmsg_type == SCM_CREDENTIALS && len == sizeof(credentials)) {
+                        memcpy(&credentials, CMSG_DATA(header), sizeof(credentials));
+                        sender.pid = credentials.pid;
+                } else if (header->cmsg_type == SCM_PIDFD && len == sizeof(fd)) {
+                        memcpy(&sender.handle, CMSG_DATA(header), sizeof(fd));
+                } else if (header->cmsg_type == SCM_RIGHTS) {
+                        for (size_t at = 0; at + sizeof(fd) <= len; at += sizeof(fd)) {
+                                memcpy(&fd, CMSG_DATA(header) + at, sizeof(fd));
+                                (void)close(fd);
+                        }
+                }
+        }
+        return sender;
+}
+
 static void hear(struct process *process) {
         char text[LAST_LINE_BYTES];
         union {
                 struct cmsghdr header;
-                char space[CMSG_SPACE(sizeof(struct ucred))];
+                char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
         } control;
         struct iovec part = {text, sizeof(text) - 1};
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
         ssize_t n = recvmsg(process->control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        struct ucred sender = {0};
+        struct sender sender;
 
         if (n < 0 && errno == EAGAIN)
                 return;
-        if (n <= 0) {
+        if (n < 0) {
                 on_control_end(process);
                 return;
         }
         text[n] = 0;
-        if (message.msg_controllen > 0 && control.header.cmsg_type == SCM_CREDENTIALS)
-                memcpy(&sender, CMSG_DATA(&control.header), sizeof(sender));
-        take(process, text, (size_t)n, sender.pid);
+        sender = sender_of(&message);
+        if (n > 0)
+                take(process, text, (size_t)n, &sender);
+        (void)fd_close(sender.handle);
+        if (n == 0)
+                on_control_end(process);
 }
 
 static void on_control(evutil_socket_t fd, short what, void *data) {
@@ -352,6 +401,7 @@ static void on_control(evutil_socket_t fd, short what, void *data) {
 }
 
 static int watch_control(struct process *process) {
+        (void)setsockopt(process->control, SOL_SOCKET, SO_PASSPIDFD, &(int){1}, sizeof(int));
         process->on_control = event_new(process->base, process->control, EV_READ | EV_PERSIST, on_control, process);
         return process->on_control && event_add(process->on_control, NULL) == 0 ? 0 : -ENOMEM;
 }

@@ -395,8 +395,9 @@ def lie():
         except OSError:
             continue
         if guard.type == socket.SOCK_SEQPACKET:
-            for message in LIES:
-                guard.send(message)
+            with open(__file__) as lie:
+                for message in LIES:
+                    socket.send_fds(guard, [message], [lie.fileno()] * 2)
 os.register_at_fork(before=lie)
 """
 
@@ -412,6 +413,7 @@ def test_what_a_lying_guard_says_harms_nobody_else(cpexd, lies):
     except CallError as error:
         assert error.cause in ("crash", "start_failed")
     assert daemon.invoke("tool_post_invoke", {"name": "x", "result": 1})["metadata"] == {"other": 1}
+    assert "plugin.py" not in str(daemon.descriptors()) and "PermissionError" not in daemon.log()
     daemon.at_start = None
 
 
@@ -642,6 +644,43 @@ def test_an_upgrade_between_the_ends_of_a_zygote_and_its_workers(cpexd, tmp_path
     eventually(lambda: len(daemon.workers("p")) == 2)
     assert daemon.zygotes() == zygotes and workers[0] in daemon.workers("p")
     assert all(zygote_of(pid) == zygotes[0] for pid in daemon.workers("p"))
+
+
+def test_a_worker_whose_number_is_somebody_elses(cpexd, tmp_path):
+    """It has ended before cpexd hears of it, and another process has its number: nobody counts the memory of that."""
+    if not os.access("/proc/sys/kernel/ns_last_pid", os.W_OK):
+        pytest.skip("numbers of processes cannot be chosen here")
+    daemon = cpexd([anything(preamble=PREAMBLE + f"HOLDER = {str(tmp_path / 'holder')!r}\n" + HOLDING, workers={"min": 1, "max": 1})])
+    daemon.expect("killed by signal|closed its connection|did not say how|zygote of its workers has ended")
+    (zygote,), (worker,) = daemon.zygotes(), daemon.workers("p")
+    with socket.socket(socket.AF_UNIX) as holder:
+        holder.bind(str(tmp_path / "holder"))
+        holder.listen()
+        os.kill(zygote, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: [each for each in daemon.status("p")["workers"] if each["state"] == "starting"])
+        os.kill(daemon.pid, signal.SIGSTOP)
+        os.kill(zygote, signal.SIGCONT)
+        (guard,) = eventually(lambda: [each for each in children_of(zygote) if children_of(each)])
+        (late,) = children_of(guard)
+        eventually(lambda: os.readlink(f"/proc/{late}/fd/1") != os.readlink(f"/proc/{zygote}/fd/1"))  # it has said who it is
+        os.kill(late, signal.SIGKILL)
+        eventually(lambda: stat_of(guard) is None)
+        for _ in range(100):
+            pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(late - 1))
+            other = subprocess.Popen(["sleep", "1000"])
+            if other.pid == late:
+                break
+            other.kill()
+            other.wait()
+        os.kill(daemon.pid, signal.SIGCONT)
+        try:
+            known = [each for each in eventually(lambda: daemon.status("p"))["workers"] if each["pid"] == other.pid]
+            assert other.pid == late and [each["memory_bytes"] for each in known] == [0]
+        finally:
+            other.kill()
+            other.wait()
+    eventually(lambda: len(daemon.workers("p")) == 1)
 
 
 def test_a_class_that_cannot_be_loaded(cpexd):
