@@ -106,11 +106,14 @@ static void give_up_behind(struct worker_call *call) {
 }
 
 /* The one before it has been answered, and the worker goes on with this one. */
+static void become_first(struct worker_call *call) {
+        call->behind = false;
+        call->calls->n_behind--;
+}
+
 static void begin(struct worker_call *call) {
         struct step *step = call->step;
 
-        call->behind = false;
-        call->calls->n_behind--;
         call->calls->n_total++;
         n_begun++;
         if (!step) {
@@ -122,8 +125,8 @@ static void begin(struct worker_call *call) {
         timer_start(&call->timer, step_time_left(step, step->given_usec));
 }
 
-/* The worker does not. */
-static void drop_behind(struct worker_call *call) {
+/* The worker does not. Return: NULL. */
+static struct worker_call *drop_behind(struct worker_call *call) {
         struct worker_call *next;
 
         for (; call; call = next) {
@@ -134,6 +137,7 @@ static void drop_behind(struct worker_call *call) {
                 if (step)
                         hand_back(step);
         }
+        return NULL;
 }
 
 static void time_out(struct worker_call *call) {
@@ -206,8 +210,7 @@ static struct worker_call *make_calls(struct calls *calls, struct step *step) {
                 struct worker_call *call = call_new(calls);
 
                 if (!call) {
-                        drop_behind(first);
-                        return NULL;
+                        return drop_behind(first);
                 }
                 call->id = calls->next_id++;
                 call->behind = first != NULL;
@@ -257,29 +260,12 @@ void calls_withdraw(struct step *step) {
         send_cancel(call);
 }
 
-bool calls_answered(struct calls *calls, const struct rpc_msg *msg, uint64_t values_max) {
+static struct step_outcome judge(const struct rpc_msg *msg, uint64_t values_max) {
         struct step_outcome outcome = {.cause = STEP_ANSWERED, .answer = msg->result, .error = msg->error, .memory = msg->memory};
-        struct worker_call *call = find(calls, msg->id), *next;
-        bool late = call && call->phase > CALL_RUNNING;
         struct mp_cur result = mp_cur(msg->result);
         uint64_t values = rpc_values(msg, values_max);
-        struct step *step;
 
-        if (!call || call->behind) {
-                calls->n_stray++;
-                return false;
-        }
-        next = find_behind(call);
-        if (next && answer_leaves_input(msg->error, msg->result))
-                begin(next);
-        else
-                drop_behind(next);
-        step = call->step ? call_give_up(call) : NULL;
-        call_remove(call);
-        calls->n_late += late;
-        if (late)
-                outcome = (struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"};
-        else if (values > values_max)
+        if (values > values_max)
                 outcome = (struct step_outcome){.cause = STEP_OVERSIZE,
                                                 .message = "its answer has more values than a message may have",
                                                 .value = values,
@@ -289,8 +275,34 @@ bool calls_answered(struct calls *calls, const struct rpc_msg *msg, uint64_t val
                 outcome.cause = STEP_RAISED;
         else if (mp_peek(&result) != MP_MAP)
                 outcome = (struct step_outcome){.cause = STEP_MALFORMED, .message = "the worker's answer is not a map"};
+        return outcome;
+}
+
+/* A chain goes on when the outcome is told: it may be the end of the hook call, which then withdraws the rest. */
+bool calls_answered(struct calls *calls, const struct rpc_msg *msg, uint64_t values_max) {
+        struct step_outcome outcome = judge(msg, values_max);
+        struct worker_call *call = find(calls, msg->id), *next;
+        struct step *step;
+
+        if (!call || call->behind) {
+                calls->n_stray++;
+                return false;
+        }
+        next = find_behind(call);
+        if (next && outcome.cause == STEP_ANSWERED && answer_leaves_input(msg->error, msg->result))
+                become_first(next);
+        else
+                next = drop_behind(next);
+        if (call->phase > CALL_RUNNING) {
+                outcome = (struct step_outcome){.cause = STEP_TIMEOUT, .message = "the plugin did not answer in time"};
+                calls->n_late++;
+        }
+        step = call->step ? call_give_up(call) : NULL;
+        call_remove(call);
         if (step)
                 step_finish(step, &outcome);
+        if (next)
+                begin(next);
         return true;
 }
 
@@ -300,7 +312,7 @@ void calls_end(struct calls *calls, const struct step_outcome *outcome) {
         while ((call = TAILQ_FIRST(&calls->all))) {
                 struct step *step = call->step ? call_give_up(call) : NULL;
 
-                drop_behind(find_behind(call));
+                (void)drop_behind(find_behind(call));
                 call_remove(call);
                 if (step)
                         step_finish(step, outcome);

@@ -424,7 +424,7 @@ static void put_hooks(struct buf *buf, const struct plugin_entry *entry) {
 /* The parameters of `init`. */
 static int put_init(struct buf *buf, const struct plugin_entry *entry, const struct pool_layout *layout, unsigned member,
                     uint64_t generation) {
-        mp_put_map(buf, 6);
+        mp_put_map(buf, 7);
         mp_put_str(buf, "member");
         mp_put_uint(buf, member);
         mp_put_str(buf, "plugin");
@@ -434,6 +434,8 @@ static int put_init(struct buf *buf, const struct plugin_entry *entry, const str
         mp_put_uint(buf, entry->isolation.max_concurrent);
         mp_put_str(buf, "frame_bytes");
         mp_put_uint(buf, layout->frame_bytes);
+        mp_put_str(buf, "values");
+        mp_put_uint(buf, layout->values);
         mp_put_str(buf, "generation");
         mp_put_uint(buf, generation);
         return buf_error(buf);

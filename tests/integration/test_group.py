@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plugins of a group (isolation.group) share their workers, and nothing else: each has its errors, its figures and its time."""
 
+import json
 import os
+import re
 import signal
 
 import pytest
-from daemon import PREAMBLE, CallError, eventually, plugin
+from daemon import PREAMBLE, SPOIL, CallError, eventually, plugin
 
 HOOK = "tool_pre_invoke"
 
@@ -404,6 +406,17 @@ TRACES = """
             return None
         elif what == "unsendable":
             return Result(metadata={"x": object()})
+        elif what == "many":
+            return Result(metadata={"x": [None] * 3000})
+        elif what == "long":
+            return Result(metadata={"x": "x" * 3000})
+        elif what == "deep" or what == "less-deep":
+            deep = 1
+            for _ in range(110 if what == "deep" else 98):
+                deep = [deep]
+            return Result(metadata={"x": deep})
+        elif what == "delay":
+            return Result(retry_delay_ms=1 << 70)
         elif what == "message":
             return Result(metadata={self.name: self.messages()})
         return Result()
@@ -422,18 +435,18 @@ def outcome(daemon, trace, **call):
         answer = daemon.invoke(HOOK, timing=True, **call)
     except CallError as error:
         answer = {"error": error.error}
-        for key in ("stacks", "timing", "traceback"):
+        for key in ("stacks", "timing", "traceback", "value"):  # value: of too many, as two more may be
             (error.details or {}).pop(key, None)
         answer["executions"] = answer["error"].pop("executions", [])
         answer["timing"] = answer["error"].pop("timing")
     for record in answer["executions"]:
         del record["duration_ns"], record["plugin_id"]
     answer["timing"] = [each["name"] for each in answer["timing"]["plugins"]]
-    return answer | {"trace": trace.read_text()}
+    return json.loads(re.sub(r"\(\d+, at most", "(N, at most", json.dumps(answer | {"trace": trace.read_text()}, default=repr)))
 
 
 WHAT = ["", "raise", "timeout-error", "violation", "deny", "change", "same", "in-place", "state", "global-metadata", "user", "own",
-        "metadata", "extensions", "objects", "junk", "unsendable", "pause", "await"]
+        "metadata", "extensions", "objects", "junk", "unsendable", "pause", "await", "many", "long", "deep", "less-deep", "delay"]
 MODES = [{}, {"b": {"mode": "transform", "on_error": "ignore"}, "c": {"mode": "audit", "on_error": "ignore"}}, {"b": {"on_error": "fail"}}]
 
 
@@ -444,7 +457,7 @@ def test_one_hop_is_as_good_as_several(cpexd, tmp_path, modes, whats, timeout):
     process, or has it killed, wait for the next one."""
     both = []
     for grouped in (True, False):
-        daemon = cpexd(traced(tmp_path, "abcd", grouped, timeout, **modes))
+        daemon = cpexd(traced(tmp_path, "abcd", grouped, timeout, **modes), settings={"limits": {"values": 2000}})
         daemon.expect("a|b")
         both.append((daemon, tmp_path / f"trace-{grouped}"))
     for what in whats:
@@ -457,6 +470,7 @@ def test_one_hop_is_as_good_as_several(cpexd, tmp_path, modes, whats, timeout):
                     eventually(lambda: daemon.workers(name))
                 outcomes.append(outcome(daemon, trace, **call))
             assert outcomes[0] == outcomes[1], call
+    assert "answered what it was not asked" not in both[0][0].log()
 
 
 def test_a_chain_is_one_message(cpexd, tmp_path):
@@ -605,6 +619,7 @@ LIES = """
         if self.name == "a" and payload.args.get("lie"):
             worker = sys.modules["cpexd_worker._worker"]
             real = worker.encode_pieces
+            worker._Worker._is_sure = lambda *_: True
 
             def encode_pieces(message, limit):
                 worker.encode_pieces = real
@@ -613,6 +628,7 @@ LIES = """
                     "early": [[1, first + 1, None, {}], message],
                     "twice": [message, message],
                     "beyond": [message, [1, first + 1, None, {}], [1, first + 2, None, {}]],
+                    "too-many": [[1, first, None, {"metadata": {"x": [None] * 600000}}], [1, first + 1, None, {}]],
                     "after-a-change": [[1, first, None, {"state": {"x": 1}}], [1, first + 1, None, {}]],
                 }
                 return [b"".join(worker.encode(each) for each in lies[payload.args["lie"]])]
@@ -622,17 +638,40 @@ LIES = """
 """
 
 
-@pytest.mark.parametrize("lie", ["early", "twice", "beyond", "after-a-change"])
+@pytest.mark.parametrize("on_error", ["fail", "ignore"])
+def test_an_answer_that_a_chain_goes_on_behind_is_malformed(cpexd, on_error):
+    """Then it has failed before the next one runs: that is not called where its failure ends the call, and is withdrawn in the worker."""
+    daemon = cpexd(group("ab", SPOIL + """
+    async def tool_pre_invoke(self, payload, context):
+        if self.name == "a" and payload.args.get("spoil"):
+            self.spoil(lambda encode, message: encode([1, message[1], None, {"metadata": 5}]))
+        elif payload.args.get("spoil"):
+            await asyncio.sleep(0.1)
+        return Result(metadata={self.name: 1})
+""", on_error=on_error))
+    daemon.expect("malformed")
+    if on_error == "fail":
+        error = error_of(daemon, spoil=True)
+        assert error.cause == "malformed" and [each["plugin_name"] for each in error.error["executions"]] == ["a"]
+    else:
+        assert daemon.invoke(HOOK, payload(spoil=True))["metadata"] == {"b": 1}
+    assert [daemon.status(name)["calls_total"] for name in "ab"] == [1, on_error == "ignore"]
+    workers = daemon.workers("a")
+    assert daemon.invoke(HOOK, payload())["metadata"].keys() == {"a", "b"}
+    assert daemon.workers("b") == workers
+
+
+@pytest.mark.parametrize("lie", ["early", "twice", "beyond", "after-a-change", "too-many"])
 def test_a_worker_that_lies_about_a_chain_is_killed(cpexd, lie):
     daemon = cpexd(group("ab", LIES))
-    daemon.expect("crash|answered what it was not asked")
+    daemon.expect("crash|answered what it was not asked|oversize")
     old = daemon.workers("a")
     with daemon.host() as host:
         host.end(host.begin(HOOK, payload()))
         try:
             host.invoke(HOOK, payload(lie=lie))
         except CallError as error:
-            assert error.cause == "crash"
+            assert error.cause == ("oversize" if lie == "too-many" else "crash")
     daemon.wait_log("it was killed because it answered what it was not asked")
     eventually(lambda: daemon.workers("a") not in ([], old))
     assert daemon.invoke(HOOK, payload())["metadata"].keys() == {"a", "b"}

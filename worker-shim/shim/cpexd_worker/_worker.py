@@ -21,6 +21,8 @@ _BATCH = 16  # messages read in one turn of the loop, so that a plugin's own tas
 
 # What an answer may hold for the next plugin of a chain to get what this one got. The daemon has the same rule (pool/step.c).
 _HARMLESS = frozenset(("metadata", "retry_delay_ms", "contexts", "http_headers"))
+_SCALARS = frozenset((str, int, float, bool, bytes, type(None)))
+_WRAPPED = 29  # so deep in lists what the daemon takes can be encoded, and nothing that is deeper (REQUEST_DEPTH_MAX of the daemon, DEPTH_MAX of the codec)
 
 _worker = None
 
@@ -95,7 +97,7 @@ class _Worker:
         self._members = {}
         self._output = None
         self._calls = {}
-        self._answer_bytes = _LIMIT
+        self._answer_bytes = self._answer_values = _LIMIT
         self._stopping = False
         self._retiring = None
         self._zygote = None  # the request to become one
@@ -238,7 +240,7 @@ class _Worker:
         except BaseException as exc:
             error, result = _errors.exception_map(exc, _errors.repr_of(exc)), None
         self._calls.pop(ident, None)
-        if not self._answer(ident, error, result) and call.chain is not None:
+        if not self._answer(ident, error, result, call.chain is not None) and call.chain is not None:
             self._end_chain(call.chain)
         if self._retiring is not None and not self._calls:
             _leave(self._retiring)
@@ -254,11 +256,14 @@ class _Worker:
 
     # -- answering ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, ident, error, result):
+    def _answer(self, ident, error, result, chained=False):
         """Returns whether a chain goes on behind it."""
         goes_on = error is None and result.keys() <= _HARMLESS
         try:
             message = encode_pieces([1, ident, error, result], self._answer_bytes)
+            if goes_on and chained and not self._is_sure(message, result):
+                goes_on = False
+                message = encode_pieces([1, ident, error, result | {"continue_processing": True}], self._answer_bytes)
         except BaseException as exc:
             message = [encode([1, ident, *self._in_place_of(error, result, exc)])]
             goes_on = False
@@ -267,6 +272,21 @@ class _Worker:
         except (OSError, ValueError):
             _leave()  # the daemon is gone, or this is a forked child that came back from the hook
         return goes_on
+
+    def _is_sure(self, message, result):
+        """Returns whether the daemon is sure to take an answer that a chain goes on behind. That is told in a quick way: a value has a byte at least."""
+        delay, metadata = result.get("retry_delay_ms", 0), result.get("metadata", {})
+        if sum(map(len, message)) > self._answer_values or type(delay) is not int or not -(1 << 63) <= delay < 1 << 63:
+            return False
+        if all(type(each) in _SCALARS for each in metadata.values()):
+            return True
+        for _ in range(_WRAPPED):
+            metadata = [metadata]
+        try:
+            encode(metadata)
+        except ValueError:
+            return False
+        return True
 
     def _in_place_of(self, error, result, exc):
         """(error, result) for an answer that cannot be sent. A denial stays one."""
@@ -331,6 +351,7 @@ class _Worker:
             return _errors.protocol_error("bad_request", "init comes once, after load"), None
         member.hooks = {}
         self._answer_bytes = params.get("frame_bytes") or _LIMIT
+        self._answer_values = params.get("values") or _LIMIT
         sdk = self._sdk
         try:
             plugin = member.cls(sdk.PluginConfig(**params["plugin"]))
