@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A zygote, and workers that are forked off it as cpexd does it (shim/fork.c)."""
 
+import errno
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ import struct
 import time
 
 import pytest
-from worker import PLUGINS, Failed, Worker
+from worker import BUILD, PLUGINS, Failed, Worker
 
 HOOKS = ["tool_pre_invoke"]
 ENTRY = {"name": "sample", "kind": "isolated_venv", "hooks": HOOKS, "config": {}}
@@ -150,6 +151,61 @@ def test_where_no_process_can_be_started(any_python, tmp_path):
         with Forked(zygote) as worker:
             assert worker.hear()[0] == b"eOperation not permitted"
             assert worker.control.recv(1) == b""
+
+
+# ---- What fails on purpose (failing.c)
+
+HELD, GUARDED = b"ethis system does not keep a plugin's signals to itself", b"ethis system does not keep a worker from its guard"
+LATER = {number: b"a" + os.strerror(number).encode() for number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)}
+ENDED = b"s\0\1\0\0"  # by status 1
+FAILURES = [
+    # in the zygote, once
+    ("_Fork", 1, errno.EAGAIN, [LATER[errno.EAGAIN]]),
+    ("_Fork", 1, errno.EPERM, [b"eOperation not permitted"]),
+    ("opendir", 1, errno.EMFILE, [LATER[errno.EMFILE]]),
+    ("fcntl64", 2, errno.EMFILE, [LATER[errno.EMFILE]]),
+    # in the guard
+    ("signalfd", 1, errno.ENFILE, [LATER[errno.ENFILE]]),
+    ("signalfd", 1, errno.ENOSYS, [HELD]),
+    ("setsid", 1, errno.EPERM, [HELD]),
+    ("prctl", 3, errno.EINVAL, [HELD]),
+    ("open64", 1, errno.ENFILE, [LATER[errno.ENFILE]]),
+    *(("syscall", n, errno.ENOMEM, [LATER[errno.ENOMEM]]) for n in (1, 2, 3)),
+    *(("syscall", n, errno.ENOSYS, [HELD]) for n in (1, 2, 3)),
+    ("kill", 1, errno.ESRCH, []),  # the zygote has ended
+    ("fork", 1, errno.EAGAIN, [LATER[errno.EAGAIN]]),
+    ("fork", 1, errno.ENOMEM, [LATER[errno.ENOMEM]]),
+    # in the worker
+    ("setsid", 2, errno.EPERM, [ENDED]),
+    ("prctl", 4, errno.EINVAL, [ENDED]),
+    ("open64", 2, errno.EMFILE, [LATER[errno.EMFILE], ENDED]),
+    *(("syscall", n, errno.ENOMEM, [LATER[errno.ENOMEM], ENDED]) for n in (4, 5, 6)),
+    *(("syscall", n, errno.EPERM, [GUARDED, ENDED]) for n in (4, 5, 6)),
+    ("kill", 2, errno.ESRCH, [ENDED]),  # its guard has ended
+    ("prctl", 5, errno.EINVAL, None),
+    ("dup3", 1, errno.EBUSY, [b"p", ENDED]),
+    ("syscall", 7, errno.EINVAL, [b"p", ENDED]),
+]
+
+
+@pytest.mark.parametrize(("function", "n", "error", "told"), FAILURES, ids=[f"{each[0]}-{each[1]}-{errno.errorcode[each[2]]}" for each in FAILURES])
+def test_a_fork_that_fails_on_purpose(any_python, tmp_path, function, n, error, told):
+    """Whatever it is, somebody says so (`told`; None: it does not matter), nobody is left waiting, and the zygote takes the next request."""
+    library = BUILD / "tests/libfailing.so"
+    env = {"LD_PRELOAD": str(library), "CPEXD_FAILING": f"{function}:{n}:{error}"}
+    options = ["--profile", "default", "--tmp", tmp_path, "--read", PLUGINS, "--read", library]
+    with Worker(any_python, *options, env=env) as zygote:
+        zygote.call("load", class_name="sample.Sample", paths=[str(PLUGINS)])
+        assert zygote.call("zygote", hooks=HOOKS) == {}
+        for expected in told, None if function in ("_Fork", "opendir", "fcntl64") else told:
+            with Forked(zygote) as worker:
+                if expected is None:
+                    worker.ready().tool()
+                    continue
+                messages = []
+                while message := worker.hear()[0]:
+                    messages.append(message)
+                assert len(messages) == len(expected) and all(map(bytes.startswith, messages, expected)), messages
 
 
 def test_a_class_that_nobody_has_loaded(any_python):
