@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers that are forked off a process with the plugin imported (isolation.zygote)."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -605,6 +606,98 @@ def test_an_upgrade(cpexd):
         with pytest.raises(CallError) as error:
             host.invoke(HOOK, do("os._exit(7)"))
         assert "status 7" in error.value.message
+
+
+WAITING = """
+def wait(*args):
+    while not os.path.exists(GO):
+        time.sleep(0.01)
+"""
+WHERE = {"loads its class": "wait()", "gets ready to fork": "import gc\nreal = gc.freeze\ngc.freeze = lambda: wait() or real()"}
+
+
+def upgrade(daemon):
+    assert "upgraded" in daemon.ctl("upgrade").stdout
+
+
+def of_one_zygote(daemon):
+    """Waits for two workers. Returns their zygote."""
+    eventually(lambda: len(daemon.workers("p")) == 2)
+    (zygote,) = daemon.zygotes()
+    assert all(zygote_of(pid) == zygote for pid in daemon.workers("p"))
+    of_each(daemon, "did = 1")
+    return zygote
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_an_upgrade_while_a_zygote_starts(cpexd, tmp_path, where):
+    preamble = PREAMBLE + f"GO = {str(tmp_path / 'go')!r}\n" + WAITING + WHERE[where] + "\n"
+    (tmp_path / "go").touch()
+    daemon = cpexd([anything(preamble=preamble)])
+    daemon.expect("the zygote of its workers has ended|closed its connection|killed by signal|its guard has ended")
+    (first,) = daemon.zygotes()
+    (tmp_path / "go").unlink()
+    os.kill(first, signal.SIGKILL)
+    (zygote,) = eventually(lambda: [pid for pid in daemon.zygotes() if pid != first and stat_of(pid)[1] != daemon.pid])
+    time.sleep(0.3)  # until it waits; should it not yet, all is the same
+    upgrade(daemon)
+    assert daemon.workers("p") == [] and daemon.zygotes() == [zygote]
+    (tmp_path / "go").touch()
+    assert of_one_zygote(daemon) == zygote
+
+
+def test_an_upgrade_while_a_zygote_is_asked_to_fork(cpexd):
+    daemon = cpexd([anything()])
+    daemon.expect("killed by signal 9")
+    (zygote,), workers = daemon.zygotes(), daemon.workers("p")
+    os.kill(zygote, signal.SIGSTOP)
+    os.kill(workers[0], signal.SIGKILL)
+    eventually(lambda: [each for each in daemon.status("p")["workers"] if each["state"] == "starting"])
+    upgrade(daemon)
+    os.kill(zygote, signal.SIGCONT)
+    assert of_one_zygote(daemon) == zygote and workers[1] in daemon.workers("p")
+
+
+def test_an_upgrade_while_a_zygote_ends(cpexd):
+    """Its guard is the last to go."""
+    daemon = cpexd([anything()])
+    daemon.expect("the zygote of its workers has ended|closed its connection|killed by signal|its guard has ended")
+    (zygote,), workers = daemon.zygotes(), daemon.workers("p")
+    guard = stat_of(zygote)[1]
+    os.kill(guard, signal.SIGSTOP)
+    os.kill(zygote, signal.SIGKILL)
+    upgrade(daemon)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(guard, signal.SIGCONT)
+    dead(daemon, workers)
+    assert of_one_zygote(daemon) != zygote
+
+
+def test_an_upgrade_while_none_are_forked(cpexd):
+    """What has been refused is not asked for again; the pauses grow on."""
+    daemon = cpexd([anything()])
+    daemon.expect("killed by signal 9")
+    (zygote,) = daemon.zygotes()
+    limit = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (9, limit[1]))
+    for pause in ("0.1", "0.2", "0.4"):
+        kill(daemon, daemon.workers("p")[:1])
+        daemon.wait_log(f"Too many open files; for {pause} s none will be forked")
+        upgrade(daemon)
+        time.sleep(float(pause))
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, limit)
+    kill(daemon, daemon.workers("p"))
+    assert of_one_zygote(daemon) == zygote
+    upgrade(daemon)
+    daemon.at_start = None
+
+
+def test_an_upgrade_after_a_refusal(cpexd):
+    daemon = cpexd([anything(preamble=PREAMBLE + "f = open(__file__)\n")])
+    daemon.expect("killed by signal 9")
+    upgrade(daemon)
+    kill(daemon, daemon.workers("p"))
+    assert daemon.zygotes() == [] and daemon.log().count("its workers are started and not forked") == 1
 
 
 # The sockets to the guards go to somebody outside, so that the end of a worker is not told before that one lets go of them.
