@@ -97,9 +97,11 @@ static void on_output(void *data, const char *line) {
         line = take_mark(process->spec, line, &scope.plugin);
         (void)snprintf(process->last[process->n_last++ % LAST_LINES], LAST_LINE_BYTES, "%s", line);
         if (now - process->output_since_usec >= USEC_PER_SEC) {
-                if (process->output_lines > OUTPUT_LINES)
-                        log_write(LOG_LEVEL_WARNING, &scope, "%u more lines of output were not logged (at most %d a second are)",
-                                  process->output_lines - OUTPUT_LINES, OUTPUT_LINES);
+                unsigned more = process->output_lines > OUTPUT_LINES ? process->output_lines - OUTPUT_LINES : 0;
+
+                if (more > 0)
+                        log_write(LOG_LEVEL_WARNING, &scope, "%u more line%s of output %s not logged (at most %d a second are)",
+                                  more, plural(more), more == 1 ? "was" : "were", OUTPUT_LINES);
                 process->output_since_usec = now;
                 process->output_lines = 0;
         }

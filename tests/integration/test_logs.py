@@ -207,3 +207,14 @@ def test_more_than_one_may_wait_for(daemon):
         daemon.expect("killed by signal 9")
         for each in ids[:-1]:
             assert "killed by signal 9" in admin.response(each)["lines"][0]["message"]
+
+
+@pytest.mark.parametrize(("n", "told"), [(201, "1 more line of output was not logged"), (203, "3 more lines of output were not logged")])
+def test_lines_that_are_too_many_are_counted(cpexd, n, told):
+    daemon = cpexd([plugin("talker", TALKER)])
+    daemon.expect(told)
+    daemon.invoke(HOOK, call("lines", n=n))
+    eventually(lambda: "line 199 " in daemon.log())
+    time.sleep(1.1)
+    say_until_it_is_logged(daemon, "again")
+    assert told in daemon.log()
