@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What hardly ever fails, fails for the worker's extension when a test says so: a library that is loaded before libc (LD_PRELOAD). The environment
- * variable CPEXD_FAILING=FUNCTION:N:ERRNO has the N-th call of a function fail that the extension makes, in each process with what came before its fork.
- * Python's own calls are left alone.
+ * What hardly ever fails, fails for the worker's extension when a test says so: a library that is loaded before libc
+ * (LD_PRELOAD). The environment variable CPEXD_FAILING=FUNCTION:N:ERRNO has the N-th call of a function fail that the extension
+ * makes, in each process with what came before its fork. Python's own calls are left alone.
  */
 
 #include <dirent.h>

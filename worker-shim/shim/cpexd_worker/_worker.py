@@ -22,7 +22,8 @@ _BATCH = 16  # messages read in one turn of the loop, so that a plugin's own tas
 # What an answer may hold for the next plugin of a chain to get what this one got. The daemon has the same rule (pool/step.c).
 _HARMLESS = frozenset(("metadata", "retry_delay_ms", "contexts", "http_headers"))
 _SCALARS = frozenset((str, int, float, bool, bytes, type(None)))
-_WRAPPED = 29  # so deep in lists what the daemon takes can be encoded, and nothing that is deeper (REQUEST_DEPTH_MAX of the daemon, DEPTH_MAX of the codec)
+# So deep in lists what the daemon takes can be encoded, and nothing that is deeper (REQUEST_DEPTH_MAX there, DEPTH_MAX of the codec).
+_WRAPPED = 29
 
 _worker = None
 
@@ -274,7 +275,7 @@ class _Worker:
         return goes_on
 
     def _is_sure(self, message, result):
-        """Returns whether the daemon is sure to take an answer that a chain goes on behind. That is told in a quick way: a value has a byte at least."""
+        """Returns whether the daemon is sure to take an answer that a chain goes on behind. It is a quick guess: a value has a byte at least."""
         delay, metadata = result.get("retry_delay_ms", 0), result.get("metadata", {})
         if sum(map(len, message)) > self._answer_values or type(delay) is not int or not -(1 << 63) <= delay < 1 << 63:
             return False
