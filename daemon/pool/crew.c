@@ -6,8 +6,7 @@
  * Workers stand in slots. A slot is empty, or has a worker in some state; nothing else is counted, so nothing can be counted wrongly. There
  * is one slot more than workers.max, for the one that takes the place of another (isolation.recycle) and is ready before that goes.
  *
- * The zygote (isolation.zygote) stands beside them. It comes before the first worker, which is forked off it like all others, and stays until the last
- * has gone. Where it cannot be, or a worker was not forked, all are started from then on.
+ * The zygote (zygote.c) stands beside them.
  */
 
 #include "pool/private.h"
@@ -15,8 +14,6 @@
 #include <stdio.h>
 
 #define LONG_WAIT_USEC (10 * USEC_PER_MSEC)
-#define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that dies sooner after it was ready is replaced after a pause */
-#define BACKOFF_MAX_USEC (30 * USEC_PER_SEC)
 #define SERVER_BACKOFF_MAX_USEC USEC_PER_SEC /* trying to connect costs nothing */
 #define CLIENT_BACKOFF_MAX_USEC \
         (5 * USEC_PER_SEC) /* a process each time; but what failed is its server mostly, which comes back */
@@ -114,7 +111,7 @@ static usec_t backoff_max_usec(const struct crew *crew) {
 }
 
 /* The more often in a row, the longer. */
-static void back_off(struct crew *crew, usec_t maximum) {
+void crew_back_off(struct crew *crew, usec_t maximum) {
         (void)pause_starting(crew, crew->backoff_usec);
         crew->backoff_usec = MIN(crew->backoff_usec * 2, maximum);
 }
@@ -130,7 +127,7 @@ static void mend_later(struct crew *crew) {
 
 /* Thousands may want to try again at once. Each then does so ever more seldom, until those that do have room. */
 void crew_put_off(struct crew *crew) {
-        back_off(crew, BACKOFF_MAX_USEC);
+        crew_back_off(crew, BACKOFF_MAX_USEC);
 }
 
 /* One line each time that the pause grows, or for another reason: there may be thousands of servers that are not there, tried every second. */
@@ -158,7 +155,7 @@ void crew_fail(struct crew *crew, const struct worker *worker, const char *reaso
                 pool_settle(crew->pools[i], pool_count_workers(crew->pools[i]) > 0 ? POOL_READY : POOL_FAILED);
         }
         if (first)
-                back_off(crew, backoff_max_usec(crew));
+                crew_back_off(crew, backoff_max_usec(crew));
         crew_schedule(crew);
 }
 
@@ -288,117 +285,6 @@ static void on_worker_idle(void *data, struct worker *worker) {
                 replace_if_due(crew, worker, false);
 }
 
-/* A venv that somebody has removed is asked for again. */
-static void forget_lost_venv(struct crew *crew) {
-        if (!crew->python || access(crew->python, X_OK) == 0)
-                return;
-        free(TAKE(crew->python));
-        free(TAKE(crew->fingerprint));
-        crew->spec.process.python = NULL;
-        crew->n_prepared = 0;
-}
-
-/* ---- The zygote ---- */
-
-static void start_unforked(struct crew *crew, const char *why) {
-        struct log_scope scope = {.plugin = crew->name};
-
-        if (!crew->unforked)
-                log_write(LOG_LEVEL_INFO, &scope, "its workers are started and not forked: %s", why);
-        crew->unforked = true;
-}
-
-/* What cannot be now may be later. Meanwhile workers are started, the more often in a row the longer. */
-static void put_forks_off(struct crew *crew, const char *why) {
-        struct log_scope scope = {.plugin = crew->name};
-        usec_t now = clock_now_usec(), pause = MAX(crew->fork_pause_usec, BACKOFF_MIN_USEC);
-
-        if (now < crew->fork_at_usec) /* of several that fail together the first counts */
-                return;
-        log_write(LOG_LEVEL_INFO, &scope, "a worker was not forked and is started: %s; for %.1f s none will be forked", why,
-                  (double)pause / (double)USEC_PER_SEC);
-        crew->fork_at_usec = now + pause;
-        crew->fork_pause_usec = MIN(pause * 2, BACKOFF_MAX_USEC);
-}
-
-static void on_zygote_member(void *data, struct worker *worker, unsigned member, struct mp answer) {
-        (void)data;
-        (void)worker;
-        (void)member;
-        (void)answer;
-}
-
-static void on_zygote_ready(void *data, struct worker *worker) {
-        (void)worker;
-        crew_schedule(data);
-}
-
-static void on_zygote_exit(void *data, struct worker *zygote, const char *reason) {
-        struct crew *crew = data;
-        struct log_scope scope = {.plugin = crew->name, .worker = worker_pid(zygote)};
-        usec_t ready = worker_ready_usec(zygote);
-
-        for (unsigned i = 0; i < crew->n_slots; i++)
-                if (crew->workers[i])
-                        worker_set_zygote(crew->workers[i], NULL);
-        crew->zygote = NULL;
-        if (crew_is_closing(crew) || worker_was_stopped(zygote)) {
-                log_write(LOG_LEVEL_DEBUG, &scope, "%s", reason);
-        } else if (worker_was_refused(zygote)) {
-                start_unforked(crew, reason);
-        } else if (ready > 0) {
-                log_write(LOG_LEVEL_WARNING, &scope, "the zygote of its workers has ended, and they with it: %s", reason);
-                /* Unless a worker was ready meanwhile, or has failed already, the pause grows: a fork may be what it dies of. */
-                if (clock_now_usec() - ready < QUICK_DEATH_USEC && !event_pending(crew->retry, EV_TIMEOUT, NULL))
-                        back_off(crew, BACKOFF_MAX_USEC);
-        } else {
-                forget_lost_venv(crew);
-                crew_fail(crew, zygote, reason);
-        }
-        (void)worker_free(zygote);
-        crew_schedule(crew);
-}
-
-const struct worker_handler zygote_handler = {
-        .on_member = on_zygote_member,
-        .on_ready = on_zygote_ready,
-        .on_exit = on_zygote_exit,
-};
-
-/* Return: why workers cannot be forked, NULL if they may be. */
-static const char *obstacle_to_forks(const struct crew *crew) {
-        if (crew->n_pools > 1)
-                return "it is in a group (isolation.group)";
-        switch (crew->settings.sandbox.profile) {
-        case SANDBOX_OFF:
-                return "without a sandbox nothing keeps a plugin from the guard of its worker (isolation.sandbox.profile: off)";
-        case SANDBOX_STRICT:
-                return "isolation.sandbox.profile: strict lets no process be started";
-        default:
-                return NULL;
-        }
-}
-
-/* Return: whether a worker may be started by now. */
-static bool zygote_is_settled(struct crew *crew) {
-        const char *obstacle;
-
-        if (!crew->settings.zygote || crew->spec.server || crew->unforked)
-                return true;
-        if (crew->zygote)
-                return worker_state(crew->zygote) == WORKER_READY;
-        obstacle = obstacle_to_forks(crew);
-        if (obstacle) {
-                start_unforked(crew, obstacle);
-                return true;
-        }
-        crew_make_zygote_spec(crew);
-        if (worker_start(&crew->zygote, crew->base, &crew->zygote_spec, NULL, &zygote_handler, crew) < 0)
-                return true; /* then a worker cannot be started either, and says why */
-        worker_initialize(crew->zygote);
-        return false;
-}
-
 /* ---- Their end ---- */
 
 static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
@@ -420,11 +306,11 @@ static void on_worker_exit(void *data, struct worker *worker, const char *reason
                 if (clock_now_usec() - ready < QUICK_DEATH_USEC)
                         (void)pause_starting(crew, BACKOFF_MIN_USEC);
         } else if (worker_was_put_off(worker)) {
-                put_forks_off(crew, reason);
+                crew_put_forks_off(crew, reason);
         } else if (worker_was_refused(worker)) {
-                start_unforked(crew, reason);
+                crew_start_unforked(crew, reason);
         } else {
-                forget_lost_venv(crew);
+                crew_forget_lost_venv(crew);
                 crew_fail(crew, worker, reason);
         }
         (void)worker_free(worker);
@@ -444,16 +330,6 @@ bool crew_needs_venv(const struct crew *crew) {
         return crew->n_prepared < crew->n_pools && !crew->spec.server;
 }
 
-/* Has one forked, if there is a zygote that listens, or started. */
-static int make_worker(struct crew *crew, struct worker **ret) {
-        bool forked = crew->zygote && !crew->unforked && clock_now_usec() >= crew->fork_at_usec;
-        int r = worker_start(ret, crew->base, &crew->spec, forked ? crew->zygote : NULL, &crew_handler, crew);
-
-        if (r < 0 && forked)
-                r = worker_start(ret, crew->base, &crew->spec, NULL, &crew_handler, crew);
-        return r;
-}
-
 /* Return: whether one is starting. */
 static bool start_worker(struct crew *crew) {
         const char *server = crew->spec.server;
@@ -463,9 +339,9 @@ static bool start_worker(struct crew *crew) {
 
         while (i < crew->n_slots && crew->workers[i])
                 i++;
-        if (i == crew->n_slots || !zygote_is_settled(crew))
+        if (i == crew->n_slots || !crew_zygote_is_settled(crew))
                 return false;
-        r = make_worker(crew, &crew->workers[i]);
+        r = crew_make_worker(crew, &crew->workers[i]);
         if (r < 0) {
                 if (server)
                         (void)snprintf(reason, sizeof(reason), "its server cannot be reached at %s: %s", server, strerror(-r));

@@ -2,7 +2,8 @@
 #pragma once
 
 /*
- * Inside the pool: its data. pool.c takes steps and hands them on, crew.c sees to the workers, status.c writes what there is.
+ * Inside the pool: its data. pool.c takes steps and hands them on, prepare.c sees to the venv, spec.c says what workers are
+ * told, crew.c sees to the workers and zygote.c to what they are forked off, status.c writes what there is.
  *
  * A pool is what belongs to one plugin. What it shares with the others of its group (isolation.group) is its crew: the venv, the workers, and
  * the time at which the next is started. A plugin of no group has a crew of its own.
@@ -13,6 +14,8 @@
 #include "venv/job.h"
 
 #define BACKOFF_MIN_USEC (100 * USEC_PER_MSEC)
+#define BACKOFF_MAX_USEC (30 * USEC_PER_SEC)
+#define QUICK_DEATH_USEC USEC_PER_SEC /* a worker that dies sooner after it was ready is replaced after a pause */
 
 struct crew {
         struct event_base *base;
@@ -97,18 +100,31 @@ void crew_schedule(struct crew *crew); /* crew_work() on the next turn of the lo
 void crew_work(struct crew *crew);
 /* Has the step wait, behind those that came before it. */
 void pool_enqueue(struct pool *pool, struct step *step, usec_t expires_usec);
-void crew_make_zygote_spec(struct crew *crew);
-int crew_make_spec(struct crew *crew); /* what each worker is started with. Return: 0 or -ENOMEM */
 void pool_settle(struct pool *pool, enum pool_state state);
+
+/* prepare.c */
+void crew_prepare(struct crew *crew); /* the next attempt: asks for what is missing, or has the workers started */
+void crew_forget_lost_venv(struct crew *crew);
+
+/* spec.c */
+int crew_make_spec(struct crew *crew); /* what each worker is started with. Return: 0 or -ENOMEM */
+void crew_make_zygote_spec(struct crew *crew);
+
+/* zygote.c */
+extern const struct worker_handler zygote_handler;            /* of the zygote; its data: the crew */
+bool crew_zygote_is_settled(struct crew *crew);               /* Return: whether a worker may be started by now. */
+int crew_make_worker(struct crew *crew, struct worker **ret); /* has one forked, if there is a zygote that listens, or started */
+void crew_start_unforked(struct crew *crew, const char *why); /* from now on */
+void crew_put_forks_off(struct crew *crew, const char *why);  /* for a while */
 
 /* crew.c */
 unsigned crew_count(const struct crew *crew, enum worker_state state);
-unsigned pool_count_workers(const struct pool *pool); /* in which its plugin is initialized */
-void crew_fill(struct crew *crew);                    /* starts what workers are needed */
-void crew_look(struct crew *crew);                    /* lets those go that are due to */
-void crew_put_off(struct crew *crew);                 /* the next attempt to start: it comes at a bad time */
-extern const struct worker_handler crew_handler;      /* of the workers; its data: the crew */
-extern const struct worker_handler zygote_handler;    /* likewise */
+unsigned pool_count_workers(const struct pool *pool);  /* in which its plugin is initialized */
+void crew_fill(struct crew *crew);                     /* starts what workers are needed */
+void crew_look(struct crew *crew);                     /* lets those go that are due to */
+void crew_back_off(struct crew *crew, usec_t maximum); /* the next attempt to start comes later, ever more so */
+void crew_put_off(struct crew *crew);                  /* likewise: it comes at a bad time */
+extern const struct worker_handler crew_handler;       /* of the workers; its data: the crew */
 /* Return: whether its workers say what its entry is, which the generation that made it hears. */
 bool pool_may_report(const struct pool *pool);
 bool crew_needs_venv(const struct crew *crew);

@@ -7,73 +7,31 @@
  * What is started is the guard (worker-shim/launch/guard.c), and the worker is its child. The worker says itself which process it is, before
  * there is a plugin that could say something else. Signals go to the guard: of its own child it knows at any time whether its number is still its.
  *
- * One that was forked is no child of ours, nor is its guard (worker-shim/shim/fork.c): a socket that both hold stands for it. What comes over that
- * is of the zygote's making, so of a plugin's, but for the process id. It decides how the end is told, and nothing else: should processes be left
- * they are in the zygote's sandbox and limits, and end with it.
- *
  * The stacks are written by a signal handler in the worker (Python's faulthandler) into a piece of memory that both share and that
  * cannot grow. So nothing has to be read in time, and a worker that writes there what it likes has written a bounded text.
  */
 
-#include "pool/process.h"
+#include "pool/forked.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "base/child.h"
 #include "base/clock.h"
-#include "base/lines.h"
 #include "base/log.h"
 #include "pool/scratch.h"
 #include "wire/mp.h"
 
 #define MARK '\x1e'
 #define OUTPUT_LINES 200 /* a second */
-#define LAST_LINES 5
-#define LAST_LINE_BYTES 256
 #define STACKS_BYTES ((off_t)64 << 10)
 #define STACKS_TOLD ((size_t)8 << 10)
 #define OPTIONS_MAX 24               /* beside those of the sandbox */
+#define FORKED_KILLS 20              /* so often is one that was forked asked to end before its zygote is killed */
 #define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/launch/launch.h has it */
-#ifndef SO_PASSPIDFD                 /* Linux 6.5 */
-#define SO_PASSPIDFD 76
-#endif
-#ifndef SCM_PIDFD
-#define SCM_PIDFD 4
-#endif
-#define FORKED_KILLS 20 /* so often is one that was forked asked to end before its zygote is killed */
-
-struct process {
-        const struct process_spec *spec;
-        const struct process_handler *handler;
-        void *data;
-        struct child *child;      /* the guard; NULL: it was forked */
-        int control;              /* the socket to the guard of one that was forked, else -1 */
-        struct event *on_control; /* it has something to say */
-        unsigned n_kills;
-        struct child *entering;        /* puts one that was forked into its control group */
-        char *zygote_cgroup;           /* that it is in until then */
-        char refusal[LAST_LINE_BYTES]; /* why it was not forked; empty: it was, or nobody said */
-        bool for_now;                  /* that may be otherwise the next time */
-        int status;                    /* of one that was forked, as its guard has told it; -1: not yet */
-        pid_t pid;                     /* of the worker; 0: not told yet */
-        struct lines *output;
-        usec_t output_since_usec; /* the second in which output_lines are counted */
-        unsigned output_lines;
-        char last[LAST_LINES][LAST_LINE_BYTES]; /* a ring */
-        unsigned n_last;
-        int stacks;    /* the shared memory; its offset is where the worker will write */
-        char *cgroup;  /* its control group; NULL: none of its own */
-        char *scratch; /* its temporary folder; NULL: none of its own */
-        struct event_base *base;
-        off_t stacks_from; /* what is before was asked for another time */
-        int memory;        /* its /proc/PID/statm */
-};
 
 /* In a group a line may begin with the number of the plugin that has written it (cpexd_worker/_output.py). Return: the rest of it. */
 static const char *take_mark(const struct process_spec *spec, const char *line, const char **ret_plugin) {
@@ -109,12 +67,12 @@ static void on_output(void *data, const char *line) {
                 log_write(LOG_LEVEL_INFO, &scope, "%s", line);
 }
 
-static void tell_end(struct process *process, const char *how) {
+void process_tell_end(struct process *process, const char *how) {
         lines_drain(process->output);
         process->handler->on_exit(process->data, how);
 }
 
-static void on_child_exit(void *data, int status) {
+void process_on_child_exit(void *data, int status) {
         struct process *process = data;
         char how[128];
 
@@ -126,7 +84,7 @@ static void on_child_exit(void *data, int status) {
                                strsignal(WTERMSIG(status)));
         else
                 (void)snprintf(how, sizeof(how), "it exited with status %d", WEXITSTATUS(status));
-        tell_end(process, how);
+        process_tell_end(process, how);
 }
 
 /* argv of the launcher (worker-shim/README.md). */
@@ -190,7 +148,7 @@ static int spawn(struct process *process, struct event_base *base, int socket, i
                 n = put_number(argv, n, "--rlimit-as", spec->limits.memory_bytes, &memory);
         if (!cgroups_control(CGROUP_TASKS))
                 (void)put_number(argv, n, "--rlimit-nproc", spec->limits.tasks, &tasks);
-        r = child_spawn(&process->child, base, &child, on_child_exit, process);
+        r = child_spawn(&process->child, base, &child, process_on_child_exit, process);
         if (r == 0)
                 child_set_guard(process->child);
         return r;
@@ -211,8 +169,8 @@ static int make_stacks(int *ret) {
         return 0;
 }
 
-static struct process *process_new(struct event_base *base, const struct process_spec *spec,
-                                   const struct process_handler *handler, void *data) {
+struct process *process_new(struct event_base *base, const struct process_spec *spec, const struct process_handler *handler,
+                            void *data) {
         struct process *process = calloc(1, sizeof(*process));
 
         if (!process)
@@ -226,8 +184,7 @@ static struct process *process_new(struct event_base *base, const struct process
         return process;
 }
 
-/* What each process has. *ret_output is where it prints to, the caller's. */
-static int make_parts(struct process *process, const char *zygote_scratch, int *ret_output) {
+int process_make_parts(struct process *process, const char *zygote_scratch, int *ret_output) {
         const struct process_spec *spec = process->spec;
         CLEANUP_FD int output_read = -1, output_write = -1;
         int r = make_stacks(&process->stacks);
@@ -250,7 +207,7 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
 
         if (!process)
                 return -ENOMEM;
-        r = make_parts(process, NULL, &output);
+        r = process_make_parts(process, NULL, &output);
         r = r ? r : spawn(process, base, socket, output);
         if (r < 0) {
                 (void)process_free(process);
@@ -260,9 +217,10 @@ int process_start(struct process **ret, struct event_base *base, const struct pr
         return 0;
 }
 
-/* Its memory is opened now, for a worker soon hides from all but root (PR_SET_DUMPABLE), and where /proc shows nobody what is hidden
- * (ProtectProc= of a unit) not even its daemon finds it then. One that was started says its number itself: has it ended by then, and the number is somebody
- * else's, so has its connection, and all that is wrong is a figure until its guard has ended too. */
+/* Its memory is opened now, for a worker soon hides from all but root (PR_SET_DUMPABLE), and where /proc shows nobody what is
+ * hidden (ProtectProc= of a unit) not even its daemon finds it then. One that was started says its number itself: has it ended
+ * by then, and the number is somebody else's, so has its connection, and all that is wrong is a figure until its guard has ended
+ * too. */
 void process_started(struct process *process, pid_t pid) {
         char path[32];
 
@@ -271,189 +229,6 @@ void process_started(struct process *process, pid_t pid) {
         process->pid = pid;
         (void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
         process->memory = open(path, O_RDONLY | O_CLOEXEC);
-}
-
-/* ---- One that is forked ---- */
-
-static void on_control_end(struct process *process) {
-        (void)event_del(process->on_control);
-        if (process->refusal[0])
-                tell_end(process, process->refusal);
-        else if (process->status >= 0)
-                on_child_exit(process, process->status);
-        else
-                tell_end(process, "its guard has ended, and did not say how the worker did");
-}
-
-static void on_entered(void *data, int status) {
-        struct process *process = data;
-
-        process->entering = child_free(process->entering);
-        if (status == 0) {
-                free(TAKE(process->zygote_cgroup));
-                process->handler->on_started(process->data);
-                return;
-        }
-        if (WEXITSTATUS(status) != ESRCH) { /* else it has ended, and its guard says how */
-                (void)snprintf(process->refusal, sizeof(process->refusal), "it does not get into its control group: %s",
-                               WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : strsignal(WTERMSIG(status)));
-                process->for_now = true;
-        }
-        (void)process_kill(process);
-}
-
-/* Until that is done it waits for its first message, and has nothing to do with the plugin. */
-static void enter_cgroup(struct process *process) {
-        char pid[16];
-        const char *const argv[] = {process->spec->launcher, "--enter-cgroup", pid,
-                                    process->zygote_cgroup,  process->cgroup,  NULL};
-        const struct child_spec child = {.argv = argv, .output = STDERR_FILENO, .error = STDERR_FILENO};
-
-        (void)snprintf(pid, sizeof(pid), "%d", (int)process->pid);
-        if (!process->zygote_cgroup)
-                process->handler->on_started(process->data);
-        else if (child_spawn(&process->entering, process->base, &child, on_entered, process) < 0)
-                on_entered(process, W_EXITCODE(EAGAIN, 0));
-}
-
-/* Who has sent a message. */
-struct sender {
-        pid_t pid;  /* as it was then */
-        int handle; /* pidfd; -1: it has ended, or the kernel has none */
-};
-
-static bool is_running(const struct sender *sender) {
-        struct pollfd ended = {.fd = sender->handle, .events = POLLIN};
-
-        return sender->handle >= 0 && poll(&ended, 1, 0) == 0;
-}
-
-static void take(struct process *process, const char *text, size_t len, const struct sender *sender) {
-        if (text[0] == 'p' && process->pid == 0 && sender->pid > 0) {
-                process->refusal[0] = 0;
-                process->for_now = false;
-                process_started(process, sender->pid);
-                if (!is_running(sender)) /* its number may be somebody else's by now */
-                        process->memory = fd_close(process->memory);
-                enter_cgroup(process);
-        } else if (text[0] == 's' && len == 1 + sizeof(process->status)) {
-                memcpy(&process->status, text + 1, sizeof(process->status));
-        } else if ((text[0] == 'e' || text[0] == 'a') && process->pid == 0) {
-                (void)snprintf(process->refusal, sizeof(process->refusal), "%s", text + 1);
-                process->for_now = text[0] == 'a';
-        }
-}
-
-/* What it says of the sender is the kernel's word. Descriptors are the plugin's doing. */
-static struct sender sender_of(struct msghdr *message) {
-        struct sender sender = {.handle = -1};
-
-        for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
-                const size_t len = header->cmsg_len - CMSG_LEN(0);
-                struct ucred credentials;
-                int fd;
-
-                if (header->cmsg_type == SCM_CREDENTIALS && len == sizeof(credentials)) {
-                        memcpy(&credentials, CMSG_DATA(header), sizeof(credentials));
-                        sender.pid = credentials.pid;
-                } else if (header->cmsg_type == SCM_PIDFD && len == sizeof(fd)) {
-                        memcpy(&sender.handle, CMSG_DATA(header), sizeof(fd));
-                } else if (header->cmsg_type == SCM_RIGHTS) {
-                        for (size_t at = 0; at + sizeof(fd) <= len; at += sizeof(fd)) {
-                                memcpy(&fd, CMSG_DATA(header) + at, sizeof(fd));
-                                (void)close(fd);
-                        }
-                }
-        }
-        return sender;
-}
-
-static void hear(struct process *process) {
-        char text[LAST_LINE_BYTES];
-        union {
-                struct cmsghdr header;
-                char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
-        } control;
-        struct iovec part = {text, sizeof(text) - 1};
-        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-        ssize_t n = recvmsg(process->control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        struct sender sender;
-
-        if (n < 0 && errno == EAGAIN)
-                return;
-        if (n < 0) {
-                on_control_end(process);
-                return;
-        }
-        text[n] = 0;
-        sender = sender_of(&message);
-        if (n > 0)
-                take(process, text, (size_t)n, &sender);
-        (void)fd_close(sender.handle);
-        if (n == 0)
-                on_control_end(process);
-}
-
-static void on_control(evutil_socket_t fd, short what, void *data) {
-        (void)fd;
-        if (what & EV_TIMEOUT)
-                enter_cgroup(data);
-        else
-                hear(data);
-}
-
-static int watch_control(struct process *process) {
-        (void)setsockopt(process->control, SOL_SOCKET, SO_PASSPIDFD, &(int){1}, sizeof(int));
-        process->on_control = event_new(process->base, process->control, EV_READ | EV_PERSIST, on_control, process);
-        return process->on_control && event_add(process->on_control, NULL) == 0 ? 0 : -ENOMEM;
-}
-
-/* The zygote is sent one byte, and with it what the new process has. */
-static int ask_for_fork(int zygote, const int parts[4]) {
-        union {
-                struct cmsghdr header;
-                char space[CMSG_SPACE(4 * sizeof(int))];
-        } control = {.header = {.cmsg_len = CMSG_LEN(4 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-        struct iovec part = {"f", 1};
-        const struct msghdr message = {
-                .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-
-        memcpy(CMSG_DATA(&control.header), parts, 4 * sizeof(int));
-        return sendmsg(zygote, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-static int make_control(struct process *process, int *ret_theirs) {
-        int pair[2];
-
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-                return -errno;
-        process->control = pair[0];
-        *ret_theirs = pair[1];
-        return setsockopt(process->control, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)) < 0 ? -errno : 0;
-}
-
-int process_fork(struct process **ret, struct event_base *base, const struct process_spec *spec, const struct zygote *zygote,
-                 int socket, const struct process_handler *handler, void *data) {
-        struct process *process = process_new(base, spec, handler, data);
-        CLEANUP_FD int output = -1, control = -1;
-        int r;
-
-        if (!process)
-                return -ENOMEM;
-        r = make_parts(process, zygote->process->scratch, &output);
-        if (r == 0 && process->cgroup) {
-                process->zygote_cgroup = zygote->process->cgroup ? strdup(zygote->process->cgroup) : NULL;
-                r = process->zygote_cgroup ? 0 : -ENOMEM;
-        }
-        r = r ? r : make_control(process, &control);
-        r = r ? r : watch_control(process);
-        r = r ? r : ask_for_fork(zygote->connection, (const int[4]){socket, output, process->stacks, control});
-        if (r < 0) {
-                (void)process_free(process);
-                return r;
-        }
-        *ret = process;
-        return 0;
 }
 
 /* ---- An upgrade ---- */
@@ -515,9 +290,9 @@ int process_adopt(struct process **ret, struct event_base *base, const struct pr
         rest = held.rest;
         r = r < 0 ? r : lines_new(&process->output, base, held.output, on_output, process);
         if (r == 0 && process->control >= 0)
-                r = watch_control(process);
+                r = process_watch_control(process);
         else
-                r = r < 0 ? r : child_watch(&process->child, base, held.child, on_child_exit, process);
+                r = r < 0 ? r : child_watch(&process->child, base, held.child, process_on_child_exit, process);
         if (r < 0)
                 return r;
         if (process->child)

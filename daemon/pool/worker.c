@@ -1,68 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What happens to a worker is an event, and what an event means is said by one table, states × events; an empty cell is an event that means
- * nothing there. The one event that means the same in all states is the end of the process: a closed socket or a broken
- * protocol only leads to it, so on_end() is the one place where calls in flight get STEP_CRASHED, with the reason noted first.
- *
- * A plugin server has no process. For it killing is closing the connection, and the end comes on the next turn of the loop. One that is stuck with
- * a call may well answer the others, so it is given no more and is left when they have ended.
+ * Where a worker comes from, and what it hears: of its process, over its connection, from its calls, and from its owner. Each
+ * becomes an event of its life (life.c), or is passed on.
  */
 
-#include "pool/worker.h"
+#include "pool/life.h"
 
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "base/timer.h"
 #include "base/utf8.h"
-#include "pool/calls.h"
 
-#define EXIT_GRACE_USEC (100 * USEC_PER_MSEC)
-#define STOP_GRACE_USEC (3 * USEC_PER_SEC)
 #define OUTPUT_BYTES ((size_t)64 << 20) /* what may wait in memory for a worker that does not read; a single call may be longer */
 #define CONTROL_BYTES 65536             /* on top: for cancel, shutdown and the like */
-#define REASON_BYTES 256
-
-enum { ID_LOAD, ID_INIT, ID_SHUTDOWN, ID_FIRST_CALL };
-
-enum event_kind {
-        ON_ANSWERED, /* what it was asked for in this state is done for all members; the answer for the last is in `answer` */
-        ON_MORE,     /* likewise, and there are other members */
-        ON_REFUSED,  /* it failed */
-        ON_TURN,     /* it may initialize */
-        ON_TIMER,
-        ON_STUCK,  /* a call did not yield to cancellation */
-        ON_CLOSED, /* it closed its connection */
-        ON_BROKEN, /* it broke the protocol */
-        ON_STOP,
-        EVENT_KIND_MAX_,
-};
-
-enum member_state { MEMBER_NEW, MEMBER_LOADED, MEMBER_READY, MEMBER_FAILED };
-
-struct worker {
-        struct event_base *base;
-        const struct worker_spec *spec;
-        const struct worker_handler *handler;
-        void *data;
-
-        enum worker_state state;
-        bool was_stopped, retiring, refused, put_off;
-        unsigned member;         /* that is being loaded, or is the next to be initialized; n_members: all are */
-        struct buf members;      /* enum member_state of each, a byte */
-        struct process *process; /* NULL: a plugin server */
-        struct worker *zygote;   /* that has forked it; NULL: none, or it has ended */
-        struct conn *conn;
-        struct calls calls;
-        struct event *timer; /* of the state */
-        struct event *end;   /* on_end(), for what has no process */
-        struct mp answer;    /* of `answered`, the member that was initialized, while ON_ANSWERED or ON_MORE is dealt with */
-        unsigned answered;
-        usec_t started_usec, ready_usec, last_given_usec;
-        char reason[REASON_BYTES]; /* why it ends; empty: it was not us */
-};
 
 #define worker_log(worker, level, ...)                                                                                          \
         do {                                                                                                                    \
@@ -70,208 +22,12 @@ struct worker {
                 log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);                                                             \
         } while (0)
 
-static void happen(struct worker *worker, enum event_kind event);
-static void settle_member(struct worker *worker, enum member_state state, struct mp answer);
-
-/* Says why the worker is about to end, unless something has said so before. */
-static void note(struct worker *worker, const char *format, ...) PRINTF_LIKE(2, 3);
-static void note(struct worker *worker, const char *format, ...) {
-        va_list args;
-
-        if (worker->reason[0])
-                return;
-        va_start(args, format);
-        (void)vsnprintf(worker->reason, sizeof(worker->reason), format, args);
-        va_end(args);
-}
-
-static void arm(struct worker *worker, usec_t usec) {
-        timer_start(worker->timer, usec);
-}
-
-static void close_conn(struct worker *worker) {
-        worker->conn = worker->calls.conn = conn_free(worker->conn);
-}
-
-static void request(struct worker *worker, uint32_t id, const char *method, struct mp params) {
-        struct buf *out = conn_output(worker->conn);
-
-        rpc_put_request(out, id, method);
-        mp_put_raw(out, params);
-        conn_flush(worker->conn);
-}
-
-/* ---- What is done about events ---- */
-
-/* With all that it has forked. */
-static void end_zygote(struct worker *worker) {
-        if (worker->zygote)
-                happen(worker->zygote, ON_BROKEN);
-}
-
-/* One that does not end for that is killed again. */
-static void kill_it(struct worker *worker) {
-        if (worker->process) {
-                if (!process_kill(worker->process))
-                        end_zygote(worker);
-                arm(worker, EXIT_GRACE_USEC);
-                return;
-        }
-        (void)event_del(worker->timer);
-        close_conn(worker);
-        event_active(worker->end, EV_TIMEOUT, 0);
-}
-
-static void kill_late(struct worker *worker) {
-        note(worker, "%s within %.3g s (isolation.startup_timeout)",
-             worker->process ? "the plugin did not initialize" : "its server did not answer",
-             (double)worker->spec->startup_timeout_usec / (double)USEC_PER_SEC);
-        kill_it(worker);
-}
-
-static void kill_stuck(struct worker *worker) {
-        note(worker, "it was killed because a call did not end in time and did not yield to cancellation");
-        kill_it(worker);
-}
-
-static void kill_deaf(struct worker *worker) {
-        note(worker, "it was killed because it closed its connection to the daemon");
-        kill_it(worker);
-}
-
-static void kill_slow(struct worker *worker) {
-        note(worker, "it was killed because it did not stop in time");
-        kill_it(worker);
-}
-
-static void kill_unneeded(struct worker *worker) {
-        note(worker, "it was no longer needed");
-        kill_it(worker);
-}
-
-/* The status of a process that ends says more than its closed socket. */
-static void await_exit(struct worker *worker) {
-        if (worker->process) {
-                arm(worker, EXIT_GRACE_USEC);
-                return;
-        }
-        note(worker, "the plugin server closed the connection");
-        kill_it(worker);
-}
-
-static void send_load(struct worker *worker) {
-        request(worker, ID_LOAD, worker->process ? "load" : "hello", worker->spec->members[worker->member].load);
-        arm(worker, worker->spec->startup_timeout_usec);
-}
-
-static void take_turn(struct worker *worker) {
-        if (worker->member < worker->spec->n_members && worker->spec->members[worker->member].may_initialize)
-                happen(worker, ON_TURN);
-}
-
-static void tell_member(struct worker *worker) {
-        if (worker->answer.len > 0)
-                worker->handler->on_member(worker->data, worker, worker->answered, worker->answer);
-}
-
-static void become_loaded(struct worker *worker) {
-        (void)event_del(worker->timer);
-        tell_member(worker);
-        take_turn(worker);
-}
-
-static void send_init(struct worker *worker) {
-        if (!worker->process) {
-                settle_member(worker, MEMBER_READY, mp_empty_map); /* a server has been initialized by whoever runs it */
-                return;
-        }
-        request(worker, ID_INIT, worker->spec->zygote ? "zygote" : "init", worker->spec->members[worker->member].init);
-        arm(worker, worker->spec->startup_timeout_usec);
-}
-
-static void become_ready(struct worker *worker) {
-        (void)event_del(worker->timer);
-        worker->ready_usec = clock_now_usec();
-        tell_member(worker);
-        if (worker->state == WORKER_READY)
-                worker->handler->on_ready(worker->data, worker);
-}
-
-static void send_shutdown(struct worker *worker) {
-        if (!worker->process) {
-                kill_unneeded(worker);
-                return;
-        }
-        request(worker, ID_SHUTDOWN, "shutdown", mp_empty_map);
-        /* One that holds on to a call that was cancelled will not listen to this either. */
-        arm(worker, worker->calls.n > 0 ? CANCEL_GRACE_USEC : STOP_GRACE_USEC);
-}
-
-static const struct cell {
-        enum worker_state next;
-        void (*act)(struct worker *worker);
-} life[WORKER_STATE_MAX_][EVENT_KIND_MAX_] = {
-        [WORKER_STARTING] =
-                {
-                        [ON_ANSWERED] = {WORKER_LOADED, become_loaded},
-                        [ON_MORE] = {WORKER_STARTING, send_load},
-                        [ON_REFUSED] = {WORKER_ENDING, kill_it},
-                        [ON_TIMER] = {WORKER_ENDING, kill_late},
-                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
-                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
-                        [ON_STOP] = {WORKER_ENDING, kill_unneeded},
-                },
-        [WORKER_LOADED] =
-                {
-                        [ON_TURN] = {WORKER_INITIALIZING, send_init},
-                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
-                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
-                        [ON_STOP] = {WORKER_ENDING, kill_unneeded},
-                },
-        [WORKER_INITIALIZING] =
-                {
-                        [ON_ANSWERED] = {WORKER_READY, become_ready},
-                        [ON_MORE] = {WORKER_LOADED, become_loaded},
-                        [ON_REFUSED] = {WORKER_ENDING, kill_it},
-                        [ON_TIMER] = {WORKER_ENDING, kill_late},
-                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
-                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
-                        [ON_STOP] = {WORKER_ENDING, kill_unneeded},
-                },
-        [WORKER_READY] =
-                {
-                        [ON_STUCK] = {WORKER_ENDING, kill_stuck},
-                        [ON_CLOSED] = {WORKER_ENDING, await_exit},
-                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
-                        [ON_STOP] = {WORKER_STOPPING, send_shutdown},
-                },
-        [WORKER_STOPPING] =
-                {
-                        [ON_TIMER] = {WORKER_ENDING, kill_slow},
-                        [ON_STUCK] = {WORKER_ENDING, kill_stuck},
-                        [ON_BROKEN] = {WORKER_ENDING, kill_it},
-                },
-        [WORKER_ENDING] =
-                {
-                        [ON_TIMER] = {WORKER_ENDING, kill_deaf},
-                },
-};
-
-static void happen(struct worker *worker, enum event_kind event) {
-        const struct cell *cell = &life[worker->state][event];
-
-        if (!cell->act)
-                return;
-        worker->state = cell->next;
-        cell->act(worker);
-}
-
 static void on_end(struct worker *worker, const char *how) {
         struct step_outcome outcome = {.cause = STEP_CRASHED};
         CLEANUP_BUF struct buf details = {0};
         char message[REASON_BYTES + 64];
 
-        note(worker, "%s", how);
+        worker_note(worker, "%s", how);
         outcome.message = message;
         if (worker->process)
                 process_put_details(worker->process, &details);
@@ -280,7 +36,7 @@ static void on_end(struct worker *worker, const char *how) {
         process_log_stacks(worker->process, outcome.details);
         (void)snprintf(message, sizeof(message), "the worker died during the call: %s", worker->reason);
         (void)event_del(worker->timer);
-        close_conn(worker);
+        worker_close_conn(worker);
         worker->state = WORKER_ENDING; /* nobody is to give it anything from inside the callbacks */
         calls_end(&worker->calls, &outcome);
         worker->handler->on_exit(worker->data, worker, worker->reason);
@@ -294,7 +50,7 @@ static void on_process_exit(void *data, const char *how) {
         worker->put_off = process_was_put_off(worker->process);
         worker->refused = worker->refused || (process_was_refused(worker->process) && !worker->put_off);
         if (process_has_strayed(worker->process))
-                end_zygote(worker);
+                worker_end_zygote(worker);
         on_end(worker, how);
 }
 
@@ -324,7 +80,7 @@ static void on_end_event(evutil_socket_t fd, short what, void *data) {
 static void on_timer(evutil_socket_t fd, short what, void *data) {
         (void)fd;
         (void)what;
-        happen(data, ON_TIMER);
+        worker_happen(data, ON_TIMER);
 }
 
 static void ask_stacks(void *data) {
@@ -343,7 +99,7 @@ static void on_stuck(void *data) {
         struct worker *worker = data;
 
         if (worker->process || calls_open(&worker->calls) == 0)
-                happen(worker, ON_STUCK);
+                worker_happen(worker, ON_STUCK);
         else
                 worker->retiring = true;
 }
@@ -358,8 +114,7 @@ static unsigned next_member(const struct worker *worker, unsigned from) {
         return from;
 }
 
-/* What the worker was asked for its `member` is done. While classes are loaded nothing else is; later each member is told of at once. */
-static void settle_member(struct worker *worker, enum member_state state, struct mp answer) {
+void worker_settle_member(struct worker *worker, enum member_state state, struct mp answer) {
         unsigned n = worker->spec->n_members;
         bool loading = worker->state == WORKER_STARTING, more;
 
@@ -368,15 +123,15 @@ static void settle_member(struct worker *worker, enum member_state state, struct
         worker->member = loading ? worker->member + 1 : next_member(worker, worker->member + 1);
         more = worker->member < n;
         if (worker_n_failed(worker) == n) {
-                note(worker, "none of the plugins of its group can start");
-                happen(worker, ON_REFUSED);
+                worker_note(worker, "none of the plugins of its group can start");
+                worker_happen(worker, ON_REFUSED);
                 return;
         }
         if (loading && !more)
                 worker->member = next_member(worker, 0);
         if (state == MEMBER_READY)
                 worker->answer = answer;
-        happen(worker, more ? ON_MORE : ON_ANSWERED);
+        worker_happen(worker, more ? ON_MORE : ON_ANSWERED);
         worker->answer = (struct mp){0};
 }
 
@@ -392,10 +147,10 @@ static void on_member_failed(struct worker *worker, struct mp error) {
                        worker->refused ? "" : "the plugin failed to initialize: ", (int)utf8_fit(message.data, message.len, 200),
                        (const char *)message.data);
         if (worker->spec->n_members == 1)
-                note(worker, "%s", reason);
+                worker_note(worker, "%s", reason);
         else
                 worker->handler->on_failed(worker->data, worker, worker->member, reason);
-        settle_member(worker, MEMBER_FAILED, (struct mp){0});
+        worker_settle_member(worker, MEMBER_FAILED, (struct mp){0});
 }
 
 /* The answer to what the state waits for. A server's to the greeting may be an error: it need not know the method. */
@@ -403,7 +158,7 @@ static void on_state_answered(struct worker *worker, const struct rpc_msg *msg) 
         if (!mp_is_nil(msg->error) && worker->process)
                 on_member_failed(worker, msg->error);
         else
-                settle_member(worker, worker->state == WORKER_STARTING ? MEMBER_LOADED : MEMBER_READY, msg->result);
+                worker_settle_member(worker, worker->state == WORKER_STARTING ? MEMBER_LOADED : MEMBER_READY, msg->result);
 }
 
 /* Return: whether this is what the state has asked for, beside calls. One that is forked is asked nothing before it is known which process
@@ -428,8 +183,9 @@ static void on_response(struct worker *worker, const struct rpc_msg *msg) {
         } else if (msg->id >= ID_FIRST_CALL && calls_answered(&worker->calls, msg, worker->spec->values)) {
                 worker->handler->on_idle(worker->data, worker);
         } else {
-                note(worker, "it was killed because it answered what it was not asked, or had answered before (id %u)", msg->id);
-                happen(worker, ON_BROKEN);
+                worker_note(worker, "it was killed because it answered what it was not asked, or had answered before (id %u)",
+                            msg->id);
+                worker_happen(worker, ON_BROKEN);
         }
 }
 
@@ -437,13 +193,13 @@ static void on_message(void *data, const struct rpc_msg *msg) {
         struct worker *worker = data;
 
         if (msg->values > worker->spec->values && (msg->kind != RPC_RESPONSE || msg->id < ID_FIRST_CALL)) {
-                note(worker, "it was killed: a message has more values than the limit (limits.values)");
-                happen(worker, ON_BROKEN);
+                worker_note(worker, "it was killed: a message has more values than the limit (limits.values)");
+                worker_happen(worker, ON_BROKEN);
         } else if (msg->kind == RPC_RESPONSE) {
                 on_response(worker, msg);
         } else if (msg->kind == RPC_REQUEST) {
-                note(worker, "it was killed because it sent a request, which workers never do");
-                happen(worker, ON_BROKEN);
+                worker_note(worker, "it was killed because it sent a request, which workers never do");
+                worker_happen(worker, ON_BROKEN);
         } else if (rpc_method_is(msg, "log")) {
                 struct mp text = mp_map_text(msg->params, "message");
 
@@ -459,10 +215,10 @@ static void on_message(void *data, const struct rpc_msg *msg) {
 static void on_close(void *data, enum conn_end end, const char *reason) {
         struct worker *worker = data;
 
-        close_conn(worker);
+        worker_close_conn(worker);
         if (end == CONN_BROKEN)
-                note(worker, "it was killed: %s", reason);
-        happen(worker, end == CONN_BROKEN ? ON_BROKEN : ON_CLOSED);
+                worker_note(worker, "it was killed: %s", reason);
+        worker_happen(worker, end == CONN_BROKEN ? ON_BROKEN : ON_CLOSED);
 }
 
 static const struct conn_handler conn_handler = {.on_message = on_message, .on_close = on_close};
@@ -554,8 +310,8 @@ int worker_start(struct worker **ret, struct event_base *base, const struct work
                 return r;
         }
         if (!zygote)
-                send_load(worker);
-        arm(worker, spec->startup_timeout_usec);
+                worker_send_load(worker);
+        worker_arm(worker, spec->startup_timeout_usec);
         *ret = worker;
         return 0;
 }
@@ -566,7 +322,7 @@ void worker_set_zygote(struct worker *worker, struct worker *zygote) {
 
 void worker_initialize(struct worker *worker) {
         if (worker->state == WORKER_LOADED)
-                take_turn(worker);
+                worker_take_turn(worker);
 }
 
 int worker_give(struct worker *worker, struct step *step) {
@@ -587,7 +343,7 @@ void worker_retire(struct worker *worker) {
 
 void worker_stop(struct worker *worker) {
         worker->was_stopped = true;
-        happen(worker, ON_STOP);
+        worker_happen(worker, ON_STOP);
 }
 
 struct worker *worker_free(struct worker *worker) {
@@ -596,7 +352,7 @@ struct worker *worker_free(struct worker *worker) {
         worker->state = WORKER_ENDING;
         calls_end(&worker->calls, &(struct step_outcome){.cause = STEP_STOPPED, .message = "the daemon is stopping"});
         worker->process = process_free(worker->process);
-        close_conn(worker);
+        worker_close_conn(worker);
         if (worker->timer)
                 event_free(worker->timer);
         if (worker->end)

@@ -10,7 +10,7 @@
  * It may have several plugins, its members (isolation.group). Their classes are loaded one after the other, and then it comes to LOADED and
  * INITIALIZING with each in its turn; it is READY when that is over for all of them. One that fails is left out of it, unless none is left.
  *
- * From each of them it may come to ENDING: killed, or gone by itself and not yet reaped. worker.c has the whole table. A worker is given calls
+ * From each of them it may come to ENDING: killed, or gone by itself and not yet reaped. life.c has the whole table. A worker is given calls
  * only while READY. Its end is the outcome of exactly its calls in flight (STEP_CRASHED), each told before `on_exit`. A
  * worker that breaks the protocol, or holds on to a call that was cancelled, is killed; a plugin server is disconnected.
  */
