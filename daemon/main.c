@@ -52,7 +52,7 @@ static const char help[] =
         "      --plugins FILE   the plugins.yaml, over the setting `plugins`\n"
         "      --socket PATH    the host socket, over the setting `socket.path`\n"
         "      --control PATH   the control socket, over the setting `control.path`\n"
-        "      --check          report every mistake in both files and exit: 0 if there is none, else 1\n"
+        "      --check          report the mistakes in both files and exit: 0 if there is none, else 1\n"
         "      --version        print the version and exit\n"
         "  -h, --help           print this and exit\n"
         "\n"
@@ -61,7 +61,7 @@ static const char help[] =
         "\n"
         "Exit status:\n"
         "  0  stopped as asked, or --check found no mistake\n"
-        "  1  the configuration is refused; the mistakes are on standard error\n"
+        "  1  the configuration is refused, or --check found a mistake; they are on standard error\n"
         "  2  the command line is wrong\n"
         "  3  another cpexd serves the socket\n"
         "  4  the system refused something that is needed\n"
@@ -152,24 +152,40 @@ static int find_config(struct options *options) {
         return 0;
 }
 
-/* --check: mistakes and warnings, one a line, as they are. */
+/* Who reads nothing but the last line must not take warnings for none. */
+static void print_counts(size_t mistakes, size_t warnings) {
+        if (mistakes > 0)
+                (void)printf("%zu mistake%s", mistakes, plural(mistakes));
+        if (warnings > 0)
+                (void)printf("%s%zu warning%s", mistakes > 0 ? ", " : "", warnings, plural(warnings));
+        (void)puts(mistakes + warnings > 0 ? "" : "no mistakes");
+}
+
+/* --check: mistakes and warnings, one a line, as they are, and how many there were. */
 static int check(const struct service_args *args) {
         CLEANUP(diags_done) struct diags diags = {0};
         struct daemon_config *daemon = NULL;
         struct plugins_config *plugins = NULL;
+        size_t warnings = 0, faults = 0;
         const struct config_source source = {args->config_path, &args->overrides, args->renderer};
         int r = config_load(&daemon, &plugins, &source, &diags);
 
-        for (size_t i = 0; i < diags.n; i++)
+        for (size_t i = 0; i < diags.n; i++) {
+                warnings += diags.items[i].severity == DIAG_WARNING;
+                faults += diags.items[i].severity == DIAG_FAULT;
                 (void)fprintf(stderr, "%s%s\n", diags.items[i].severity == DIAG_WARNING ? "warning: " : "", diags.items[i].text);
+        }
         if (r == 0)
-                (void)printf("%s: %zu plugin%s, no mistakes, %zu warning%s\n", daemon->plugins_name, plugins->n_plugins,
-                             plural(plugins->n_plugins), diags.n, plural(diags.n));
-        else if (r != -EINVAL)
+                (void)printf("%s: %zu plugin%s, ", daemon->plugins_name, plugins->n_plugins, plural(plugins->n_plugins));
+        else if (r == -EINVAL)
+                (void)printf("refused: ");
+        else
                 (void)fprintf(stderr, "cpexd: the configuration cannot be read: %s\n", strerror(-r));
+        if (r == 0 || r == -EINVAL)
+                print_counts(diags.errors + faults, warnings);
         daemon_config_free(daemon);
         plugins_config_free(plugins);
-        return r == 0 ? STATUS_OK : r == -EINVAL ? STATUS_CONFIG : STATUS_SYSTEM;
+        return r < 0 && r != -EINVAL ? STATUS_SYSTEM : diags.errors + faults > 0 ? STATUS_CONFIG : STATUS_OK;
 }
 
 /* ---- Stopping ---- */

@@ -225,6 +225,20 @@ static void check_hooks(struct reader *reader, const struct at *up, const struct
         }
 }
 
+/* To CPEX that is a plugin like any other, and nobody ever calls it. (An external one may get its hooks from its server.) */
+static void check_has_hooks(struct reader *reader, const struct at *at, const struct node *entry,
+                            const struct plugin_entry *plugin) {
+        static const char *const hooks[] = {"hooks"};
+
+        if (node_get(entry, "hooks") || plugin->mode == PLUGIN_DISABLED || !plugin->kind || str_eq(plugin->kind, "external"))
+                return;
+        for (size_t i = 0; i < entry->n_pairs; i++)
+                if (entry->pairs[i].key->type == NODE_STR && suggest(entry->pairs[i].key->text, hooks, 1))
+                        return; /* said already, as a key that is unknown */
+        report_add(&reader->report, DIAG_WARNING, at, entry->place,
+                   "the key \"hooks\" is missing, so the plugin is never called");
+}
+
 static void read_config_keys(struct reader *reader, const struct node *entry, struct plugin_entry *ret) {
         const struct node *config = node_get(entry, "config");
 
@@ -279,6 +293,7 @@ void entry_read(struct reader *reader, const struct entry_context *context, size
         read_capabilities(reader, &at, node, ret);
         read_isolation(reader, &at, node, context->isolation, ret);
         check_hooks(reader, &at, node, ret->hooks.n);
+        check_has_hooks(reader, &at, node, ret);
         check_misplaced(reader, &at, node);
         read_config_keys(reader, node, ret);
         read_kind(reader, &at, node, context->plugin_dirs, ret);

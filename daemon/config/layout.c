@@ -182,7 +182,7 @@ static void find_requirements(struct finding *finding, struct plugin_entry *entr
         if (exists(path, S_IFREG))
                 entry->requirements_file = TAKE(path);
         else
-                report_add(&finding->reader->report, DIAG_WARNING, &at, node->place,
+                report_add(&finding->reader->report, DIAG_FAULT, &at, node->place,
                            "there is no file %s; the plugin gets no requirements",
                            finding->secret || !node_may_tell(node, &finding->reader->report) ? "of that name" : path);
 }
@@ -196,9 +196,9 @@ static void place_code(struct finding *finding, const struct at *at, const struc
             (!part && entry->requirements_file))
                 return;
         if (finding->secret)
-                report_add(report, DIAG_WARNING, at, name->place, "there is no module of that name in the plugin's folder");
+                report_add(report, DIAG_FAULT, at, name->place, "there is no module of that name in the plugin's folder");
         else
-                report_add(report, DIAG_WARNING, at, name->place, "there is no module %.*s in %s",
+                report_add(report, DIAG_FAULT, at, name->place, "there is no module %.*s in %s",
                            (int)(strrchr(entry->class_name, '.') - entry->class_name), entry->class_name, finding->folder);
 }
 
@@ -269,7 +269,7 @@ static void warn_missing_module(struct reader *reader, const struct at *at, cons
         const char *name = node_may_tell(kind, &reader->report) ? entry->class_name : "of that name";
 
         if (!entry->code && !entry->requirements_file && strncmp(entry->class_name, "cpex.", 5) != 0)
-                report_add(&reader->report, DIAG_WARNING, at, kind->place,
+                report_add(&reader->report, DIAG_FAULT, at, kind->place,
                            "there is no module %.*s in %s, nor in plugin_dirs below it; set project_root in cpexd.yaml, or let "
                            "isolation.requirements bring it",
                            (int)strcspn(name, "."), name, reader->base_secret ? "the project root" : reader->base);

@@ -14,7 +14,13 @@ struct place {
         unsigned line, column; /* from 1; 0: the file or the line as a whole */
 };
 
-enum diag_severity { DIAG_ERROR, DIAG_WARNING };
+enum diag_severity {
+        DIAG_ERROR, /* the file is refused */
+        /* CPEX takes it, and so does the daemon, to which it is a warning; but a plugin will not start, or without what its entry names: to
+         * `cpexd --check` it is a mistake */
+        DIAG_FAULT,
+        DIAG_WARNING,
+};
 
 struct diag {
         enum diag_severity severity;

@@ -125,7 +125,7 @@ static void drop_namesake(struct loading *loading, size_t index, const struct no
         if (!found || *found == last)
                 return;
         if (!disabled)
-                report_add(&loading->reader.report, config->fail_on_plugin_error ? DIAG_ERROR : DIAG_WARNING, &at,
+                report_add(&loading->reader.report, config->fail_on_plugin_error ? DIAG_ERROR : DIAG_FAULT, &at,
                            (struct place){last->line, last->column},
                            "a plugin of this name stands in line %u already; this one is left out", (*found)->line);
         plugin_entry_done(last);

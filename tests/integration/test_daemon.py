@@ -105,6 +105,38 @@ def test_check_refuses_what_is_no_configuration(tmp_path, text):
     assert time.monotonic() - began < 5
 
 
+ENTRY = "  - {name: a, kind: isolated_venv, hooks: [h], config: {class_name: a.B, script_path: plugins/a}%s}\n"
+
+
+@pytest.mark.parametrize("entries, status, last", [
+    ([""], 0, "plugins.yaml: 1 plugin, no mistakes"),
+    ([", hoks: [h]"], 0, "plugins.yaml: 1 plugin, 1 warning"),
+    ([", hoks: [h], prio: 1"], 0, "plugins.yaml: 1 plugin, 2 warnings"),
+    ([", mode: x, hoks: [h]"], 1, "refused: 1 mistake, 1 warning"),
+    ([", mode: x, on_error: x"], 1, "refused: 2 mistakes"),
+    (["", ", hoks: [h]"], 1, "plugins.yaml: 1 plugin, 1 mistake, 1 warning"),  # two of one name
+])
+def test_the_last_line_of_check_counts(tmp_path, entries, status, last):
+    (tmp_path / "plugins" / "a").mkdir(parents=True)
+    done = check(tmp_path, "plugins:\n" + "".join(ENTRY % entry for entry in entries))
+    assert (done.returncode, done.stdout.splitlines()) == (status, [last]), done.stderr
+
+
+@pytest.mark.parametrize("change", [("plugins/a", "plugins"), ("script_path: plugins/a", "script_path: plugins/a, requirements_file: none.txt"),
+                                    ("isolated_venv", "no.Class")])
+def test_what_is_not_there_is_a_mistake_to_check_alone(tmp_path, change):
+    (tmp_path / "plugins" / "a").mkdir(parents=True)
+    done = check(tmp_path, "plugins:\n" + (ENTRY % "").replace("a.B", "a.b.B" if "plugins" in change else "a.B").replace(*change))
+    assert done.returncode == 1 and done.stdout.endswith("1 plugin, 1 mistake\n")
+    assert re.search(r"^\S*plugins\.yaml:2:\d+: .*there is no (file|module)", done.stderr)
+
+
+def test_a_daemon_starts_with_what_check_calls_a_mistake(cpexd):
+    daemon = cpexd([says("a", "x"), says("a", "x")])
+    assert daemon.invoke(HOOK, CALL)["metadata"] == {"a": "x"}
+    daemon.expect("warning: .*a plugin of this name stands in line")
+
+
 def test_check_of_missing_files(tmp_path):
     done = run("-c", tmp_path / "none.yaml", "--check")
     assert done.returncode == 1 and "none.yaml" in done.stdout + done.stderr

@@ -236,7 +236,8 @@ def test_entries_are_refused_where_cpex_refuses_them(servers, tmp_path):
     def ours(text):
         (tmp_path / "p.yaml").write_text(text)
         check = [BUILD / "cpexd", "--plugins", "p.yaml", "--socket", "s", "--check"]
-        return "refused" if subprocess.run(check, cwd=tmp_path, capture_output=True, timeout=20).returncode else "taken"
+        done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, timeout=20)
+        return "refused" if done.stdout.startswith("refused: ") else "taken"
 
     assert {text: ours(text) for text in texts} == dict(zip(texts, theirs.stdout.split(), strict=True))
 

@@ -28,13 +28,13 @@ static void test_layouts(void **state) {
 }
 
 static void test_layouts_that_are_none(void **state) {
-        PARSE(f,
-              "plugins:\n"
-              "  - {name: a, kind: isolated_venv, config: {class_name: a.B}}\n"
-              "  - {name: b, kind: isolated_venv, config: {class_name: a.B, script_path: plugins/../../x}}\n"
-              "  - {name: c, kind: isolated_venv, config: {class_name: 1.B, script_path: plugins}}\n"
-              "  - {name: d, kind: isolated_venv}\n"
-              "  - {name: e, kind: isolated_venv, config: {class_name: a.B, script_path: plugins, requirements_file: no.txt}}\n");
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: isolated_venv, config: {class_name: a.B}, hooks: [h]}\n"
+                 "  - {name: b, kind: isolated_venv, config: {class_name: a.B, script_path: plugins/../../x}, hooks: [h]}\n"
+                 "  - {name: c, kind: isolated_venv, config: {class_name: 1.B, script_path: plugins}, hooks: [h]}\n"
+                 "  - {name: d, kind: isolated_venv, hooks: [h]}\n"
+                 "  - {name: e, kind: isolated_venv, config: {class_name: a.B, script_path: plugins, requirements_file: no.txt}, "
+                 "hooks: [h]}\n");
         char message[256], no_module[256];
 
         (void)state;
@@ -58,15 +58,16 @@ static void test_layouts_that_are_none(void **state) {
 
 /* What is nowhere may come with the requirements, but not a part of a package that is here. */
 static void test_modules_that_are_not_there(void **state) {
-        PARSE(f, "plugins:\n"
-                 "  - {name: a, kind: isolated_venv, config: {class_name: seed.plugn.A, script_path: plugins/seed, "
-                 "requirements_file: "
-                 "requirements.txt}}\n"
-                 "  - {name: b, kind: isolated_venv, config: {class_name: sed.plugin.A, script_path: plugins/seed, "
-                 "requirements_file: "
-                 "requirements.txt}}\n"
-                 "  - {name: c, kind: isolated_venv, config: {class_name: sed.plugin.A, script_path: plugins/seed}}\n"
-                 "  - {name: d, kind: isolated_venv, config: {class_name: seed.plugin.A, script_path: plugins/seed}}\n");
+        PARSE(f,
+              "plugins:\n"
+              "  - {name: a, kind: isolated_venv, config: {class_name: seed.plugn.A, script_path: plugins/seed, "
+              "requirements_file: "
+              "requirements.txt}, hooks: [h]}\n"
+              "  - {name: b, kind: isolated_venv, config: {class_name: sed.plugin.A, script_path: plugins/seed, "
+              "requirements_file: "
+              "requirements.txt}, hooks: [h]}\n"
+              "  - {name: c, kind: isolated_venv, config: {class_name: sed.plugin.A, script_path: plugins/seed}, hooks: [h]}\n"
+              "  - {name: d, kind: isolated_venv, config: {class_name: seed.plugin.A, script_path: plugins/seed}, hooks: [h]}\n");
         char part[256], nowhere[256];
 
         (void)state;
@@ -109,13 +110,13 @@ static void test_isolation_of_an_entry(void **state) {
 
 static void test_native_plugins(void **state) {
         CLEANUP(fixture_done)
-        struct fixture f =
-                parse_with("isolation: {requirements: /nonexistent/shared.txt}",
-                           "plugin_dirs: [plugins, /tmp, plugins/none, ./plugins/, plugins/flat]\n"
-                           "plugins:\n"
-                           "  - {name: a, kind: plugins.seed.seed.plugin.A, isolation: {requirements: null}}\n"
-                           "  - {name: b, kind: elsewhere.B, isolation: {requirements: plugins/seed/requirements.txt}}\n"
-                           "  - {name: c, kind: single.C, mode: disabled}\n");
+        struct fixture f = parse_with(
+                "isolation: {requirements: /nonexistent/shared.txt}",
+                "plugin_dirs: [plugins, /tmp, plugins/none, ./plugins/, plugins/flat]\n"
+                "plugins:\n"
+                "  - {name: a, kind: plugins.seed.seed.plugin.A, isolation: {requirements: null}, hooks: [h]}\n"
+                "  - {name: b, kind: elsewhere.B, isolation: {requirements: plugins/seed/requirements.txt}, hooks: [h]}\n"
+                "  - {name: c, kind: single.C, mode: disabled, hooks: [h]}\n");
         const struct plugin_entry *a, *b;
 
         (void)state;
@@ -137,14 +138,15 @@ static void test_native_plugins(void **state) {
 
 static void test_native_plugins_that_are_none(void **state) {
         CLEANUP(fixture_done)
-        struct fixture f = parse_with("isolation: {requirements: /nonexistent/shared.txt}",
-                                      "plugins:\n"
-                                      "  - {name: a, kind: isolated_env}\n"
-                                      "  - {name: b, kind: isolated.1env}\n"
-                                      "  - {name: c, kind: seed.plugin.A, isolation: {requirements: no.txt}}\n"
-                                      "  - {name: d, kind: plugins.seed.A}\n"
-                                      "  - {name: e, kind: seed.plugin.A, isolation: {requirements: null}}\n"
-                                      "  - {name: f, kind: cpex.framework.Plugin, isolation: {requirements: null}}\n");
+        struct fixture f =
+                parse_with("isolation: {requirements: /nonexistent/shared.txt}",
+                           "plugins:\n"
+                           "  - {name: a, kind: isolated_env, hooks: [h]}\n"
+                           "  - {name: b, kind: isolated.1env, hooks: [h]}\n"
+                           "  - {name: c, kind: seed.plugin.A, isolation: {requirements: no.txt}, hooks: [h]}\n"
+                           "  - {name: d, kind: plugins.seed.A, hooks: [h]}\n"
+                           "  - {name: e, kind: seed.plugin.A, isolation: {requirements: null}, hooks: [h]}\n"
+                           "  - {name: f, kind: cpex.framework.Plugin, isolation: {requirements: null}, hooks: [h]}\n");
         char no_module[256];
 
         (void)state;
@@ -166,18 +168,20 @@ static void test_native_plugins_that_are_none(void **state) {
 
 static void test_values_of_variables_are_not_told_of_any_kind(void **state) {
         setenv("CPEXD_TEST_SECRET", "s3cret", 1);
-        PARSE(f, "plugins:\n"
-                 "  - {name: a, kind: \"{{ env.CPEXD_TEST_SECRET }}\"}\n"
-                 "  - {name: b, kind: \"x{{ env.CPEXD_TEST_SECRET }}.B\"}\n"
-                 "  - {name: c, kind: seed.A, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET }}\"}}\n"
-                 "  - {name: d, kind: external, mcp: {proto: STDIO, script: \"{{ env.CPEXD_TEST_SECRET }}/x\", cwd: plugins}}\n"
-                 "  - {name: e, kind: external, mcp: {proto: STDIO, script: x, cwd: \"/{{ env.CPEXD_TEST_SECRET }}\"}}\n"
-                 "  - {name: f, kind: external, grpc: {uds: \"{{ env.CPEXD_TEST_SECRET }}/x/y\"}}\n"
-                 "  - {name: g, kind: external, grpc: {target: \"{{ env.CPEXD_TEST_SECRET }}\", tls: {certfile: \"{{ "
-                 "env.CPEXD_TEST_SECRET }}\"}}}\n"
-                 "  - {name: h, kind: external, hooks: [h], unix_socket: {path: \"{{ env.CPEXD_TEST_SECRET }}\"}}\n"
-                 "  - {name: i, kind: external, grpc: {target: 'a:1'}, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET "
-                 "}}\"}}\n");
+        PARSE(f,
+              "plugins:\n"
+              "  - {name: a, kind: \"{{ env.CPEXD_TEST_SECRET }}\", hooks: [h]}\n"
+              "  - {name: b, kind: \"x{{ env.CPEXD_TEST_SECRET }}.B\", hooks: [h]}\n"
+              "  - {name: c, kind: seed.A, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET }}\"}, hooks: [h]}\n"
+              "  - {name: d, kind: external, mcp: {proto: STDIO, script: \"{{ env.CPEXD_TEST_SECRET }}/x\", cwd: plugins}, "
+              "hooks: [h]}\n"
+              "  - {name: e, kind: external, mcp: {proto: STDIO, script: x, cwd: \"/{{ env.CPEXD_TEST_SECRET }}\"}, hooks: [h]}\n"
+              "  - {name: f, kind: external, grpc: {uds: \"{{ env.CPEXD_TEST_SECRET }}/x/y\"}, hooks: [h]}\n"
+              "  - {name: g, kind: external, grpc: {target: \"{{ env.CPEXD_TEST_SECRET }}\", tls: {certfile: \"{{ "
+              "env.CPEXD_TEST_SECRET }}\"}}}\n"
+              "  - {name: h, kind: external, hooks: [h], unix_socket: {path: \"{{ env.CPEXD_TEST_SECRET }}\"}}\n"
+              "  - {name: i, kind: external, grpc: {target: 'a:1'}, isolation: {requirements: \"{{ env.CPEXD_TEST_SECRET "
+              "}}\"}}\n");
 
         (void)state;
         assert_int_equal(f.diags.n, 11);
@@ -307,8 +311,8 @@ static void test_a_server_that_speaks_our_protocol(void **state) {
 static void test_a_socket_is_the_only_way_to_a_server(void **state) {
         char longest[64 + 128] = "", text[512], message[512];
         PARSE(f, "plugins:\n"
-                 "  - {name: a, kind: external, isolation: {socket: /a}, grpc: {target: 'a:1'}, mcp: null}\n"
-                 "  - {name: b, kind: isolated_venv, isolation: {socket: /b}, " SEED "}\n");
+                 "  - {name: a, kind: external, isolation: {socket: /a}, grpc: {target: 'a:1'}, mcp: null, hooks: [h]}\n"
+                 "  - {name: b, kind: isolated_venv, isolation: {socket: /b}, " SEED ", hooks: [h]}\n");
 
         (void)state;
         ASSERT_DIAGS(
@@ -318,11 +322,11 @@ static void test_a_socket_is_the_only_way_to_a_server(void **state) {
 
         memset(longest, 'x', 107);
         longest[0] = '/';
-        (void)snprintf(text, sizeof(text), "plugins: [{name: a, kind: external, isolation: {socket: %s}}]", longest);
+        (void)snprintf(text, sizeof(text), "plugins: [{name: a, kind: external, isolation: {socket: %s}, hooks: [h]}]", longest);
         PARSE(fits, text);
         assert_int_equal(fits.result, 0);
         longest[107] = 'x';
-        (void)snprintf(text, sizeof(text), "plugins: [{name: a, kind: external, isolation: {socket: %s}}]", longest);
+        (void)snprintf(text, sizeof(text), "plugins: [{name: a, kind: external, isolation: {socket: %s}, hooks: [h]}]", longest);
         PARSE(too_long, text);
         (void)snprintf(message, sizeof(message),
                        "p.yaml:1:57: plugins[0] \"a\": isolation.socket: the path of a socket has at most 107 bytes, %s has 108",

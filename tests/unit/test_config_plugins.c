@@ -227,9 +227,9 @@ static void test_plugins_are_counted(void **state) {
 
 static void test_names_that_stand_twice(void **state) {
         static const char text[] = "plugins:\n"
-                                   "  - {name: a, kind: isolated_venv, mode: disabled}\n"
-                                   "  - {name: a, kind: isolated_venv, priority: 1, " SEED "}\n"
-                                   "  - {name: a, kind: isolated_venv, priority: 2, " SEED "}\n";
+                                   "  - {name: a, kind: isolated_venv, mode: disabled, hooks: [h]}\n"
+                                   "  - {name: a, kind: isolated_venv, priority: 1, " SEED ", hooks: [h]}\n"
+                                   "  - {name: a, kind: isolated_venv, priority: 2, " SEED ", hooks: [h]}\n";
         PARSE(f, text);
         CLEANUP(fixture_done)
         struct fixture strict = parse_with("plugin_settings: {fail_on_plugin_error: true}", text);
@@ -245,7 +245,22 @@ static void test_names_that_stand_twice(void **state) {
 
 #define SETTINGS \
         "plugin_settings: {plugin_timeout: 5, default_hook_policy: deny, hook_policies: {a: [x], b: {writable_fields: [y]}}}\n"
-#define ONE "plugins: [{name: a, kind: isolated_venv, " SEED "}]\n"
+#define ONE "plugins: [{name: a, kind: isolated_venv, " SEED ", hooks: [h]}]\n"
+
+/* An external plugin may get them from its server, and one that says [] means it. */
+static void test_plugins_that_are_never_called(void **state) {
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: isolated_venv, " SEED "}\n"
+                 "  - {name: b, kind: isolated_venv, hoks: [h], " SEED "}\n"
+                 "  - {name: c, kind: isolated_venv, hooks: [], " SEED "}\n"
+                 "  - {name: d, kind: isolated_venv, mode: disabled, " SEED "}\n"
+                 "  - {name: e, kind: external, isolation: {socket: /e}}\n");
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        ASSERT_DIAGS(&f, "p.yaml:2:5: plugins[0] \"a\": the key \"hooks\" is missing, so the plugin is never called",
+                     "p.yaml:3:36: plugins[1] \"b\": unknown key \"hoks\"; did you mean \"hooks\"?");
+}
 
 static void test_settings_by_weight(void **state) {
         CLEANUP(fixture_done)
@@ -286,6 +301,7 @@ static void test_blocks_for_others(void **state) {
                  "    applied_to: {tools: [{tool_name: t, result: 'yes'}], prompts: null}\n"
                  "    mcp: {proto: STDIO, cmd: [python, x.py], env: {A: b}}\n"
                  "    unix_socket: {path: /x, timeout: 1}\n"
+                 "    hooks: [h]\n"
                  "    " SEED "\n");
 
         (void)state;
@@ -346,12 +362,13 @@ static void test_values_of_variables_are_not_told(void **state) {
                 assert_untold(&f, i == 4 ? "hunter2" : tokens[i], i < 4 ? 20 : 1);
         }
         setenv("TOKEN", "transfrom", 1);
-        PARSE(f, "plugins:\n  - {name: a, kind: isolated_venv, mode: '{{ env.TOKEN }}', on_error: retry, " SEED "}");
+        PARSE(f, "plugins:\n  - {name: a, kind: isolated_venv, mode: '{{ env.TOKEN }}', on_error: retry, " SEED ", hooks: [h]}");
         ASSERT_DIAGS(&f,
                      "p.yaml:2:42: plugins[0] \"a\": mode: unknown value that may come from the environment and is not shown; "
                      "allowed: sequential, transform, audit, concurrent, fire_and_forget, disabled",
                      "p.yaml:2:71: plugins[0] \"a\": on_error: unknown value \"retry\"; allowed: fail, ignore, disable");
-        PARSE(g, "plugins:\n  - {name: a, kind: isolated_venv, priority: 1{{ env.TOKEN }}, mode: {{ env.X | default('y') }}}");
+        PARSE(g, "plugins:\n  - {name: a, kind: isolated_venv, priority: 1{{ env.TOKEN }}, mode: {{ env.X | default('y') }}, "
+                 "hooks: [h]}");
         assert_string_equal(g.diags.items[1].text,
                             "p.yaml:2:46: plugins[0] \"a\": priority: expected a whole number, found a value "
                             "that may come from the environment and is not shown");
@@ -363,7 +380,8 @@ static void test_places_after_values_with_line_ends(void **state) {
         (void)state;
         setenv("TOKEN", "hunter2\r", 1);
         setenv("END", "x\r", 1);
-        PARSE(f, "plugins:\n  - name: {{ env.END }}\n    mode: {{ env.TOKEN }}\n    on_error: {{ env.TOKEN }}\n    kind: what\n");
+        PARSE(f, "plugins:\n  - name: {{ env.END }}\n    mode: {{ env.TOKEN }}\n    on_error: {{ env.TOKEN }}\n    kind: what\n  "
+                 "  hooks: []\n");
         assert_int_equal(f.diags.n, 3);
         for (size_t i = 0; i < f.diags.n; i++)
                 assert_null(strstr(f.diags.items[i].text, "hunter2"));
@@ -372,8 +390,9 @@ static void test_places_after_values_with_line_ends(void **state) {
 }
 
 static void test_what_jinja_rendered_is_told_only_if_the_file_says_it(void **state) {
-        PARSE_RENDERED(f, "{% set x = env.TOKEN %}\nplugins: [{name: ann, mode: {{ x }}, on_error: retry, kind: what}]",
-                       "\nplugins: [{name: ann, mode: retr, on_error: retry, kind: what, hunter2: hunter2}]");
+        PARSE_RENDERED(f,
+                       "{% set x = env.TOKEN %}\nplugins: [{name: ann, mode: {{ x }}, on_error: retry, kind: what, hooks: [h]}]",
+                       "\nplugins: [{name: ann, mode: retr, on_error: retry, kind: what, hunter2: hunter2, hooks: [h]}]");
 
         (void)state;
         ASSERT_DIAGS(
@@ -393,8 +412,9 @@ static void test_what_jinja_rendered_is_told_only_if_the_file_says_it(void **sta
 static void test_paths_of_cpexd_yaml_are_not_told(void **state) {
         setenv("TOKEN", "/hunter2", 1);
         CLEANUP(fixture_done)
-        struct fixture f = parse_with("project_root: {{ env.TOKEN }}",
-                                      "plugins: [{name: a, kind: isolated_venv, config: {class_name: a.B, script_path: x}}]");
+        struct fixture f =
+                parse_with("project_root: {{ env.TOKEN }}",
+                           "plugins: [{name: a, kind: isolated_venv, config: {class_name: a.B, script_path: x}, hooks: [h]}]");
 
         (void)state;
         ASSERT_DIAGS(&f, "p.yaml:1:81: plugins[0] \"a\": config.script_path: there is no folder of that name");
@@ -402,10 +422,10 @@ static void test_paths_of_cpexd_yaml_are_not_told(void **state) {
 
 static void test_members_of_a_group_agree(void **state) {
         PARSE(f, "plugins:\n"
-                 "  - {name: a, kind: isolated_venv, isolation: {group: g, timeout: 1, queue: 5}, " SEED "}\n"
-                 "  - {name: b, kind: isolated_venv, isolation: {group: g, timeout: 2, queue_timeout: 1}, " SEED "}\n"
-                 "  - {name: c, kind: isolated_venv, mode: disabled, isolation: {group: g, cpu: 7}, " SEED "}\n"
-                 "  - {name: d, kind: isolated_venv, isolation: {group: h, cpu: 7}, " SEED "}\n");
+                 "  - {name: a, kind: isolated_venv, isolation: {group: g, timeout: 1, queue: 5}, " SEED ", hooks: [h]}\n"
+                 "  - {name: b, kind: isolated_venv, isolation: {group: g, timeout: 2, queue_timeout: 1}, " SEED ", hooks: [h]}\n"
+                 "  - {name: c, kind: isolated_venv, mode: disabled, isolation: {group: g, cpu: 7}, " SEED ", hooks: [h]}\n"
+                 "  - {name: d, kind: isolated_venv, isolation: {group: h, cpu: 7}, " SEED ", hooks: [h]}\n");
 
         (void)state;
         assert_int_equal(f.diags.n, 0);
@@ -417,14 +437,15 @@ static void test_members_of_a_group_agree(void **state) {
 static void test_members_of_a_group_differ(void **state) {
         setenv("TOKEN", "64M", 1);
         PARSE(f, "plugins:\n"
-                 "  - {name: a, kind: isolated_venv, isolation: {group: g, sandbox: {network: all}}, " SEED "}\n"
-                 "  - {name: b, kind: isolated_venv, isolation: {group: g, sandbox: {network: unix}, env: [X]}, " SEED "}\n"
-                 "  - {name: c, kind: isolated_venv, isolation: {group: g}, " SEED "}\n"
-                 "  - {name: d, kind: isolated_venv, isolation: {group: h, memory: '{{ env.TOKEN }}'}, " SEED "}\n"
+                 "  - {name: a, kind: isolated_venv, isolation: {group: g, sandbox: {network: all}}, " SEED ", hooks: [h]}\n"
+                 "  - {name: b, kind: isolated_venv, isolation: {group: g, sandbox: {network: unix}, env: [X]}, " SEED
+                 ", hooks: [h]}\n"
+                 "  - {name: c, kind: isolated_venv, isolation: {group: g}, " SEED ", hooks: [h]}\n"
+                 "  - {name: d, kind: isolated_venv, isolation: {group: h, memory: '{{ env.TOKEN }}'}, " SEED ", hooks: [h]}\n"
                  "  - {name: e, kind: isolated_venv, isolation: {group: h, memory: 32M}, config: {class_name: seed.plugin.Seed, "
-                 "script_path: plugins/seed}}\n"
-                 "  - {name: f, kind: cpex.a.B, isolation: {group: i}}\n"
-                 "  - {name: g, kind: isolated_venv, isolation: {group: ''}, " SEED "}\n");
+                 "script_path: plugins/seed}, hooks: [h]}\n"
+                 "  - {name: f, kind: cpex.a.B, isolation: {group: i}, hooks: [h]}\n"
+                 "  - {name: g, kind: isolated_venv, isolation: {group: ''}, " SEED ", hooks: [h]}\n");
 
         (void)state;
         assert_int_equal(f.result, -EINVAL);
@@ -453,7 +474,7 @@ static void test_members_of_a_group_are_counted(void **state) {
         (void)state;
         buf_append_str(&text, "plugins:\n");
         for (int i = 0; i < 66; i++)
-                buf_printf(&text, "  - {name: p%d, kind: isolated_venv, isolation: {group: g}, " SEED "}\n", i);
+                buf_printf(&text, "  - {name: p%d, kind: isolated_venv, isolation: {group: g}, " SEED ", hooks: [h]}\n", i);
         yaml = buf_take_str(&text);
         PARSE(f, yaml);
         ASSERT_DIAGS(&f, "p.yaml:66:57: plugins[64] \"p64\": isolation.group: more than 64 plugins in one group");
@@ -473,6 +494,7 @@ int main(void) {
                 cmocka_unit_test(test_names_that_stand_twice),
                 cmocka_unit_test(test_hooks_are_counted),
                 cmocka_unit_test(test_plugins_are_counted),
+                cmocka_unit_test(test_plugins_that_are_never_called),
                 cmocka_unit_test(test_settings_by_weight),
                 cmocka_unit_test(test_blocks_for_others),
                 cmocka_unit_test(test_values_of_variables_are_not_told),
