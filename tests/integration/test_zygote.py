@@ -159,6 +159,8 @@ def test_what_cannot_be_shared(cpexd, what):
 def test_settings_that_allow_no_zygote(cpexd, setting, why):
     other = "\nasync def tool_post_invoke(self, payload, context):\n    return Result()\n"
     daemon = cpexd([anything(**setting), plugin("q", other, hooks=["tool_post_invoke"], isolation=FORKED | setting)])
+    if "group" in setting:
+        daemon.expect("warning: .*isolation.zygote has no effect on a group")
     daemon.wait_log(why)
     of_each(daemon, "did = 1")
     assert daemon.zygotes() == []

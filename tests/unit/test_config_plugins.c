@@ -467,6 +467,46 @@ static void test_members_of_a_group_differ(void **state) {
                 "p.yaml:8:55: plugins[6] \"g\": isolation.group: expected a name, found \"\"");
 }
 
+/* min and max are one mistake, and it stands where the entry can be mended. */
+static void test_workers_of_a_group_differ(void **state) {
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: isolated_venv, hooks: [h], isolation: {group: g, workers: {min: 6}}, " SEED "}\n"
+                 "  - {name: b, kind: isolated_venv, hooks: [h], isolation: {group: g}, " SEED "}\n"
+                 "  - {name: c, kind: isolated_venv, hooks: [h], isolation: {group: g, workers: {min: 2, max: 6}}, " SEED "}\n"
+                 "  - {name: d, kind: isolated_venv, hooks: [h], isolation: {group: g, workers: {idle: 1, max: 3}}, " SEED "}\n");
+
+        (void)state;
+        ASSERT_DIAGS(
+                &f,
+                "p.yaml:3:67: plugins[1] \"b\": isolation.workers is {min: 1, max: 4} here and {min: 6, max: 6} for the plugin "
+                "in line 2, the first of its group" ONE_WORKER,
+                "p.yaml:4:85: plugins[2] \"c\": isolation.workers.min is 2 here and 6 for the plugin in line 2, the first of "
+                "its group" ONE_WORKER,
+                "p.yaml:5:94: plugins[3] \"d\": isolation.workers is {min: 1, max: 3, idle: 1s} here and {min: 6, max: 6, "
+                "idle: 10s} for the plugin in line 2, the first of its group" ONE_WORKER);
+}
+
+static void test_a_group_is_not_forked(void **state) {
+        static const char text[] =
+                "plugins:\n"
+                "  - {name: a, kind: isolated_venv, hooks: [h], isolation: {group: g, zygote: true}, " SEED "}\n"
+                "  - {name: b, kind: isolated_venv, hooks: [h], isolation: {group: h, zygote: true}, " SEED "}\n"
+                "  - {name: c, kind: isolated_venv, hooks: [h], isolation: {group: h, zygote: true}, " SEED "}\n"
+                "  - {name: d, kind: isolated_venv, hooks: [h], isolation: {group: h, zygote: true}, " SEED "}\n";
+        PARSE(f, text);
+        CLEANUP(fixture_done)
+        struct fixture by_default = parse_with(
+                "isolation: {zygote: true}", "plugins:\n"
+                                             "  - {name: a, kind: isolated_venv, hooks: [h], isolation: {group: g}, " SEED "}\n"
+                                             "  - {name: b, kind: isolated_venv, hooks: [h], isolation: {group: g}, " SEED "}\n");
+
+        (void)state;
+        assert_int_equal(f.result, 0);
+        ASSERT_DIAGS(&f, "p.yaml:4:78: plugins[2] \"c\": isolation.zygote has no effect on a group of several plugins: their "
+                         "workers are started, not forked");
+        assert_int_equal(by_default.diags.n, 0);
+}
+
 static void test_members_of_a_group_are_counted(void **state) {
         CLEANUP_BUF struct buf text = {0};
         CLEANUP_FREE char *yaml = NULL;
@@ -503,6 +543,8 @@ int main(void) {
                 cmocka_unit_test(test_paths_of_cpexd_yaml_are_not_told),
                 cmocka_unit_test(test_members_of_a_group_agree),
                 cmocka_unit_test(test_members_of_a_group_differ),
+                cmocka_unit_test(test_workers_of_a_group_differ),
+                cmocka_unit_test(test_a_group_is_not_forked),
                 cmocka_unit_test(test_members_of_a_group_are_counted),
         };
 
