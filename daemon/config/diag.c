@@ -67,7 +67,7 @@ static int diags_append(struct diags *diags, enum diag_severity severity, struct
                         return -ENOMEM;
                 diags->items = grown;
         }
-        diags->items[diags->n++] = (struct diag){severity, place.line, place.column, text};
+        diags->items[diags->n++] = (struct diag){severity, place.line, place.column, false, text};
         return 0;
 }
 
@@ -116,6 +116,17 @@ void report_add(struct report *report, enum diag_severity severity, const struct
         va_end(args);
 }
 
+void report_add_cause(struct report *report, struct place place, const char *format, ...) {
+        size_t n = report->diags->n;
+        va_list args;
+
+        va_start(args, format);
+        report_addv(report, DIAG_WARNING, NULL, place, format, args);
+        va_end(args);
+        if (report->diags->n > n)
+                report->diags->items[n].cause = true;
+}
+
 static bool is_word_byte(char c) {
         return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
 }
@@ -134,14 +145,21 @@ bool report_may_tell(const struct report *report, const char *text, size_t len) 
         return false;
 }
 
+static bool comes_before(const struct diag *a, const struct diag *b) {
+        if (a->line != b->line)
+                return a->line < b->line;
+        if (a->cause != b->cause)
+                return a->cause;
+        return a->column < b->column;
+}
+
 /* Insertion: complaints come nearly in order, and their number is bounded. */
 void diags_sort(struct diags *diags, size_t first) {
         for (size_t i = first + 1; i < diags->n; i++) {
                 struct diag moved = diags->items[i];
                 size_t to = i;
 
-                while (to > first && (diags->items[to - 1].line > moved.line ||
-                                      (diags->items[to - 1].line == moved.line && diags->items[to - 1].column > moved.column))) {
+                while (to > first && comes_before(&moved, &diags->items[to - 1])) {
                         diags->items[to] = diags->items[to - 1];
                         to--;
                 }

@@ -31,6 +31,9 @@ void report_addv(struct report *report, enum diag_severity severity, const struc
 void report_add(struct report *report, enum diag_severity severity, const struct at *at, struct place place, const char *format,
                 ...) PRINTF_LIKE(5, 6);
 
+/* A warning of what may be the cause of what else is said of this line. */
+void report_add_cause(struct report *report, struct place place, const char *format, ...) PRINTF_LIKE(3, 4);
+
 #define DIAGS_MAX 1000 /* kept, of all files together */
 
 /* Return: whether no more complaints are kept; then nobody need word them. */

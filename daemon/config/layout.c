@@ -28,6 +28,7 @@ struct finding {
         const struct strlist *dirs;
         char *folder; /* the plugin's */
         bool secret;  /* it is not to be shown */
+        bool unset;   /* its name, or the class's, lacks a variable that is not set: what is not found is no wonder */
 };
 
 /* Where a key of `config` stands; where it is missing, `config`. */
@@ -181,7 +182,7 @@ static void find_requirements(struct finding *finding, struct plugin_entry *entr
                 return;
         if (exists(path, S_IFREG))
                 entry->requirements_file = TAKE(path);
-        else
+        else if (!finding->unset && !node->unset)
                 report_add(&finding->reader->report, DIAG_FAULT, &at, node->place,
                            "there is no file %s; the plugin gets no requirements",
                            finding->secret || !node_may_tell(node, &finding->reader->report) ? "of that name" : path);
@@ -192,7 +193,7 @@ static void place_code(struct finding *finding, const struct at *at, const struc
         struct report *report = &finding->reader->report;
         bool whole = false, part = false;
 
-        if (!report_check(report, find_search_path(finding->folder, entry, &whole, &part) == 0) || whole ||
+        if (!report_check(report, find_search_path(finding->folder, entry, &whole, &part) == 0) || whole || finding->unset ||
             (!part && entry->requirements_file))
                 return;
         if (finding->secret)
@@ -227,6 +228,7 @@ void layout_find(struct reader *reader, const struct at *at, const struct node *
         }
         finding.secret = reader->base_secret || !node_may_tell(name, &reader->report) ||
                          (script && !node_may_tell(script, &reader->report));
+        finding.unset = name->unset || (script && script->unset);
         if (find_folder(&finding, ret->class_name)) {
                 find_requirements(&finding, ret);
                 place_code(&finding, &name_at, name, ret);
@@ -268,7 +270,7 @@ static void warn_missing_module(struct reader *reader, const struct at *at, cons
                                 const struct plugin_entry *entry) {
         const char *name = node_may_tell(kind, &reader->report) ? entry->class_name : "of that name";
 
-        if (!entry->code && !entry->requirements_file && strncmp(entry->class_name, "cpex.", 5) != 0)
+        if (!entry->code && !entry->requirements_file && !kind->unset && strncmp(entry->class_name, "cpex.", 5) != 0)
                 report_add(&reader->report, DIAG_FAULT, at, kind->place,
                            "there is no module %.*s in %s, nor in plugin_dirs below it; set project_root in cpexd.yaml, or let "
                            "isolation.requirements bring it",
@@ -295,13 +297,17 @@ static void find_shared_requirements(struct reader *reader, const struct at *at,
 
 void layout_find_native(struct reader *reader, const struct at *at, const struct node *entry, const struct strlist *dirs,
                         struct plugin_entry *ret) {
+        static const char *const kinds[] = {"isolated_venv", "external"};
         const struct node *kind = node_get(entry, "kind");
         struct at here = {.up = at, .key = "kind"};
+        const char *meant;
 
         if (!is_class_name(ret->kind)) {
+                meant = node_may_tell(kind, &reader->report) ? suggest(ret->kind, kinds, ELEMENTS(kinds)) : NULL;
                 report_add(&reader->report, DIAG_ERROR, &here, kind->place,
-                           "\"%s\" is neither isolated_venv nor external, nor a class of the form package.module.Class",
-                           node_shown(kind, &reader->report));
+                           "\"%s\" is neither isolated_venv nor external, nor a class of the form package.module.Class%s%s%s",
+                           node_shown(kind, &reader->report), meant ? "; did you mean \"" : "", meant ? meant : "",
+                           meant ? "\"?" : "");
                 return;
         }
         ret->class_name = strdup(ret->kind);

@@ -25,6 +25,7 @@ enum diag_severity {
 struct diag {
         enum diag_severity severity;
         unsigned line, column; /* 0: none */
+        bool cause;            /* of what else is said of its line, and so goes before that */
         char *text; /* "plugins.yaml:14:11: plugins[2] \"pii\": mode: unknown value \"transfrom\"; did you mean \"transform\"?" */
 };
 

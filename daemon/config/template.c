@@ -24,6 +24,7 @@ struct stretch {
         struct place out, in;
         bool in_step; /* position by position; else all of it comes from `in` */
         bool secret;  /* it is, or may hold, the value of a variable */
+        bool unset;   /* empty, as the variable is not set */
 };
 
 struct template {
@@ -91,7 +92,7 @@ static int emit(struct template *template, struct stretch stretch, const char *d
                 data++;
                 len--;
         }
-        if (len == 0)
+        if (len == 0 && !stretch.unset)
                 return buf_error(text);
         if (template->n == template->cap) {
                 size_t cap = MAX(template->cap * 2, (size_t)16);
@@ -330,10 +331,10 @@ static bool is_commented(const char *begin, const char *at) {
 static int warn_unset(struct template *template, struct report *report, struct place place, const char *name) {
         if (report_full(report) || strlist_has(&template->unset, name))
                 return 0;
-        report_add(report, DIAG_WARNING, NULL, place,
-                   "{{ env.%s }}: this variable is not set, so nothing is put in; "
-                   "default('…') would say what to put in instead",
-                   name);
+        report_add_cause(report, place,
+                         "{{ env.%s }}: this variable is not set, so nothing is put in; "
+                         "default('…') would say what to put in instead",
+                         name);
         return report->error ? report->error : strlist_append(&template->unset, name);
 }
 
@@ -353,6 +354,7 @@ static int expand_value(struct template *template, struct source *source, struct
                 r = buf_error(&value.text) ? buf_error(&value.text) : buf_error(shown);
         }
         stretch.secret = value.variable;
+        stretch.unset = r == 0 && !value.defined;
         if (r == 0 && !value.defined && !silent)
                 r = warn_unset(template, report, stretch.in, (const char *)value.name.data);
         if (r == 0)
@@ -574,5 +576,16 @@ bool template_is_secret(const struct template *template, struct place start, str
                 if (template->stretches[i].secret)
                         return true;
         }
+        return false;
+}
+
+bool template_has_unset(const struct template *template, struct place start, struct place end) {
+        size_t i = template->n > 0 ? find_stretch(template, start) : 0;
+
+        while (i > 0 && before_or_at(start, template->stretches[i - 1].out)) /* empty ones, where it starts */
+                i--;
+        for (; i < template->n && before_or_at(template->stretches[i].out, end); i++)
+                if (template->stretches[i].unset)
+                        return before_or_at(start, template->stretches[i].out);
         return false;
 }

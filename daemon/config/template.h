@@ -46,3 +46,6 @@ struct place template_origin(const struct template *template, struct place place
 
 /* Return: whether something between the two places in the text may be the value of a variable. */
 bool template_is_secret(const struct template *template, struct place start, struct place end);
+
+/* Return: whether nothing was put in between the two places, or at one of them, since a variable is not set. */
+bool template_has_unset(const struct template *template, struct place start, struct place end);

@@ -136,6 +136,7 @@ static int node_new(struct builder *builder, struct node **ret, enum node_type t
         node->type = type;
         node->place = place_of(builder, &event->start_mark);
         node->secret = is_secret(builder, event);
+        node->unset = template_has_unset(builder->template, place_in_text(&event->start_mark), place_in_text(&event->end_mark));
         node->weight = 1;
         *ret = node;
         return 0;

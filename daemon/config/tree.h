@@ -50,6 +50,7 @@ struct node {
         };
         bool merge;                  /* the key << */
         bool secret;                 /* something of it may be the value of a variable */
+        bool unset;                  /* something of it is missing, since a variable is not set; that is said */
         unsigned height;             /* levels below */
         size_t weight, weight_bytes; /* nodes and text in it, aliases multiplied */
 };

@@ -19,6 +19,8 @@
 #include "config/paths.h"
 
 #define TEXTS_MAX 1000
+#define WORDS_MAX 60
+#define WORD_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./"
 
 static void complain(struct reader *reader, enum diag_severity severity, const struct at *at, const struct node *node,
                      const char *format, va_list args) PRINTF_LIKE(5, 0);
@@ -179,10 +181,19 @@ bool value_float(struct reader *reader, const struct at *at, const struct node *
         return true;
 }
 
+/* One text that needs no quotes, or several: what is meant is a list of them. */
+static bool lacks_brackets(const struct reader *reader, const struct node *node) {
+        return node->type == NODE_STR && node_may_tell(node, &reader->report) && node->text_len > 0 &&
+               node->text_len < WORDS_MAX && strspn(node->text, WORD_CHARACTERS ", ") == node->text_len &&
+               strchr(WORD_CHARACTERS, *node->text);
+}
+
 bool value_texts(struct reader *reader, const struct at *at, const struct node *node, bool set, struct strlist *ret) {
         struct strlist list = {0};
         bool ok = true;
 
+        if (lacks_brackets(reader, node))
+                return value_refuse(reader, at, node, "a list of texts such as [%s]", node->text);
         if (node->type != NODE_LIST)
                 return value_refuse(reader, at, node, "a list of texts");
         if (node->n_items > TEXTS_MAX) /* finding repetitions below compares each with each */

@@ -56,6 +56,41 @@ static void test_layouts_that_are_none(void **state) {
                 no_module, message);
 }
 
+/* What is looked for by a name that lacks a variable is not said to be missing as well. */
+static void test_followers_of_a_variable_that_is_not_set(void **state) {
+        static const char unset[] = "{{ env.CPEXD_TEST_UNSET }}: this variable is not set, so nothing is put in; "
+                                    "default('…') would say what to put in instead";
+        char first[256], second[256], third[256];
+
+        (void)state;
+        unsetenv("CPEXD_TEST_UNSET");
+        PARSE(f, "plugins:\n"
+                 "  - {name: a, kind: isolated_venv, hooks: [h], config: {class_name: none.x.A, requirements_file: none.txt, "
+                 "script_path: 'plugins/{{ env.CPEXD_TEST_UNSET }}'}}\n"
+                 "  - {name: b, kind: isolated_venv, hooks: [h], config: {class_name: none.x.A, requirements_file: none.txt, "
+                 "script_path: {{ env.CPEXD_TEST_UNSET }}plugins}}\n"
+                 "  - {name: c, kind: isolated_venv, hooks: [h], config: {class_name: none.x.A, requirements_file: none.txt, "
+                 "script_path: plugins/seed}}\n"
+                 "  - {name: d, kind: isolated_venv, hooks: [h], config: {class_name: seed.plugin.A, script_path: plugins/seed, "
+                 "requirements_file: none{{ env.CPEXD_TEST_UNSET }}}}\n"
+                 "  - {name: e, kind: 'none{{ env.CPEXD_TEST_UNSET }}.x.A', hooks: [h]}\n");
+        assert_int_equal(f.result, 0);
+        (void)snprintf(first, sizeof(first), "p.yaml:2:130: %s", unset);
+        (void)snprintf(second, sizeof(second),
+                       "p.yaml:4:69: plugins[2] \"c\": config.class_name: there is no module none.x in "
+                       "%s/plugins/seed",
+                       root);
+        (void)snprintf(third, sizeof(third),
+                       "p.yaml:4:98: plugins[2] \"c\": config.requirements_file: there is no file "
+                       "%s/plugins/seed/none.txt; the plugin gets no requirements",
+                       root);
+        ASSERT_DIAGS(&f, first, second, third);
+        PARSE(g, "plugins: [{name: a, kind: isolated_venv, hooks: [h], config: {script_path: '{{ env.CPEXD_TEST_UNSET }}', "
+                 "class_name: a.B}}]\n");
+        (void)snprintf(first, sizeof(first), "p.yaml:1:77: %s", unset);
+        ASSERT_DIAGS(&g, first, "p.yaml:1:76: plugins[0] \"a\": config.script_path: expected a path, found \"\"");
+}
+
 /* What is nowhere may come with the requirements, but not a part of a package that is here. */
 static void test_modules_that_are_not_there(void **state) {
         PARSE(f,
@@ -158,10 +193,10 @@ static void test_native_plugins_that_are_none(void **state) {
         ASSERT_DIAGS(
                 &f,
                 "p.yaml:2:21: plugins[0] \"a\": kind: \"isolated_env\" is neither isolated_venv nor external, nor a class of the "
-                "form package.module.Class",
+                "form package.module.Class; did you mean \"isolated_venv\"?",
                 "p.yaml:3:21: plugins[1] \"b\": kind: \"isolated.1env\" is neither isolated_venv nor external, nor a class of "
                 "the "
-                "form package.module.Class",
+                "form package.module.Class; did you mean \"isolated_venv\"?",
                 "p.yaml:4:62: plugins[2] \"c\": isolation.requirements: there is no file no.txt",
                 "p.yaml:5:21: plugins[3] \"d\": there is no file where isolation.requirements in cpexd.yaml says", no_module);
 }
@@ -338,6 +373,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_layouts),
                 cmocka_unit_test(test_layouts_that_are_none),
+                cmocka_unit_test(test_followers_of_a_variable_that_is_not_set),
                 cmocka_unit_test(test_modules_that_are_not_there),
                 cmocka_unit_test(test_isolation_of_an_entry),
                 cmocka_unit_test(test_native_plugins),

@@ -91,7 +91,7 @@ static void test_every_mistake_in_one_run(void **state) {
                 "audit, concurrent, fire_and_forget, disabled",
                 "p.yaml:5:5: plugins[0]: unknown key \"hoks\"; did you mean \"hooks\"?",
                 "p.yaml:6:15: plugins[0].priority: expected a whole number, found 1.5",
-                "p.yaml:7:12: plugins[0].hooks: expected a list of texts, found \"tool\"",
+                "p.yaml:7:12: plugins[0].hooks: expected a list of texts such as [tool], found \"tool\"",
                 "p.yaml:8:30: plugins[0].conditions[0].tools[1]: expected a text (put it in quotes), found 3",
                 "p.yaml:8:35: plugins[0].conditions[1]: expected a map, found 7",
                 "p.yaml:9:20: plugins[0].capabilities[0]: unknown value \"read_header\"; did you mean \"read_headers\"? allowed: "
@@ -108,7 +108,7 @@ static void test_every_mistake_in_one_run(void **state) {
                 "or isolation.socket",
                 "p.yaml:12:43: plugins[1] \"pii\": on_error: unknown value \"retry\"; allowed: fail, ignore, disable",
                 "p.yaml:13:12: plugins[2].name: expected a text (put it in quotes), found off",
-                "p.yaml:14:14: plugin_dirs: expected a list of texts, found \"plugins\"",
+                "p.yaml:14:14: plugin_dirs: expected a list of texts such as [plugins], found \"plugins\"",
                 "p.yaml:15:35: plugin_settings.plugin_timeout: expected 1ms to 24h, found 0");
 }
 
