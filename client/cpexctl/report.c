@@ -110,7 +110,7 @@ int report_daemon_error(const struct options *options, struct mp error) {
         CLEANUP_BUF struct buf out = {0};
         struct mp type = mp_map_text(error, "type"), plugin = mp_map_text(error, "plugin_name"),
                   message = mp_map_text(error, "message");
-        struct mp cause = mp_map_text(error, "cause"), timing;
+        struct mp cause = mp_map_text(error, "cause"), hint, timing;
 
         if (options->json) {
                 buf_append_str(&out, "{\"error\": ");
@@ -137,6 +137,11 @@ int report_daemon_error(const struct options *options, struct mp error) {
                 put_lines(&out, message);
         else
                 buf_append_str(&out, "it says nothing more\n");
+        hint = mp_map_text(map_get(error, "details"), "sandbox");
+        if (hint.len > 0) {
+                buf_append_str(&out, "  ");
+                put_lines(&out, hint);
+        }
         report_put_texts(&out, map_get(map_get(error, "details"), "diagnostics"));
         timing = map_get(error, "timing").len > 0 ? map_get(error, "timing") : map_get(map_get(error, "details"), "timing");
         (void)report_put_timing(&out, timing);

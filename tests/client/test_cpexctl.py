@@ -186,6 +186,12 @@ def test_an_error(daemon):
     assert (status, err) == (2, "") and json.loads(out) == {"error": error}
 
 
+def test_what_would_allow_it(daemon):
+    error = {"type": "PluginError", "message": "no", "details": {"sandbox": "the sandbox has denied it\x1b"}}
+    status, _, err = run("--socket", daemon(answers(error=error)).path, "invoke", "h", "--payload", "{}")
+    assert (status, err) == (2, "cpexctl: PluginError: no\n  the sandbox has denied it\\x1b\n")
+
+
 def test_the_lines_of_a_message(daemon):
     error = {"type": "ValidationError", "message": "1 error\nname\n  Field \x1b required\n"}
     status, _, err = run("--socket", daemon(answers(error=error)).path, "invoke", "h", "--payload", "{}")

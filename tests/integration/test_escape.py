@@ -224,9 +224,9 @@ LOGGED = {
     "mount by a new way": ("fsopen", "profile: off"),
     "change the root": ("chroot", "profile: off"),
     "become somebody else": ("setuid", "profile: off"),
-    "connect by TCP": ("socket(AF_INET)", "network: all"),
+    "connect by TCP": ("socket(AF_INET)", "network: [HOST:PORT] or all"),
     "make packets": ("socket(AF_INET)", "profile: off"),
-    "administer cpexd": ("socket(AF_UNIX)", "network: unix"),
+    "administer cpexd": ("socket(AF_UNIX)", "add to isolation.sandbox in the plugin's entry: network: unix"),
     "send from one of a pair": ("socketpair", "profile: off"),
     "use the kernel's cryptography": ("socket(AF_ALG)", "profile: off"),
     "make a socket of a kind without a name": ("socket() of family 60", "profile: off"),
@@ -240,7 +240,7 @@ OF_ALL = ATTACKS | {"make a socket of a kind without a name": "socket.socket(60)
 def test_what_is_denied_is_logged(world, name):
     call, setting = LOGGED[name]
     assert not world("boxed", OF_ALL[name])["did"]
-    line = rf'"boxed" worker \d+: the sandbox has denied {re.escape(call)}; .*isolation: {{sandbox: {{{setting}}}}}'
+    line = rf'"boxed" worker \d+: the sandbox has denied {re.escape(call)}; .*{re.escape(setting)}'
     world.daemon.wait_log(line)
     assert not world("boxed", OF_ALL[name])["did"]
     assert len(re.findall(line, world.daemon.log())) == 1
@@ -403,21 +403,30 @@ def test_the_log_says_what_would_allow_it(cpexd, tmp_path):
     daemon = cpexd([plugin("p", FETCH, isolation={"sandbox": {"network": "none", "write": []}})])
     daemon.expect("Permission denied|PermissionError|not permitted")
     assert denied(daemon, "read", str(tmp_path / "list"))
-    daemon.wait_log(f"the sandbox may be the reason .*sandbox: {{read: \\[{tmp_path}/list\\]}}")
+    daemon.wait_log(f"the sandbox may be the reason .*add to isolation.sandbox in the plugin's entry: read: \\[{tmp_path}/list\\]")
     assert denied(daemon, "tcp", 9)
-    daemon.wait_log("sandbox: {network: all}")
+    daemon.wait_log("add to isolation.sandbox in the plugin's entry: network: \\[HOST:PORT\\] or all")
 
 
-@pytest.mark.parametrize("what, setting", [("read", "read: [/nowhere/list]"), ("tcp", "network: all")])
-def test_the_error_says_what_would_allow_it(cpexd, tmp_path, what, setting):
+@pytest.mark.parametrize("what, network, setting", [
+    ("read", "none", "read: [/nowhere/list], or write: instead"),
+    ("tcp", "none", "network: [HOST:PORT] or all"),
+    ("tcp", "unix", "network: [HOST:PORT] or [all]"),
+    ("unix", "none", "network: unix"),
+    ("unix", [8], "network: [unix]"),
+    ("tcp", [8], "network: [127.0.0.1:9], beside what stands there, or [all]"),
+])
+def test_the_error_says_what_would_allow_it(cpexd, tmp_path, what, network, setting):
     to = 9 if what == "tcp" else str(tmp_path / "list")
     (tmp_path / "list").touch()
-    daemon = cpexd([plugin("p", FETCH, isolation={"sandbox": {"network": "none", "write": []}})])
-    daemon.expect("Permission denied|not permitted")
+    daemon = cpexd([plugin("p", FETCH, isolation={"sandbox": {"network": network, "write": []}})])
+    daemon.expect("Permission denied|not permitted|has denied")
     with pytest.raises(CallError) as caught:
         daemon.invoke("tool_pre_invoke", {"name": "t", "args": {"what": what, "to": to}})
-    assert f"isolation: {{sandbox: {{{setting.replace('/nowhere', str(tmp_path))}}}}}" in caught.value.error["details"]["sandbox"]
-    assert daemon.log().count("the sandbox may be the reason") == (what == "read"), "what the guard has logged is not logged twice"
+    said = caught.value.error["details"]["sandbox"]
+    assert f"to allow it, add to isolation.sandbox in the plugin's entry: {setting.replace('/nowhere', str(tmp_path))}" in said
+    daemon.wait_log(re.escape(said))  # be it the guard's or the worker's
+    assert daemon.log().count("; to allow it, ") == 1
 
 
 def test_what_a_plugin_leaves_in_its_folder_goes_with_it(cpexd):

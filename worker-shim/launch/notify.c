@@ -43,6 +43,7 @@ static int channel = -1, listener = -1, signals = -1;
 static int output = -1;  /* the worker's standard error, but so that writing does not block */
 static unsigned answers; /* in this tick */
 static bool for_marks;   /* of an installer: see marks.c */
+static bool in_list;     /* the plugin has some network already: what is missing goes into that list */
 static struct seccomp_notif *request;
 static struct seccomp_notif_resp *answer;
 
@@ -65,6 +66,7 @@ static bool prepare(void) {
 
 void notify_prepare(const struct launch *launch) {
         for_marks = launch->program != NULL;
+        in_list = launch->unix_all || launch->network_all || launch->ports.n > 0;
         if (launch->profile != PROFILE_OFF && (!for_marks || marks_prepare(launch)))
                 (void)prepare();
 }
@@ -134,8 +136,9 @@ static const char *family_name(unsigned family) {
         return family < sizeof(names) / sizeof(names[0]) ? names[family] : NULL;
 }
 
-#define IN_ENTRY "; to allow it, give the plugin in its entry isolation: {sandbox: {%s}}"
-#define BY_NOTHING "; nothing less than isolation: {sandbox: {profile: off}} allows it, which is no sandbox"
+/* shim/cpexd_worker/_sandbox.py says the same of an exception. */
+#define IN_ENTRY "; to allow it, add to isolation.sandbox in the plugin's entry: %s"
+#define BY_NOTHING "; nothing less than profile: off in isolation.sandbox allows it, which is no sandbox"
 
 /* Of a line that is not written now, as the pipe is full, no part is. Return: whether it was. */
 static bool say(const char *call, const char *setting) {
@@ -155,7 +158,9 @@ static bool say_socket(unsigned family, bool internet) {
                 (void)snprintf(call, sizeof(call), "socket(%s)", name);
         else
                 (void)snprintf(call, sizeof(call), "socket() of family %u", family);
-        return say(call, internet ? "network: all" : family == AF_UNIX ? "network: unix" : NULL);
+        if (internet)
+                return say(call, in_list ? "network: [HOST:PORT] or [all]" : "network: [HOST:PORT] or all");
+        return say(call, family != AF_UNIX ? NULL : in_list ? "network: [unix]" : "network: unix");
 }
 
 static void tell_socket(const struct seccomp_data *call) {

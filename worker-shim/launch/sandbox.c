@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -49,6 +50,18 @@ static void choose_tmp(const char *tmp) {
         set_variable("TEMP", tmp);
 }
 
+/* Which tells what a PermissionError may come from. */
+static void tell_runner(const struct launch *launch, bool logs) {
+        const char *network = launch->network_all   ? ", network"
+                              : launch->ports.n > 0 ? ", ports"
+                              : launch->unix_all    ? ", unix"
+                                                    : "";
+        char text[64];
+
+        (void)snprintf(text, sizeof(text), "on%s%s", logs ? ", calls are logged" : "", network);
+        set_variable("CPEXD_SANDBOX", text);
+}
+
 void sandbox_enter(const struct launch *launch) {
         bool logs;
 
@@ -59,7 +72,6 @@ void sandbox_enter(const struct launch *launch) {
         drop_privileges();
         landlock_enter(launch);
         logs = seccomp_enter(launch);
-        /* For the runner, which tells what a PermissionError may come from. */
         if (!launch->program)
-                set_variable("CPEXD_SANDBOX", logs ? "calls are logged" : "on");
+                tell_runner(launch, logs);
 }
