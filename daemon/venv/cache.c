@@ -292,10 +292,11 @@ int cache_lock(const struct cache *cache, const char *fingerprint, usec_t timeou
                 if (errno != EWOULDBLOCK && errno != EINTR)
                         return fail(ret_error, "the cache %s cannot be locked: %m", cache->folder);
                 if (!said)
-                        say("another process is building the same venv; waiting for it");
+                        say("the same venv is being built already, for another plugin or by another cpexd; waiting for it");
                 said = true;
                 if (clock_now_usec() >= until)
-                        return fail(ret_error, "another process has been building the same venv for %llu s",
+                        return fail(ret_error,
+                                    "the same venv has been in the making for %llu s, for another plugin or by another cpexd",
                                     (unsigned long long)(timeout_usec / USEC_PER_SEC));
                 if (stop_wait(WAIT_MSEC))
                         return fail(ret_error, "it was told to stop");

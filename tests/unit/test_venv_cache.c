@@ -256,7 +256,7 @@ static void test_lock_is_exclusive(void **state) {
 
         (void)state;
         assert_true(cache_lock(&cache, TWO, 1000, &lock, &error) < 0);
-        assert_non_null(strstr(error, "another process"));
+        assert_non_null(strstr(error, "for another plugin or by another cpexd"));
         assert_int_equal(cache_lock(&cache, ONE, 1000, &lock, &error), 0); /* another one is free */
         (void)close(lock);
         (void)close(to_end);
