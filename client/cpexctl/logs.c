@@ -36,7 +36,26 @@ static void put_level(struct buf *out, struct mp line) {
                 text_put_coloured(out, TEXT_YELLOW, "warning: ");
 }
 
-static void put_line(struct buf *out, struct mp line) {
+/* `told`: plugin and request that the line before named; what a request has left several lines, as a traceback has, names it once. */
+static void put_request(struct buf *out, struct mp plugin, struct mp request, struct buf *told) {
+        CLEANUP_BUF struct buf now = {0};
+
+        if (request.len > 0) {
+                buf_append(&now, plugin.data, plugin.len);
+                buf_append(&now, "", 1);
+                buf_append(&now, request.data, request.len);
+                if (now.len != told->len || memcmp(now.data, told->data, now.len) != 0) {
+                        buf_append_str(out, " (request ");
+                        text_put(out, request.data, request.len);
+                        buf_append_str(out, ")");
+                }
+        }
+        buf_done(told);
+        *told = now;
+        now = (struct buf){0};
+}
+
+static void put_line(struct buf *out, struct mp line, struct buf *told) {
         struct mp plugin = mp_map_text(line, "plugin"), message = mp_map_text(line, "message"),
                   request = mp_map_text(line, "request_id");
         uint64_t worker = map_uint(line, "worker");
@@ -51,17 +70,13 @@ static void put_line(struct buf *out, struct mp line) {
         buf_append_str(out, ": ");
         put_level(out, line);
         text_put(out, message.data, message.len);
-        if (request.len > 0) {
-                buf_append_str(out, " (request ");
-                text_put(out, request.data, request.len);
-                buf_append_str(out, ")");
-        }
+        put_request(out, plugin, request, told);
         buf_append_str(out, "\n");
 }
 
 /* ---- An answer ---- */
 
-static void put_answer(const struct options *options, struct buf *out, struct mp answer) {
+static void put_answer(const struct options *options, struct buf *out, struct mp answer, struct buf *told) {
         uint64_t lost = map_uint(answer, "lost");
         struct mp line;
         uint32_t n;
@@ -75,7 +90,7 @@ static void put_answer(const struct options *options, struct buf *out, struct mp
                         json_write(out, line, 0);
                         buf_append_str(out, "\n");
                 } else {
-                        put_line(out, line);
+                        put_line(out, line, told);
                 }
 }
 
@@ -99,6 +114,7 @@ static void put_params(const struct options *options, const uint64_t *after, str
 
 int command_logs(const struct options *options) {
         CLEANUP_DAEMON struct cpexd_client *client = daemon_connect(options, true);
+        CLEANUP_BUF struct buf told = {0};
         struct options patient = *options; /* who follows waits as long as it takes */
         uint64_t next = 0;
         int r = EXIT_OK;
@@ -118,7 +134,7 @@ int command_logs(const struct options *options) {
                 if (options->json && !options->follow)
                         return report_json(options, answer, EXIT_OK);
                 next = map_uint(answer, "next");
-                put_answer(options, &out, answer);
+                put_answer(options, &out, answer, &told);
                 if (out.len > 0)
                         r = report_output(options, &out, EXIT_OK);
         }

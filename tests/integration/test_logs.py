@@ -79,6 +79,10 @@ def test_lines_are_attributed(daemon):
     out = daemon.ctl("logs", "talker").stdout
     assert re.search(rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} talker\[{daemon.workers('talker')[0]}\]: hello there$", out, re.MULTILINE)
     assert re.search(r" talker: warning: tool_pre_invoke: exception: .*told to.* \(request r-42\)$", out, re.MULTILINE)
+    assert out.count("(request r-42)") == 1 and "Traceback" in out.partition("(request r-42)")[2]
+    with pytest.raises(CallError):
+        daemon.invoke(HOOK, call("raise"), {"request_id": "r-43"})
+    assert daemon.ctl("logs", "talker").stdout.count("(request r-43)") == 1
 
 
 def test_how_many_and_whose(daemon):
