@@ -29,11 +29,13 @@ static void put_hello(struct generation *generation, struct buf *out) {
         mp_put_str(out, "generation");
         mp_put_str(out, "core");
         mp_put_str(out, "limits");
-        mp_put_map(out, 2);
+        mp_put_map(out, 3);
         mp_put_str(out, "frame_bytes");
         mp_put_uint(out, generation->daemon->frame_bytes);
         mp_put_str(out, "calls");
         mp_put_uint(out, generation->daemon->calls);
+        mp_put_str(out, "values");
+        mp_put_uint(out, generation->daemon->values);
 }
 
 static void put_hooks(struct generation *generation, struct buf *out) {

@@ -58,6 +58,7 @@ def test_a_hook_that_nobody_listens_to(scanner):
 def test_hooks_and_plugins(scanner):
     with scanner.host() as host:
         hello = host.call("hello", client="test", version=1)
+        assert hello["limits"] == {"frame_bytes": 16 << 20, "calls": 1024, "values": 500000}
         assert hello["version"] == 1 and hello["server"].startswith("cpexd ") and hello["generation"] == 1
         assert hello["limits"]["frame_bytes"] > 0
         assert host.call("ping") == {}
