@@ -110,19 +110,16 @@ const struct config_key config_keys[] = {
          "Likewise when so much of its memory is resident."},
         {"isolation.memory", KEY_BYTES, AT(isolation.memory_bytes), 16u << 20, UINT64_C(1) << 50, "null", true,
          "Memory of a worker, such as 512M or 2G: of all that it starts, where there are control groups, else its address space; "
-         "null: no "
-         "limit."},
+         "null: no limit."},
         {"isolation.cpu", KEY_COUNT, AT(isolation.cpu_percent), 1, 100000, "null", true,
          "Processor time of a worker and all that it starts, in percent of one processor, where there are control groups; null: "
-         "no "
-         "limit."},
+         "no limit."},
         {"isolation.files", KEY_COUNT, AT(isolation.files), 16, 1048576, "1024", true, "Files that a worker may have open."},
         {"isolation.env", KEY_NAMES, AT(isolation.env), NO_LIMITS, "[]", true,
          "Variables of cpexd's environment, NAME or NAME*, that workers inherit beyond PATH, locale, proxies and the like."},
         {"isolation.sandbox.profile", KEY_PROFILE, AT(isolation.sandbox.profile), NO_LIMITS, "default", true,
          "What a worker is kept from: default; strict: from starting processes as well; off: from nothing, not even from the "
-         "files "
-         "of cpexd."},
+         "files of cpexd."},
         {"isolation.sandbox.network", KEY_NETWORK, AT(isolation.sandbox.network), NO_LIMITS, "none", true,
          "none, all (TCP and UDP), unix, or a list with HOST:PORT; of these the kernel can check the port only, and not UDP."},
         {"isolation.sandbox.read", KEY_PATHS, AT(isolation.sandbox.read), NO_LIMITS, "[]", true,
@@ -136,15 +133,12 @@ const struct config_key config_keys[] = {
          "Do not start workers where the kernel lacks a piece of the sandbox; false: do without it, and log that."},
         {"isolation.zygote", KEY_BOOL, AT(isolation.zygote), NO_LIMITS, "false", true,
          "Workers are forked, in milliseconds and sharing memory, off a process of the plugin's that has imported it; for "
-         "plugins "
-         "that do not read /proc/self."},
+         "plugins that do not read /proc/self."},
         {"isolation.socket", KEY_ENTRY_PATH, AT(isolation.socket), NO_LIMITS, "null", true,
          "Where the server of an external plugin listens that speaks cpexd's own protocol."},
         {"isolation.group", KEY_ENTRY_NAME, AT(isolation.group), NO_LIMITS, "null", true,
          "Plugins of kind isolated_venv with the same group have their workers in common, and what makes these must be the same "
-         "for "
-         "all of "
-         "them. For plugins that trust each other; calls that go through several of them in a row are faster."},
+         "for all of them. For plugins that trust each other; calls that go through several of them in a row are faster."},
 
         {"limits.frame_bytes", KEY_BYTES, AT(frame_bytes), 4096, 1u << 30, "16M", true, "The longest message accepted."},
         {"limits.values", KEY_COUNT, AT(values), 1000, 1000000000, "500000", true,
@@ -570,7 +564,8 @@ void config_describe(FILE *file) {
         fputs("# Settings of cpexd. Every key stands here with its default; remove the # before a key, and before those that it\n"
               "# lies in, to change it. Paths are relative to the folder of this file. Times: 30, 0.5, 500ms, 5s, 2m; sizes: "
               "512M, 1G.\n"
-              "# Plugins are configured in plugins.yaml; each entry there may hold its own `isolation:`.\n",
+              "# Plugins are configured in plugins.yaml; each entry there may hold its own `isolation:`, and in that also\n"
+              "# `group`, which has plugins share their workers, and `socket`, for a plugin server; cpexd.yaml(5) has both.\n",
               file);
         for (size_t i = 0; i < n_config_keys; i++) {
                 if (is_of_entry(&config_keys[i]))
