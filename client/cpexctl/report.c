@@ -88,6 +88,52 @@ void report_put_texts(struct buf *out, struct mp array) {
         }
 }
 
+struct mp report_fellow(struct mp plugins, struct mp plugin) {
+        struct mp group = map_get(plugin, "group"), other;
+        uint32_t n;
+
+        for (struct mp_cur cur = array_begin(plugins, &n); group.len > 0 && n > 0 && mp_read_any(&cur, &other); n--) {
+                if (other.data == plugin.data)
+                        break;
+                if (mp_same_str(map_get(other, "group"), group))
+                        return other;
+        }
+        return (struct mp){0};
+}
+
+/* Those of the group from here on. */
+static void put_members(struct buf *out, struct mp_cur cur, uint32_t n, struct mp group) {
+        struct mp plugin, name;
+        bool any = false;
+
+        for (; n > 0 && mp_read_any(&cur, &plugin); n--) {
+                if (!mp_same_str(map_get(plugin, "group"), group))
+                        continue;
+                name = mp_map_text(plugin, "name");
+                buf_append_str(out, any ? ", " : ": ");
+                text_put(out, name.data, name.len);
+                any = true;
+        }
+}
+
+void report_put_groups(struct buf *out, struct mp plugins) {
+        struct mp plugin, group;
+        uint32_t n;
+        bool any = false;
+
+        for (struct mp_cur cur = array_begin(plugins, &n), at = cur; n > 0 && mp_read_any(&cur, &plugin); n--, at = cur) {
+                group = mp_map_text(plugin, "group");
+                if (group.len == 0 || report_fellow(plugins, plugin).len > 0)
+                        continue;
+                buf_append_str(out, any ? "" : "\n");
+                buf_append_str(out, "group ");
+                text_put(out, group.data, group.len);
+                put_members(out, at, n, map_get(plugin, "group"));
+                buf_append_str(out, "\n");
+                any = true;
+        }
+}
+
 int report_put_timing(struct buf *out, struct mp timing) {
         CLEANUP_TABLE struct text_table table = {.columns = 3};
         uint64_t total = map_uint(timing, "total_usec");

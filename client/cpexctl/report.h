@@ -54,5 +54,11 @@ struct mp_cur array_begin(struct mp array, uint32_t *ret_n);
 /* Appends where the time of a call went; nothing where the map is empty. Return: 0 or -ENOMEM. */
 int report_put_timing(struct buf *out, struct mp timing);
 
+/* Appends a line for each group that plugins of `status` are in: who they are. */
+void report_put_groups(struct buf *out, struct mp plugins);
+
+/* Return: the first plugin before this one with the same workers, those of its group; an empty slice where there is none. */
+struct mp report_fellow(struct mp plugins, struct mp plugin);
+
 /* Appends the texts of an array, each on a line of its own and indented: mistakes and warnings. */
 void report_put_texts(struct buf *out, struct mp array);

@@ -147,6 +147,7 @@ int command_status(const struct options *options) {
         if (text_table_put(&table, &out, 0) < 0)
                 return report_error(options, "memory", "out of memory");
         put_plugin_errors(&out, map_get(status, "plugins"));
+        report_put_groups(&out, map_get(status, "plugins"));
         put_zygotes(&out, map_get(status, "plugins"));
         put_unboxed(&out, status);
         return report_output(options, &out, EXIT_OK);
@@ -224,6 +225,11 @@ int command_explain(const struct options *options) {
         if (options->json)
                 return report_json(options, answer, EXIT_OK);
         profile = mp_map_text(answer, "profile");
+        if (mp_map_text(answer, "plugin").len > 0 && !mp_eq_str(map_get(answer, "plugin"), options->argument)) {
+                buf_append_str(&out, "plugin    ");
+                put_text(&out, answer, "plugin");
+                buf_append_str(&out, ", the first of the group\n");
+        }
         buf_append_str(&out, "sandbox   ");
         put_text(&out, answer, "profile");
         buf_append_str(&out, "\n");

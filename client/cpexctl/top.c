@@ -204,7 +204,7 @@ static void add_times(struct text_table *table, const struct look *look, struct 
         add_percentile(table, look, counts, total, 0.99);
 }
 
-static void add_workers(struct text_table *table, struct mp plugin) {
+static void add_workers(struct text_table *table, struct mp plugin, struct mp fellow) {
         uint64_t active = 0, memory = 0, ready = 0;
         struct mp worker;
         uint32_t n, n_workers;
@@ -218,7 +218,13 @@ static void add_workers(struct text_table *table, struct mp plugin) {
         text_table_add(table, TEXT_PLAIN, "%" PRIu64, active);
         text_table_add(table, TEXT_PLAIN, "%" PRIu64, map_uint(plugin, "queue"));
         text_table_add(table, ready < n_workers ? TEXT_YELLOW : TEXT_PLAIN, "%" PRIu64 "/%" PRIu32, ready, n_workers);
-        text_table_add(table, TEXT_PLAIN, "%.0f MiB", (double)memory / (1 << 20));
+        if (fellow.len > 0) { /* the same memory */
+                struct mp name = mp_map_text(fellow, "name");
+
+                text_table_add(table, TEXT_PLAIN, "with %.*s", (int)name.len, (const char *)name.data);
+        } else {
+                text_table_add(table, TEXT_PLAIN, "%.0f MiB", (double)memory / (1 << 20));
+        }
         text_table_add(table, TEXT_PLAIN, "%" PRIu64, map_uint(plugin, "restarts"));
 }
 
@@ -256,9 +262,12 @@ static int put_look(struct buf *out, struct look *look) {
                 text_table_add_mp(&table, TEXT_PLAIN, map_get(plugin, "name"));
                 text_table_add_mp(&table, mp_eq_str(status, "ready") ? TEXT_GREEN : TEXT_YELLOW, status);
                 add_times(&table, look, plugin, plugin_before(look, map_get(plugin, "name")));
-                add_workers(&table, plugin);
+                add_workers(&table, plugin, report_fellow(map_get(look->status, "plugins"), plugin));
         }
-        return text_table_put(&table, out, 0);
+        if (text_table_put(&table, out, 0) < 0)
+                return -ENOMEM;
+        report_put_groups(out, map_get(look->status, "plugins"));
+        return 0;
 }
 
 /* ---- The command ---- */

@@ -209,20 +209,29 @@ static void on_built(void *data, const struct buf *results) {
 }
 
 /* Return: false when the request is answered with an error. */
-static bool get_plugin(struct admin *admin, const struct rpc_msg *msg, char **ret) {
-        struct buf *out = conn_output(admin->conn);
-        CLEANUP_FREE char *plugin = NULL;
+static bool get_name(struct admin *admin, const struct rpc_msg *msg, char **ret) {
         struct mp value;
 
+        *ret = NULL;
         if (!mp_map_get(msg->params, "plugin", &value) || mp_is_nil(value))
                 return true;
-        plugin = mp_dup_str(value);
-        if (!plugin) {
-                rpc_put_protocol_error(out, msg->id, "bad_request", "plugin: must be a string");
+        *ret = mp_dup_str(value);
+        if (!*ret)
+                rpc_put_protocol_error(conn_output(admin->conn), msg->id, "bad_request", "plugin: must be a string");
+        return *ret != NULL;
+}
+
+static void put_unknown(struct buf *out, uint32_t id, const char *plugin) {
+        rpc_put_protocol_error(out, id, "unknown_plugin", "no plugin is called \"%.128s\"", plugin);
+}
+
+static bool get_plugin(struct admin *admin, const struct rpc_msg *msg, char **ret) {
+        CLEANUP_FREE char *plugin = NULL;
+
+        if (!get_name(admin, msg, &plugin))
                 return false;
-        }
-        if (!generation_plugin(service_newest(admin->control->service), plugin)) {
-                rpc_put_protocol_error(out, msg->id, "unknown_plugin", "no plugin is called \"%.128s\"", plugin);
+        if (plugin && !generation_plugin(service_newest(admin->control->service), plugin)) {
+                put_unknown(conn_output(admin->conn), msg->id, plugin);
                 return false;
         }
         *ret = TAKE(plugin);
@@ -316,7 +325,7 @@ static void method_logs(struct admin *admin, const struct rpc_msg *msg) {
                 rpc_put_protocol_error(out, msg->id, "bad_request", "%s", wrong);
         } else if (query.plugin && !logs_know(control->logs, query.plugin) &&
                    !generation_plugin(service_newest(control->service), query.plugin)) {
-                rpc_put_protocol_error(out, msg->id, "unknown_plugin", "no plugin is called \"%.128s\"", query.plugin);
+                put_unknown(out, msg->id, query.plugin);
         } else if (!query.follow || logs_has_news(control->logs, &query)) {
                 put_logs(admin, msg->id, &query);
         } else if ((pending = pending_new(admin, msg->id))) {
@@ -327,6 +336,16 @@ static void method_logs(struct admin *admin, const struct rpc_msg *msg) {
 
 /* ---- explain ---- */
 
+/* Return: the plugin of that name, or the first of the group that has it; NULL: there is none. */
+static const struct plugin *plugin_or_first_of_group(const struct generation *generation, const char *name) {
+        const struct plugin *found = generation_plugin(generation, name);
+
+        for (size_t i = 0; i < generation->n_plugins && !found; i++)
+                if (str_eq(generation->plugins[i].entry->isolation.group, name))
+                        found = &generation->plugins[i];
+        return found;
+}
+
 static void method_explain(struct admin *admin, const struct rpc_msg *msg) {
         const struct generation *generation = service_newest(admin->control->service);
         struct buf *out = conn_output(admin->conn);
@@ -334,13 +353,17 @@ static void method_explain(struct admin *admin, const struct rpc_msg *msg) {
         const struct plugin *found;
         size_t map, n;
 
-        if (!get_plugin(admin, msg, &plugin))
+        if (!get_name(admin, msg, &plugin))
                 return;
         if (!plugin) {
                 rpc_put_protocol_error(out, msg->id, "bad_request", "plugin: is missing");
                 return;
         }
-        found = generation_plugin(generation, plugin);
+        found = plugin_or_first_of_group(generation, plugin);
+        if (!found) {
+                put_unknown(out, msg->id, plugin);
+                return;
+        }
         rpc_put_result(out, msg->id);
         map = mp_map_begin(out);
         n = pool_put_box(found->pool, out);

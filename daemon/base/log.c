@@ -102,7 +102,7 @@ static size_t add_time_and_level(char *line, enum log_level level) {
 
 static size_t add_scope(char *line, size_t at, const struct log_scope *scope) {
         if (scope && scope->plugin)
-                at = add(line, at, "plugin \"%s\"%s", scope->plugin, scope->worker ? " " : ": ");
+                at = add(line, at, "%s \"%s\"%s", scope->group ? "group" : "plugin", scope->plugin, scope->worker ? " " : ": ");
         if (scope && scope->worker)
                 at = add(line, at, "worker %d: ", (int)scope->worker);
         return at;

@@ -28,6 +28,7 @@ enum log_level {
 
 struct log_scope {
         const char *plugin;     /* NULL: none */
+        bool group;             /* `plugin` is the name of a group of them */
         pid_t worker;           /* 0: none */
         uint64_t generation;    /* 0: the one that serves */
         const char *request_id; /* of request_id_len bytes; NULL: none */

@@ -35,6 +35,11 @@ unsigned pool_count_workers(const struct pool *pool) {
         return n;
 }
 
+struct log_scope crew_scope(const struct crew *crew, const struct worker *worker) {
+        return (struct log_scope){
+                .plugin = crew->name, .group = crew->settings.group != NULL, .worker = worker ? worker_pid(worker) : 0};
+}
+
 /* Those that are on the way to be ready. */
 static unsigned count_coming(const struct crew *crew) {
         return crew_count(crew, WORKER_STARTING) + crew_count(crew, WORKER_LOADED) + crew_count(crew, WORKER_INITIALIZING);
@@ -50,7 +55,7 @@ static void retire(struct worker *worker) {
 
 /* The worker is to go when the one that takes its place is ready. One at a time. */
 static void replace(struct crew *crew, struct worker *worker, const char *setting, uint64_t value) {
-        struct log_scope scope = {.plugin = crew->name, .worker = worker_pid(worker)};
+        struct log_scope scope = crew_scope(crew, worker);
 
         crew->leaving = worker;
         crew->n_recycled++;
@@ -243,7 +248,7 @@ static bool is_no_help(const struct worker *worker, const struct worker *leaving
 
 static void on_worker_ready(void *data, struct worker *worker) {
         struct crew *crew = data;
-        struct log_scope scope = {.plugin = crew->name, .worker = worker_pid(worker)};
+        struct log_scope scope = crew_scope(crew, worker);
 
         if (crew->superseded || crew_is_closing(crew)) {
                 worker_stop(worker);
@@ -289,7 +294,7 @@ static void on_worker_idle(void *data, struct worker *worker) {
 
 static void on_worker_exit(void *data, struct worker *worker, const char *reason) {
         struct crew *crew = data;
-        struct log_scope scope = {.plugin = crew->name, .worker = worker_pid(worker)};
+        struct log_scope scope = crew_scope(crew, worker);
         usec_t ready = worker_ready_usec(worker);
 
         for (unsigned i = 0; i < crew->n_slots; i++)

@@ -118,6 +118,9 @@ void crew_start_unforked(struct crew *crew, const char *why); /* from now on */
 void crew_put_forks_off(struct crew *crew, const char *why);  /* for a while */
 
 /* crew.c */
+struct log_scope
+crew_scope(const struct crew *crew,
+           const struct worker *worker); /* of what is said of a worker (NULL: none), which is all its plugins' */
 unsigned crew_count(const struct crew *crew, enum worker_state state);
 unsigned pool_count_workers(const struct pool *pool);  /* in which its plugin is initialized */
 void crew_fill(struct crew *crew);                     /* starts what workers are needed */

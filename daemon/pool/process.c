@@ -34,7 +34,7 @@
 #define STACKS_SIGNAL (SIGRTMAX - 1) /* as worker-shim/launch/launch.h has it */
 
 /* In a group a line may begin with the number of the plugin that has written it (cpexd_worker/_output.py). Return: the rest of it. */
-static const char *take_mark(const struct process_spec *spec, const char *line, const char **ret_plugin) {
+static const char *take_mark(const struct process_spec *spec, const char *line, struct log_scope *scope) {
         char *end;
         unsigned long member;
 
@@ -43,16 +43,17 @@ static const char *take_mark(const struct process_spec *spec, const char *line, 
         member = strtoul(line + 1, &end, 10);
         if (member >= spec->n_members || *end != ' ')
                 return line;
-        *ret_plugin = spec->members[member];
+        scope->plugin = spec->members[member];
+        scope->group = false;
         return end + 1;
 }
 
 static void on_output(void *data, const char *line) {
         struct process *process = data;
-        struct log_scope scope = {.plugin = process->spec->plugin, .worker = process_pid(process)};
+        struct log_scope scope = {.plugin = process->spec->plugin, .group = process->spec->group, .worker = process_pid(process)};
         usec_t now = clock_now_usec();
 
-        line = take_mark(process->spec, line, &scope.plugin);
+        line = take_mark(process->spec, line, &scope);
         (void)snprintf(process->last[process->n_last++ % LAST_LINES], LAST_LINE_BYTES, "%s", line);
         if (now - process->output_since_usec >= USEC_PER_SEC) {
                 unsigned more = process->output_lines > OUTPUT_LINES ? process->output_lines - OUTPUT_LINES : 0;
@@ -375,7 +376,9 @@ void process_put_details(struct process *process, struct buf *buf) {
 }
 
 void process_log_stacks(const struct process *process, struct mp details) {
-        struct log_scope scope = {.plugin = process ? process->spec->plugin : NULL, .worker = process_pid(process)};
+        struct log_scope scope = {.plugin = process ? process->spec->plugin : NULL,
+                                  .group = process && process->spec->group,
+                                  .worker = process_pid(process)};
         struct mp stacks = mp_map_text(details, "stacks");
 
         log_text(LOG_LEVEL_INFO, &scope, stacks.data, stacks.len);

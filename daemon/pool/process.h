@@ -20,6 +20,7 @@ struct process;
 
 struct process_spec {
         const char *plugin; /* or the group, of which these are the plugins */
+        bool group;
         const char *const *members;
         unsigned n_members;
         const char *launcher, *shim_dir, *ext_dir, *sdk_dir; /* where the parts of the worker lie */

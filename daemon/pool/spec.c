@@ -118,6 +118,7 @@ int crew_make_spec(struct crew *crew) {
         crew->env = env;
         crew->spec.process = (struct process_spec){
                 .plugin = crew->name,
+                .group = crew->settings.group != NULL,
                 .members = crew->names,
                 .n_members = crew->n_pools,
                 .launcher = layout->launcher,

@@ -16,10 +16,12 @@
 #define OUTPUT_BYTES ((size_t)64 << 20) /* what may wait in memory for a worker that does not read; a single call may be longer */
 #define CONTROL_BYTES 65536             /* on top: for cancel, shutdown and the like */
 
-#define worker_log(worker, level, ...)                                                                                          \
-        do {                                                                                                                    \
-                struct log_scope scope_ = {.plugin = (worker)->spec->process.plugin, .worker = process_pid((worker)->process)}; \
-                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);                                                             \
+#define worker_log(worker, level, ...)                                                \
+        do {                                                                          \
+                struct log_scope scope_ = {.plugin = (worker)->spec->process.plugin,  \
+                                           .group = (worker)->spec->process.group,    \
+                                           .worker = process_pid((worker)->process)}; \
+                log_write(LOG_LEVEL_##level, &scope_, __VA_ARGS__);                   \
         } while (0)
 
 static void on_end(struct worker *worker, const char *how) {

@@ -9,7 +9,7 @@
 #include "pool/private.h"
 
 void crew_start_unforked(struct crew *crew, const char *why) {
-        struct log_scope scope = {.plugin = crew->name};
+        struct log_scope scope = crew_scope(crew, NULL);
 
         if (!crew->unforked)
                 log_write(LOG_LEVEL_INFO, &scope, "its workers are started and not forked: %s", why);
@@ -18,7 +18,7 @@ void crew_start_unforked(struct crew *crew, const char *why) {
 
 /* What cannot be now may be later. Meanwhile workers are started, the more often in a row the longer. */
 void crew_put_forks_off(struct crew *crew, const char *why) {
-        struct log_scope scope = {.plugin = crew->name};
+        struct log_scope scope = crew_scope(crew, NULL);
         usec_t now = clock_now_usec(), pause = MAX(crew->fork_pause_usec, BACKOFF_MIN_USEC);
 
         if (now < crew->fork_at_usec) /* of several that fail together the first counts */
@@ -43,7 +43,7 @@ static void on_zygote_ready(void *data, struct worker *worker) {
 
 static void on_zygote_exit(void *data, struct worker *zygote, const char *reason) {
         struct crew *crew = data;
-        struct log_scope scope = {.plugin = crew->name, .worker = worker_pid(zygote)};
+        struct log_scope scope = crew_scope(crew, zygote);
         usec_t ready = worker_ready_usec(zygote);
 
         for (unsigned i = 0; i < crew->n_slots; i++)

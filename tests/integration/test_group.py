@@ -66,6 +66,19 @@ def test_one_process_has_all_plugins(cpexd):
     assert [daemon.status(name)["calls_total"] for name in "abc"] == [1, 1, 1]
 
 
+def test_people_see_the_group(cpexd):
+    daemon = cpexd([plugin("alone", TELLS), *group("ab"), *[plugin(name, TELLS, isolation={"group": "h"}) for name in "cd"]])
+    daemon.wait_log('info: group "g" worker [0-9]+: ready after')
+    assert "\ngroup g: a, b\ngroup h: c, d\n" in daemon.ctl("status").stdout
+    top = daemon.ctl("top", "--interval", "0.1", "--count", "1").stdout
+    assert "\ngroup g: a, b\ngroup h: c, d\n" in top
+    lines = {line.split()[0]: line for line in top.splitlines() if line[:1].isalpha()}
+    assert [name for name in lines if "MiB" in lines[name]] == ["alone", "a", "c"]
+    assert "with a" in lines["b"] and "with c" in lines["d"]
+    assert daemon.ctl("explain", "g").stdout == "plugin    a, the first of the group\n" + daemon.ctl("explain", "a").stdout
+    assert daemon.ctl("explain", "none").returncode == 2
+
+
 def test_they_are_initialized_in_the_order_of_the_file_with_those_between(cpexd, tmp_path):
     log = tmp_path / "order"
     log.touch()
@@ -167,7 +180,7 @@ def test_another_plugin_has_a_module_of_that_name(cpexd):
 
 def test_a_worker_that_dies_takes_the_calls_of_all_its_plugins(cpexd):
     daemon = cpexd(group("ab", ANYTHING, {"max_concurrent": 4}))
-    daemon.expect('plugin "[abg]".*exited with status 3')
+    daemon.expect('(plugin "[ab]"|group "g").*exited with status 3')
     with daemon.host() as host:
         sleeping = [host.begin(HOOK, payload(**{name: "sleep"}), plugin=name) for name in "ab"]
         eventually(lambda: daemon.status("a")["workers"][0]["calls_active"] == 2)
@@ -295,7 +308,7 @@ def test_a_reload_while_a_worker_loads_its_plugins(cpexd, tmp_path):
     daemon.admin("reload")
     daemon.wait_log('plugin "x" worker .*: goes')
     loads.unlink()
-    daemon.wait_log('plugin "g" worker .*: it was no longer needed')
+    daemon.wait_log('group "g" worker .*: it was no longer needed')
     goes.unlink()
     assert pids(daemon).keys() == {"a", "x", "b"}
 
