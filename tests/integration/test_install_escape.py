@@ -208,6 +208,22 @@ def test_attacks(cache, tmp_path):
             each.close()
 
 
+def test_what_is_denied_is_logged(cache):
+    attacks = {name: ATTACKS[name] for name in ("keep a key", "administer cpexd", "trace a process")} | {"copy with times and modes": WORK["copy with times and modes"]}
+    know = {"unique": "x", "control": "/none", "victim": os.getpid()}
+    source_package(cache.wheels, BACKEND.format(know=json.dumps(know), attacks=json.dumps(attacks)) + BUILDER)
+    log = cache.good(cache.requirements("evil\n", cache.file)).log
+    said = [line.partition(": the sandbox has denied ")[2] for line in log.splitlines() if "the sandbox has denied" in line]
+    allows = "; nothing less than venv.sandbox: false in cpexd.yaml allows it, which is no sandbox"
+    assert sorted(said) == [each + allows for each in ("add_key", "ptrace", "socket(AF_UNIX)")], log
+
+
+@pytest.mark.parametrize("options", [(), ("--only-binary",), ("--installer", "pip")], ids=str)
+def test_who_does_nothing_wrong_is_not_told_of(cache, options):
+    wheel(cache.wheels, "one", "1.0", {"one.py": ""})
+    assert "has denied" not in cache.good(cache.requirements("one\n", cache.file), *options).log
+
+
 def test_with_another_listener_above_modes_are_only_limited(cache):
     """There the guard cannot be asked; the filter looks at the modes, and the files are anybody's."""
     attacks = {name: ATTACKS[name] for name in ("let everybody write to a file", "make a program of another user")} | {

@@ -93,11 +93,12 @@ void notify_hand_over(int fd);
 int notify_keep_in_guard(int first);
 int notify_wait(const sigset_t *awaited);
 
-/* The same for an installer, whose changes of modes and times the guard does itself (marks.c): whether it can; as above; does what is asked
- * for, if it may be. Return: 0 or a negative errno, for the caller. */
+/* The same for an installer, whose changes of modes and times the guard does itself (marks.c): whether it can; as above; whether a call is one of
+ * those; does what is asked for, if it may be. Return: 0 or a negative errno, for the caller. */
 struct seccomp_notif;
 bool marks_prepare(const struct launch *launch);
 int marks_keep(int first);
+bool marks_are(int call);
 int marks_answer(int listener, const struct seccomp_notif *request);
 
 /* All of the sandbox: after this the process can do what a plugin may. */

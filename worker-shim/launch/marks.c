@@ -305,15 +305,23 @@ static int do_asked(const struct asked *asked, unsigned mode) {
         return r;
 }
 
+static const struct call *find_call(int number) {
+        for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+                if (calls[i].number == number)
+                        return &calls[i];
+        return NULL;
+}
+
+bool marks_are(int call) {
+        return find_call(call) != NULL;
+}
+
 int marks_answer(int listener, const struct seccomp_notif *request) {
         static struct asked asked;
         const uint64_t *args = (const uint64_t *)request->data.args;
         int r;
 
-        asked = (struct asked){.base = -1, .follow = true};
-        for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
-                if (calls[i].number == request->data.nr)
-                        asked.call = &calls[i];
+        asked = (struct asked){.base = -1, .follow = true, .call = find_call(request->data.nr)};
         if (!asked.call)
                 return 0;
         r = read_asked(&asked, (pid_t)request->pid, args);

@@ -42,8 +42,8 @@ static int worker_end = -1; /* of the channel for the listener */
 static int channel = -1, listener = -1, signals = -1;
 static int output = -1;  /* the worker's standard error, but so that writing does not block */
 static unsigned answers; /* in this tick */
-static bool for_marks;   /* of an installer: see marks.c */
-static bool in_list;     /* the plugin has some network already: what is missing goes into that list */
+static bool for_installer;
+static bool in_list; /* the plugin has some network already: what is missing goes into that list */
 static struct seccomp_notif *request;
 static struct seccomp_notif_resp *answer;
 
@@ -65,9 +65,9 @@ static bool prepare(void) {
 }
 
 void notify_prepare(const struct launch *launch) {
-        for_marks = launch->program != NULL;
+        for_installer = launch->program != NULL;
         in_list = launch->unix_all || launch->network_all || launch->ports.n > 0;
-        if (launch->profile != PROFILE_OFF && (!for_marks || marks_prepare(launch)))
+        if (launch->profile != PROFILE_OFF && (!for_installer || marks_prepare(launch)))
                 (void)prepare();
 }
 
@@ -139,13 +139,16 @@ static const char *family_name(unsigned family) {
 /* shim/cpexd_worker/_sandbox.py says the same of an exception. */
 #define IN_ENTRY "; to allow it, add to isolation.sandbox in the plugin's entry: %s"
 #define BY_NOTHING "; nothing less than profile: off in isolation.sandbox allows it, which is no sandbox"
+#define BY_NOTHING_FOR_INSTALLERS "; nothing less than venv.sandbox: false in cpexd.yaml allows it, which is no sandbox"
 
 /* Of a line that is not written now, as the pipe is full, no part is. Return: whether it was. */
 static bool say(const char *call, const char *setting) {
         char text[256];
-        int n = snprintf(text, sizeof(text), "the sandbox has denied %s%s", call, setting ? "" : BY_NOTHING "\n");
+        int n = snprintf(text, sizeof(text), "the sandbox has denied %s", call);
 
-        if (setting)
+        if (for_installer || !setting)
+                n += snprintf(text + n, sizeof(text) - (size_t)n, "%s\n", for_installer ? BY_NOTHING_FOR_INSTALLERS : BY_NOTHING);
+        else
                 n += snprintf(text + n, sizeof(text) - (size_t)n, IN_ENTRY "\n", setting);
         return write(output, text, (size_t)n) == n;
 }
@@ -184,6 +187,9 @@ static void tell_call(const struct seccomp_data *call) {
         bool *it = &told[call->nr > 0 && call->nr < CALLS ? call->nr : 0];
         char *name = *it ? NULL : seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, call->nr);
 
+        /* venv.only_binary lets an installer start nothing, and installers try that to say what system this is. */
+        if (name && for_installer && is_fork(name, call))
+                *it = true;
         if (!*it)
                 *it = say(name ? name : "a system call without a name", name && is_fork(name, call) ? "profile: default" : NULL);
         free(name);
@@ -191,15 +197,18 @@ static void tell_call(const struct seccomp_data *call) {
 
 /* What is gone by now needs no answer. */
 static void answer_one(void) {
+        bool marks;
+
         answers++;
         memset(request, 0, sizeof(*request));
         if (seccomp_notify_receive(listener, request) < 0)
                 return;
         memset(answer, 0, sizeof(*answer));
         answer->id = request->id;
-        answer->error = for_marks ? marks_answer(listener, request) : -EPERM;
+        marks = for_installer && marks_are(request->data.nr);
+        answer->error = marks ? marks_answer(listener, request) : -EPERM;
         (void)seccomp_notify_respond(listener, answer);
-        if (for_marks)
+        if (marks)
                 return;
         if (request->data.nr == SCMP_SYS(socket))
                 tell_socket(&request->data);

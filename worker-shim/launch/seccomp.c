@@ -151,17 +151,18 @@ static void add_good_modes(scmp_filter_ctx filter, const char *name, unsigned mo
                 ADD_IF(filter, SCMP_ACT_ERRNO(0), name, HAS(mode, bad_modes[i], bad_modes[i]));
 }
 
+/* Those of an installer the guard does; it is asked about all that stands in no list. */
 static void add_file_marks(scmp_filter_ctx filter, const struct launch *launch, bool notifies) {
-        const uint32_t other = notifies && launch->program ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO(0);
-
-        add_all(filter, launch->program && !notifies ? SCMP_ACT_ALLOW : other, time_calls);
-        for (size_t i = 0; i < sizeof(mode_calls) / sizeof(mode_calls[0]); i++)
-                if (launch->program && !notifies)
-                        add_good_modes(filter, mode_calls[i].name, mode_calls[i].mode);
-                else
-                        add(filter, other, mode_calls[i].name, 0, NULL);
         if (launch->program)
                 add_all(filter, SCMP_ACT_ERRNO(0), owner_calls);
+        if (launch->program && notifies)
+                return;
+        add_all(filter, launch->program ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(0), time_calls);
+        for (size_t i = 0; i < sizeof(mode_calls) / sizeof(mode_calls[0]); i++)
+                if (launch->program)
+                        add_good_modes(filter, mode_calls[i].name, mode_calls[i].mode);
+                else
+                        add(filter, SCMP_ACT_ERRNO(0), mode_calls[i].name, 0, NULL);
 }
 
 /* What libseccomp has no name for is newer than it. */
@@ -209,11 +210,10 @@ static void add_filters(scmp_filter_ctx filter) {
                HAS(1, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_NEW_LISTENER));
 }
 
-/* `notifies`: the guard is asked about what is not in the list; for an installer about modes and times. Return: as seccomp_load(), -EOPNOTSUPP
+/* `notifies`: the guard is asked about what is not in the list. Return: as seccomp_load(), -EOPNOTSUPP
  * where there is no such action; *ret_listener is -1 without one. */
 static int load(const struct launch *launch, bool notifies, int *ret_listener) {
-        const bool all = notifies && !launch->program;
-        scmp_filter_ctx filter = seccomp_init(all ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO(EPERM));
+        scmp_filter_ctx filter = seccomp_init(notifies ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO(EPERM));
         int r;
 
         *ret_listener = -1;
@@ -229,7 +229,7 @@ static int load(const struct launch *launch, bool notifies, int *ret_listener) {
         add_future(filter);
         add_sockets(filter, launch);
         add_filters(filter);
-        if (all)
+        if (notifies)
                 add_silent(filter, launch);
         r = seccomp_load(filter);
         if (r == 0 && notifies)
