@@ -287,6 +287,7 @@ void entry_read(struct reader *reader, const struct entry_context *context, size
         if (ret->name && !*ret->name)
                 value_refuse(reader, &name_at, node_get(node, "name"), "a name");
         read_mode(reader, &at, node, ret);
+        reader->disabled = ret->mode == PLUGIN_DISABLED;
         read_on_error(reader, &at, node, ret);
         read_origins(reader, node, ret);
         read_conditions(reader, &at, node, ret);

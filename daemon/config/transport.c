@@ -204,7 +204,8 @@ static void check_http(struct block *block, bool sse) {
         if (!sse)
                 return;
         refuse_keys(block, not_sse, ELEMENTS(not_sse), "STREAMABLEHTTP");
-        complain(block, DIAG_FAULT, "proto", "CPEX has no client for SSE, the plugin cannot start; use STREAMABLEHTTP");
+        complain(block, block->reader->disabled ? DIAG_WARNING : DIAG_FAULT, "proto",
+                 "CPEX has no client for SSE, the plugin cannot start; use STREAMABLEHTTP");
 }
 
 static void check_mcp(struct block *block) {

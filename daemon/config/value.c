@@ -48,12 +48,14 @@ bool value_refuse(struct reader *reader, const struct at *at, const struct node 
 }
 
 /* What it was found to be does not refuse the file: it may be another when it counts. */
-static void warn(struct reader *reader, const struct at *at, const struct node *node, const char *format, ...) PRINTF_LIKE(4, 5);
-static void warn(struct reader *reader, const struct at *at, const struct node *node, const char *format, ...) {
+static void warn(struct reader *reader, enum diag_severity severity, const struct at *at, const struct node *node,
+                 const char *format, ...) PRINTF_LIKE(5, 6);
+static void warn(struct reader *reader, enum diag_severity severity, const struct at *at, const struct node *node,
+                 const char *format, ...) {
         va_list args;
 
         va_start(args, format);
-        complain(reader, DIAG_WARNING, at, node, format, args);
+        complain(reader, severity, at, node, format, args);
         va_end(args);
 }
 
@@ -290,8 +292,11 @@ bool value_program(struct reader *reader, const struct at *at, const struct node
                 return value_refuse(reader, at, node, "a path, or a name to look up in PATH");
         if (!(path ? value_path : value_text)(reader, at, node, ret))
                 return false;
-        if (path ? !is_program(*ret) : !is_in_path(*ret))
-                warn(reader, at, node, path ? "a program that is there and may be executed" : "the name of a program in PATH");
+        if (path && !is_program(*ret))
+                warn(reader, reader->origins && !reader->disabled ? DIAG_FAULT : DIAG_WARNING, at, node,
+                     "a program that is there and may be executed");
+        else if (!path && !is_in_path(*ret)) /* the PATH of whoever checks the file is not always the daemon's */
+                warn(reader, DIAG_WARNING, at, node, "the name of a program in PATH");
         return true;
 }
 

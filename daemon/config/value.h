@@ -13,6 +13,7 @@ struct reader {
         const char *base;       /* absolute folder that relative paths are relative to */
         bool base_secret;       /* it, or what of the file goes before a path, is not to be shown */
         bool in_daemon_file;    /* cpexd.yaml is read, and not plugins.yaml */
+        bool disabled;          /* the plugin whose entry is read is not to start */
         struct origin *origins; /* where what stands in `isolation` comes from; NULL: that is not kept */
 };
 

@@ -123,12 +123,12 @@ def test_the_last_line_of_check_counts(tmp_path, entries, status, last):
 
 
 @pytest.mark.parametrize("change", [("plugins/a", "plugins"), ("script_path: plugins/a", "script_path: plugins/a, requirements_file: none.txt"),
-                                    ("isolated_venv", "no.Class")])
+                                    ("isolated_venv", "no.Class"), ("hooks: [h]", "hooks: [h], isolation: {python: /no/python}")])
 def test_what_is_not_there_is_a_mistake_to_check_alone(tmp_path, change):
     (tmp_path / "plugins" / "a").mkdir(parents=True)
     done = check(tmp_path, "plugins:\n" + (ENTRY % "").replace("a.B", "a.b.B" if "plugins" in change else "a.B").replace(*change))
     assert done.returncode == 1 and done.stdout.endswith("1 plugin, 1 mistake\n")
-    assert re.search(r"^\S*plugins\.yaml:2:\d+: .*there is no (file|module)", done.stderr)
+    assert re.search(r"^\S*plugins\.yaml:2:\d+: .*(there is no (file|module)|expected a program that is there)", done.stderr)
 
 
 def test_a_daemon_starts_with_what_check_calls_a_mistake(cpexd):

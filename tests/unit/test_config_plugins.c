@@ -189,6 +189,8 @@ static void test_pythons_that_are_none(void **state) {
                 "\"plugins/seed/requirements.txt\"",
                 "p.yaml:4:60: plugins[2] \"c\": isolation.python: expected a program that is there and may be executed, found "
                 "\"plugins/seed\"");
+        for (size_t i = 0; i < f.diags.n; i++)
+                assert_int_equal(f.diags.items[i].severity, DIAG_WARNING); /* who is disabled need not start */
 }
 
 static void test_keys_of_config_beside_it(void **state) {
