@@ -41,7 +41,7 @@ if os.environ.get("CPEXD_TEST_CPEX_PYTHON"):
     _VARIANTS.append(pytest.param(os.environ["CPEXD_TEST_CPEX_PYTHON"], id="cpex"))
 
 
-@pytest.fixture(params=[pytest.param(path, id=version) for version, path in _PYTHONS.items()])
+@pytest.fixture(scope="session", params=[pytest.param(path, id=version) for version, path in _PYTHONS.items()])
 def python(request):
     """Each interpreter."""
     return request.param

@@ -122,6 +122,30 @@ def test_a_call_that_cancels_itself_at_once(worker):
     assert worker.answer(send(worker, cancel=True))["metadata"] == {"cancelled": True}
 
 
+def test_asyncio_in_the_middle_of_a_later_hook(worker):
+    worker.init("late.Late", ["tool_pre_invoke", "resource_pre_fetch"])
+    assert worker.tool({"not_yet": True}) == {} == worker.invoke("resource_pre_fetch", {"uri": "not yet"})
+    ident = send(worker)
+    time.sleep(0.005)
+    worker.notify("cancel", msgid=ident)
+    assert worker.receive()[1] == ident
+    assert worker.answer(send(worker))["metadata"]["value"] == "value"
+
+
+def test_asyncio_in_a_later_hook_that_does_not_wait(worker):
+    worker.init("late.Late", ["tool_pre_invoke", "resource_pre_fetch"])
+    assert worker.invoke("resource_pre_fetch", {"uri": "not yet"}) == {}
+    for _ in range(3):
+        assert worker.invoke("resource_pre_fetch", {"uri": "u"})["metadata"] == {"running": False}
+    assert worker.answer(send(worker))["metadata"]["value"] == "value"
+
+
+def test_a_later_call_that_cancels_itself_at_once(worker):
+    worker.init("late.Late", ["tool_pre_invoke"])
+    assert worker.tool({"not_yet": True}) == {}
+    assert worker.answer(send(worker, cancel=True))["metadata"] == {"cancelled": True}
+
+
 def test_asyncio_that_a_thread_brings(worker):
     worker.init("late.Late", ["prompt_pre_fetch", "tool_pre_invoke"])
     assert worker.invoke("prompt_pre_fetch", {"prompt_id": "p"}) == {}
@@ -169,10 +193,13 @@ def test_asyncio_from_the_beginning(busy, do):
     assert result_of(busy, send(busy, do=do)) == EXPECTED[do]
 
 
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("do", EXPECTED)
-def test_asyncio_from_the_middle_of_a_hook(python, do):
+def test_asyncio_from_the_middle_of_a_hook(python, do, first):
+    """`first`: it is the first hook; the extension may serve others."""
     with Worker(python) as worker:
         worker.init("busy.Busy", ["tool_pre_invoke"], config={"when": "hook"})
+        assert first or worker.tool({"do": "nothing"}) == {}
         assert result_of(worker, send(worker, do=do)) == EXPECTED[do]
         assert result_of(worker, send(worker, do=do)) == EXPECTED[do]
 

@@ -34,9 +34,16 @@ extern PyObject *codec_oversize;
  * is copied. */
 PyObject *codec_decode(const uint8_t *data, size_t len, PyObject *memory, unsigned views_depth);
 
+/* Return: a new reference to the first value in front of `end`, which `*at` is behind then; NULL with ValueError, or as above. */
+PyObject *codec_decode_next(const uint8_t **at, const uint8_t *end);
+
 /* Return: a new bytes object, or a memoryview where that is large, of at most `limit` bytes; NULL with codec_oversize, ValueError (depth), TypeError, or whatever the
  * fallback raised. */
 PyObject *codec_encode(PyObject *value, size_t limit);
 
 /* The same as a list of such objects. Large ones that the value holds are in it as they are. */
 PyObject *codec_encode_pieces(PyObject *value, size_t limit);
+
+/* The dictionary of those of `values` that have these names. Return: as codec_encode(); NULL without an exception where a value in it is
+ * none of text, numbers, bool, None, dicts and lists. */
+PyObject *codec_encode_plain(PyObject *values, PyObject *names);

@@ -12,6 +12,7 @@
 
 #include "cpexd.h"
 #include "inbox.h"
+#include "quick.h"
 #include "stay.h"
 
 #include <errno.h>
@@ -120,38 +121,6 @@ static void fail_undecodable(const uint8_t *data, size_t len) {
         Py_XDECREF(trace);
 }
 
-static PyObject *conn_recv(PyObject *self, PyObject *args) {
-        struct conn *conn = (struct conn *)self;
-        const uint8_t *data;
-        PyObject *message;
-        size_t len;
-        int wait = 1, r;
-
-        if (!PyArg_ParseTuple(args, "|p:recv", &wait))
-                return NULL;
-        if (conn->fd < 0)
-                return fail_closed();
-        if (conn->reading) {
-                PyErr_SetString(PyExc_RuntimeError, "another thread is reading from the connection");
-                return NULL;
-        }
-        while ((r = inbox_walk(&conn->inbox)) == 0) {
-                r = fill(conn, wait);
-                if (r < 0)
-                        return NULL;
-                if (r == 0)
-                        Py_RETURN_NONE;
-        }
-        if (r < 0)
-                return NULL;
-        data = inbox_message(&conn->inbox, &len);
-        message = codec_decode(data, len, conn->inbox.memory, PARAMS_DEPTH);
-        if (!message)
-                fail_undecodable(data, len);
-        inbox_drop(&conn->inbox);
-        return message;
-}
-
 /* Sends all of it, and changes `parts` on the way. Return: false with errno set. */
 static bool send_all(int fd, struct iovec *parts, size_t n) {
         struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
@@ -241,6 +210,73 @@ static PyObject *conn_release(PyObject *self, PyObject *unused) {
         Py_RETURN_NONE;
 }
 
+/* Serves the first message, if it is a plain call, and drops it then. `ret`: what quick_serve() has left for Python. */
+static enum quick_outcome serve(struct conn *conn, PyObject *quick, PyObject **ret) {
+        enum quick_outcome outcome;
+        const uint8_t *data;
+        PyObject *given, *sent;
+        size_t len;
+
+        data = inbox_message(&conn->inbox, &len);
+        outcome = quick_serve(quick, data, len, &given);
+        if (outcome == QUICK_NOT)
+                return outcome;
+        inbox_drop(&conn->inbox);
+        if (outcome != QUICK_ANSWERED) {
+                *ret = given;
+                return outcome;
+        }
+        sent = conn_send((PyObject *)conn, given);
+        Py_DECREF(given);
+        if (sent) {
+                Py_DECREF(sent);
+                return outcome;
+        }
+        /* The daemon is gone, or this is a forked child that came back from the hook. */
+        PyErr_Clear();
+        PyErr_SetString(PyExc_EOFError, "nobody takes the answer");
+        return QUICK_FAILED;
+}
+
+static PyObject *conn_recv(PyObject *self, PyObject *args) {
+        struct conn *conn = (struct conn *)self;
+        const uint8_t *data;
+        PyObject *message, *quick = Py_None;
+        size_t len;
+        int wait = 1, r;
+
+        if (!PyArg_ParseTuple(args, "|pO:recv", &wait, &quick))
+                return NULL;
+        if (conn->fd < 0)
+                return fail_closed();
+        if (conn->reading) {
+                PyErr_SetString(PyExc_RuntimeError, "another thread is reading from the connection");
+                return NULL;
+        }
+        if (quick != Py_None && !quick_check(quick))
+                return NULL;
+        do {
+                while ((r = inbox_walk(&conn->inbox)) == 0) {
+                        r = fill(conn, wait);
+                        if (r < 0)
+                                return NULL;
+                        if (r == 0)
+                                Py_RETURN_NONE;
+                }
+                if (r < 0)
+                        return NULL;
+                r = quick == Py_None ? QUICK_NOT : serve(conn, quick, &message);
+        } while (r == QUICK_ANSWERED);
+        if (r != QUICK_NOT)
+                return r == QUICK_BEGUN ? message : NULL;
+        data = inbox_message(&conn->inbox, &len);
+        message = codec_decode(data, len, conn->inbox.memory, PARAMS_DEPTH);
+        if (!message)
+                fail_undecodable(data, len);
+        inbox_drop(&conn->inbox);
+        return message;
+}
+
 static PyObject *conn_fileno(PyObject *self, PyObject *unused) {
         (void)unused;
         return PyLong_FromLong(((struct conn *)self)->fd);
@@ -308,9 +344,11 @@ static void conn_dealloc(PyObject *self) {
 PyObject *conn_type_new(void) {
         static PyMethodDef methods[] = {
                 {"recv", conn_recv, METH_VARARGS,
-                 "recv(wait=True): the next message, decoded; None where there is none and wait is false. EOFError at the end, "
-                 "ValueError "
-                 "for what is no message."},
+                 "recv(wait=True, quick=None): the next message, decoded; None where there is none and wait is false. EOFError "
+                 "at the "
+                 "end, ValueError for what is no message. A Quick serves what it can, until it has begun a call that it cannot "
+                 "end: "
+                 "that is a tuple, see quick.c."},
                 {"send", conn_send, METH_O,
                  "send(pieces): writes all of a list of bytes objects and the like, waiting while the socket is full."},
                 {"wait_on", conn_wait_on, METH_O,

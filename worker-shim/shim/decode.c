@@ -260,3 +260,11 @@ PyObject *codec_decode(const uint8_t *data, size_t len, PyObject *memory, unsign
         }
         return value;
 }
+
+PyObject *codec_decode_next(const uint8_t **at, const uint8_t *end) {
+        struct reader reader = {*at, end, NULL, 0};
+        PyObject *value = read_value(&reader, 0);
+
+        *at = reader.at;
+        return value;
+}

@@ -25,6 +25,7 @@ struct writer {
         size_t limit;     /* for all */
         PyObject *pieces; /* list: what comes before; NULL: all is to be one piece */
         size_t before;    /* its bytes */
+        bool plain;       /* whether other types than JSON's make it fail, without an exception */
         uint8_t small[SMALL_BYTES];
 };
 
@@ -510,6 +511,10 @@ static bool write_value(struct writer *writer, PyObject *value, unsigned depth) 
                 return write_long(writer, value);
         if (type == &PyDict_Type || type == &PyList_Type)
                 return write_container(writer, value, depth);
+        if (type == &PyFloat_Type)
+                return write_float(writer, value);
+        if (writer->plain)
+                return false;
         if (type == &PyBytes_Type)
                 return write_bin(writer, value);
         return write_subclass(writer, value, depth);
@@ -517,6 +522,7 @@ static bool write_value(struct writer *writer, PyObject *value, unsigned depth) 
 
 static void writer_init(struct writer *writer, size_t limit) {
         writer->array = writer->pieces = NULL;
+        writer->plain = false;
         writer->data = writer->small;
         writer->len = writer->before = 0;
         writer->cap = SMALL_BYTES;
@@ -529,6 +535,36 @@ PyObject *codec_encode(PyObject *value, size_t limit) {
 
         writer_init(&writer, limit);
         if (write_value(&writer, value, 0))
+                written = take_written(&writer);
+        Py_XDECREF(writer.array);
+        return written;
+}
+
+/* Return: whether it was possible; if not, perhaps with an exception. */
+static bool write_named(struct writer *writer, PyObject *values, PyObject *names) {
+        Py_ssize_t n = PyTuple_Size(names), n_found = 0;
+        PyObject *value;
+        bool ok;
+
+        for (Py_ssize_t i = 0; i < n; i++)
+                n_found += PyDict_GetItemWithError(values, PyTuple_GetItem(names, i)) != NULL;
+        ok = write_sized(writer, (size_t)n_found, map_forms);
+        for (Py_ssize_t i = 0; ok && i < n; i++) {
+                value = Py_XNewRef(PyDict_GetItemWithError(values, PyTuple_GetItem(names, i)));
+                n_found -= value != NULL;
+                ok = !value || (write_text(writer, PyTuple_GetItem(names, i), 0) && write_value(writer, value, 1));
+                Py_XDECREF(value);
+        }
+        return ok && n_found == 0;
+}
+
+PyObject *codec_encode_plain(PyObject *values, PyObject *names) {
+        struct writer writer;
+        PyObject *written = NULL;
+
+        writer_init(&writer, PY_SSIZE_T_MAX);
+        writer.plain = true;
+        if (write_named(&writer, values, names))
                 written = take_written(&writer);
         Py_XDECREF(writer.array);
         return written;

@@ -7,30 +7,23 @@
  * meanwhile, and each item is held while it is looked at.
  */
 
+#include "model.h"
 #include "cpexd.h"
-
-#include <stdbool.h>
 
 #define DEPTH_MAX 100 /* the SDK has its own limit, and the words for it */
 
-enum outcome {
-        FAILED = -1, /* an exception is set */
-        NOT_PLAIN,
-        PLAIN,
-};
-
-static PyObject *copy_of_dict(PyObject *dict) {
+static PyObject *copy_of_dict(PyObject *dict, bool owned) {
         PyObject *key, *value;
         Py_ssize_t pos = 0;
 
         while (PyDict_Next(dict, &pos, &key, &value))
                 if (!Py_IS_TYPE(key, &PyUnicode_Type))
                         return NULL;
-        return PyDict_Copy(dict);
+        return owned ? Py_NewRef(dict) : PyDict_Copy(dict);
 }
 
 /* Return: a new reference to what a field holds for `value`; NULL: not plain, or with an exception. */
-static PyObject *held(PyObject *types, PyObject *value) {
+static PyObject *held(PyObject *types, PyObject *value, bool owned) {
         Py_ssize_t n = PyTuple_Size(types);
 
         for (Py_ssize_t i = 0; i < n; i++) {
@@ -39,8 +32,8 @@ static PyObject *held(PyObject *types, PyObject *value) {
                 if (type != &PyBaseObject_Type && !Py_IS_TYPE(value, type))
                         continue;
                 if (type == &PyDict_Type)
-                        return copy_of_dict(value);
-                if (type == &PyList_Type)
+                        return copy_of_dict(value, owned);
+                if (type == &PyList_Type && !owned)
                         return PyList_GetSlice(value, 0, PY_SSIZE_T_MAX);
                 return Py_NewRef(value);
         }
@@ -58,7 +51,7 @@ static PyObject *defaulted(PyObject *field) {
         return Py_XNewRef(value);
 }
 
-static enum outcome fill_field(PyObject *field, PyObject *data, PyObject *values, PyObject *given) {
+static enum outcome fill_field(PyObject *field, PyObject *data, bool owned, PyObject *values, PyObject *given) {
         PyObject *name = PyTuple_GetItem(field, 0), *value = PyDict_GetItemWithError(data, name), *taken;
         int r;
 
@@ -67,7 +60,7 @@ static enum outcome fill_field(PyObject *field, PyObject *data, PyObject *values
         if (value && PySet_Add(given, name) < 0)
                 return FAILED;
         Py_XINCREF(value);
-        taken = value ? held(PyTuple_GetItem(field, 1), value) : defaulted(field);
+        taken = value ? held(PyTuple_GetItem(field, 1), value, owned) : defaulted(field);
         Py_XDECREF(value);
         if (!taken)
                 return PyErr_Occurred() ? FAILED : NOT_PLAIN;
@@ -93,12 +86,12 @@ static bool set_parts(PyObject *model, PyObject *values, PyObject *given) {
         return true;
 }
 
-static enum outcome fill(PyObject *model, PyObject *fields, PyObject *data, PyObject *values, PyObject *given) {
+static enum outcome fill(PyObject *model, PyObject *fields, PyObject *data, bool owned, PyObject *values, PyObject *given) {
         Py_ssize_t n = PyTuple_Size(fields);
         enum outcome outcome = PLAIN;
 
         for (Py_ssize_t i = 0; outcome == PLAIN && i < n; i++)
-                outcome = fill_field(PyTuple_GetItem(fields, i), data, values, given);
+                outcome = fill_field(PyTuple_GetItem(fields, i), data, owned, values, given);
         if (outcome != PLAIN)
                 return outcome;
         if (PySet_Size(given) != PyDict_Size(data))
@@ -106,9 +99,19 @@ static enum outcome fill(PyObject *model, PyObject *fields, PyObject *data, PyOb
         return set_parts(model, values, given) ? PLAIN : FAILED;
 }
 
-PyObject *model_fill(PyObject *module, PyObject *const *args, Py_ssize_t n) {
-        PyObject *values, *given;
+enum outcome model_fill_from(PyObject *model, PyObject *fields, PyObject *data, bool owned) {
+        PyObject *values = PyDict_New(), *given = PySet_New(NULL);
         enum outcome outcome = FAILED;
+
+        if (values && given)
+                outcome = fill(model, fields, data, owned, values, given);
+        Py_XDECREF(values);
+        Py_XDECREF(given);
+        return outcome;
+}
+
+PyObject *model_fill(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+        enum outcome outcome;
 
         (void)module;
         if (n != 3 || !PyTuple_Check(args[1])) {
@@ -117,12 +120,7 @@ PyObject *model_fill(PyObject *module, PyObject *const *args, Py_ssize_t n) {
         }
         if (!Py_IS_TYPE(args[2], &PyDict_Type))
                 Py_RETURN_FALSE;
-        values = PyDict_New();
-        given = PySet_New(NULL);
-        if (values && given)
-                outcome = fill(args[0], args[1], args[2], values, given);
-        Py_XDECREF(values);
-        Py_XDECREF(given);
+        outcome = model_fill_from(args[0], args[1], args[2], false);
         return outcome == FAILED ? NULL : PyBool_FromLong(outcome == PLAIN);
 }
 

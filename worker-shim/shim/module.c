@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The module `_cpexd`: names for what decode.c, encode.c, conn.c and model.c do.
+ * The module `_cpexd`: names for what decode.c, encode.c, conn.c, quick.c and model.c do.
  */
 
 #include "cpexd.h"
+#include "quick.h"
 
 #include <stdbool.h>
 
@@ -85,7 +86,7 @@ static bool add(PyObject *module, const char *name, PyObject *object) {
 PyMODINIT_FUNC PyInit__cpexd(void);
 
 PyMODINIT_FUNC PyInit__cpexd(void) {
-        PyObject *module = PyModule_Create(&definition), *type;
+        PyObject *module = PyModule_Create(&definition), *type, *quick;
 
         memory_keep();
         if (!module)
@@ -93,9 +94,11 @@ PyMODINIT_FUNC PyInit__cpexd(void) {
         codec_oversize = PyErr_NewException("_cpexd.Oversize", PyExc_ValueError, NULL);
         conn_undecodable = PyErr_NewException("_cpexd.Undecodable", PyExc_ValueError, NULL);
         type = conn_type_new();
+        quick = quick_type_new();
         if (!add(module, "Oversize", codec_oversize) || !add(module, "Undecodable", conn_undecodable) ||
-            !add(module, "Connection", type))
+            !add(module, "Connection", type) || !add(module, "Quick", quick))
                 Py_CLEAR(module);
         Py_XDECREF(type);
+        Py_XDECREF(quick);
         return module;
 }

@@ -44,6 +44,8 @@ class Busy(Plugin):
                 future.set_result(number * 10)
 
     async def tool_pre_invoke(self, payload, context):
+        if payload.args["do"] == "nothing":
+            return ToolPreInvokeResult()
         if self.when == "hook" and not hasattr(self, "asyncio"):
             assert "asyncio" not in sys.modules
             self.begin()

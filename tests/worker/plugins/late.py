@@ -10,6 +10,8 @@ class Late(Plugin):
     async def tool_pre_invoke(self, payload, context):
         import sys
 
+        if payload.args.get("not_yet"):
+            return ToolPreInvokeResult()
         before = "asyncio" in sys.modules
         import asyncio
 
@@ -27,6 +29,8 @@ class Late(Plugin):
         return ToolPreInvokeResult(metadata={"value": value, "before": before})
 
     async def resource_pre_fetch(self, payload, context):
+        if payload.uri == "not yet":
+            return PluginResult()
         import asyncio
 
         return PluginResult(metadata={"running": asyncio.get_running_loop().is_closed()})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plugins that never wait; this module does not import asyncio."""
 
+import collections
 import contextvars
 import datetime
 import enum
@@ -101,6 +102,53 @@ class Sample(Plugin):
         return ToolPreInvokeResult(
             continue_processing=False, violation=violation, retry_delay_ms=7, http_headers={"X": "y"}, denial_metadata={"k": 1}
         )
+
+    def do_who_calls(self, payload, context):
+        return ToolPreInvokeResult(metadata={"caller": sys._getframe(2).f_code.co_name})
+
+    def do_delay(self, payload, context):
+        return ToolPreInvokeResult(retry_delay_ms=7)
+
+    def do_floats(self, payload, context):
+        return ToolPreInvokeResult(modified_payload=payload.model_copy(update={"args": {"a": 1.5, "b": float("inf")}}))
+
+    def do_lists(self, payload, context):
+        deep = ["x"]
+        for _ in range(90):
+            deep = [deep]
+        return ToolPreInvokeResult(modified_payload=payload.model_copy(update={"args": {"deep": deep}}), metadata={"tuple": (1, 2)})
+
+    def do_given(self, payload, context):
+        return ToolPreInvokeResult(modified_payload=payload)
+
+    def do_given_changed(self, payload, context):
+        payload.args["more"] = 1
+        return ToolPreInvokeResult(modified_payload=payload)
+
+    def do_restored(self, payload, context):
+        context.global_context.state["k"] = 1
+        del context.global_context.state["k"]
+        return ToolPreInvokeResult()
+
+    def do_nested_state(self, payload, context):
+        context.global_context.state.setdefault("deep", {})["b"] = 2
+        return ToolPreInvokeResult()
+
+    def do_other_context(self, payload, context):
+        context.global_context = context.global_context.model_copy(update={"state": {"other": True}})
+        return ToolPreInvokeResult()
+
+    def do_other_state(self, payload, context):
+        context.global_context.state = collections.OrderedDict(ordered=True)
+        context.global_context.metadata = {}
+        return ToolPreInvokeResult()
+
+    def do_no_context(self, payload, context):
+        context.global_context = None
+        return ToolPreInvokeResult()
+
+    def do_odd_result(self, payload, context):
+        return ToolPreInvokeResult.model_construct(continue_processing=1, metadata=None, retry_delay_ms=True, modified_payload=payload)
 
     def do_none(self, payload, context):
         return None
@@ -272,7 +320,7 @@ class Retires(Plugin):
             import asyncio
 
             await asyncio.sleep(payload.args["wait"])
-        else:
+        elif not payload.args.get("not_yet"):
             retire("of no use any more")
         return ToolPreInvokeResult(metadata={"name": payload.name})
 

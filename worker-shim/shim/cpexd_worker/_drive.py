@@ -6,7 +6,8 @@ somebody imports asyncio, be it in the middle of a hook, a loop exists and count
 becomes the current task of that loop; where it first waits it goes on there (`_rest`). From then on every coroutine is a
 task from the beginning; Python 3.12 runs its first step at once, so that a hook that never waits costs no turn of the loop.
 
-Whoever calls `start` passes coroutines that handle their own exceptions.
+Whoever calls `start` passes coroutines that handle their own exceptions. The extension runs others itself (shim/quick.h), by hand, too, and hands over
+what waits.
 """
 
 import sys
@@ -22,6 +23,7 @@ _EAGER = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 class Driver:
     def __init__(self):
         self.loop = None
+        self.quick = None  # runs coroutines, too
         self.base = copy_context()  # what initialize() sets in it, every call finds in its copy
         self._thread = get_ident()
         self._segment = None
@@ -43,6 +45,8 @@ class Driver:
         """Asyncio is here: makes the loop. It may still be on its way in another thread, for which the import waits."""
         import asyncio
 
+        if self.quick is not None:
+            self.quick.stop()
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         _keep_child_watcher(asyncio)
@@ -100,6 +104,8 @@ class Driver:
         if get_ident() != self._thread or self.loop is not None:
             return
         self.adopt()
+        if self._segment is None and self.quick is not None and (running := self.quick.running()):
+            self._segment = _Segment(*running)
         if self._segment is not None:
             self._segment.enter(self.loop)
 
@@ -110,6 +116,42 @@ class Driver:
         finally:
             self._segment = None
         return segment.leave()
+
+    def end_quick(self):
+        """A coroutine that `quick` has run is at its end."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.end()
+
+    def go_on(self, coro, context, waits_for, then):
+        """Goes on with a coroutine that `quick` has run up to where it waits: then(result, exception) is its end. Return: as start() does."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            return segment.wait(waits_for, then)
+        return self.start(_to_the_end(_rest_of(coro, waits_for), then), context)
+
+
+async def _to_the_end(rest, then):
+    try:
+        result = await rest
+    except BaseException as exc:
+        then(None, exc)
+    else:
+        then(result, None)
+
+
+@coroutine
+def _rest_of(coro, waits_for):
+    try:
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as exc:
+                waits_for = coro.throw(exc)
+            else:
+                waits_for = coro.send(value)
+    except StopIteration as stop:
+        return stop.value
 
 
 def _keep_child_watcher(asyncio):
@@ -139,6 +181,7 @@ class _Segment:
         self._waits_for = None
         self._generators = None
         self._ended = False
+        self._then = None
 
     def run(self):
         step, value = self._coro.send, None
@@ -166,6 +209,14 @@ class _Segment:
         self._generators = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook)
 
+    def end(self):
+        self._ended = True
+        self.leave()
+
+    def wait(self, waits_for, then):
+        self._waits_for, self._then = waits_for, then
+        return self.leave()
+
     def leave(self):
         if self._task is None:
             return None
@@ -176,7 +227,11 @@ class _Segment:
         return None if self._ended else self._task
 
     async def _become_task(self):
-        await self._rest()
+        await _to_the_end(self._rest(), self._at_end)
+
+    def _at_end(self, result, exc):
+        if self._then is not None:
+            self._then(result, exc)
 
     @coroutine
     def _rest(self):
@@ -193,8 +248,8 @@ class _Segment:
                     value, thrown = (yield step), None
                 except BaseException as exc:
                     value, thrown = None, exc
-        except StopIteration:
-            return
+        except StopIteration as stop:
+            return stop.value
 
 
 class _Watch:

@@ -3,13 +3,18 @@
 
 What CPEX's executor does with a result decides what counts as an error here, down to the order in which it looks at the
 attributes: a hook that returns None fails with CPEX's AttributeError, after its changes of the shared state have been taken.
+
+shim/quick.c does the same for calls that are plain, and those of it that turn out not to be come back to `raised` and `returned`.
 """
+
+from types import FunctionType
 
 from _cpexd import decode, encode
 
 from cpexd_worker import _errors, _load
 
 _EMPTY = b"\x80"
+_CO_COROUTINE = 0x80  # inspect's
 
 
 class Hook:
@@ -20,6 +25,8 @@ class Hook:
         self._method, parameters = _load.find_method(plugin, hook, LookupError)
         self._takes_extensions = parameters == 3
         self._payload_class = None
+        self.result_class = None  # of a call that has been answered
+        self.is_looked_at = False
 
     async def call(self, params):
         """(error, None) or (None, answer), both as protocol.md has them."""
@@ -27,21 +34,28 @@ class Hook:
             arguments = self._arguments(params)
         except Exception as exc:
             return self._without_secrets(_errors.invalid_request(exc), params), None
-        context = arguments[1]
-        before = _Before(context)
+        before = _encoded(arguments[1])
         try:
             result = await self._method(*arguments)
         except BaseException as exc:
-            error = self._without_secrets(_errors.plugin_error(self._sdk, exc), params)
-            try:
-                before.put_changes(error, context)  # for a direct call, whose caller's context this is
-            except Exception as lost:
-                _errors.note_lost("the shared state", lost)
-            _put_contexts(error, context, lossy=True)
-            return error, None
+            return self.raised(exc, params, arguments, before)
+        return self.returned(result, params, arguments, before)
+
+    def raised(self, exc, params, arguments, before):
+        context = arguments[1]
+        error = self._without_secrets(_errors.plugin_error(self._sdk, exc), params)
+        try:
+            _put_changes(error, context, before)  # for a direct call, whose caller's context this is
+        except Exception as lost:
+            _errors.note_lost("the shared state", lost)
+        _put_contexts(error, context, lossy=True)
+        return error, None
+
+    def returned(self, result, params, arguments, before):
+        context = arguments[1]
         shared, lost = {}, None
         try:
-            before.put_changes(shared, context)
+            _put_changes(shared, context, before)
         except Exception as exc:
             lost = exc
         try:
@@ -58,7 +72,19 @@ class Hook:
             _errors.note_lost("the shared state", lost)
         answer |= shared
         _put_contexts(answer, context, lossy=denies)
+        self.result_class = type(result)
         return None, answer
+
+    def quick(self):
+        """What Quick.add() is to know of the hook once a call has been served, None where calls are not plain."""
+        cls, result = self._class(), self.result_class
+        plain = self._sdk.plain(cls)
+        if plain is None or self._takes_extensions or not _is_read_plainly(result):
+            return None
+        function = getattr(self._method, "__func__", None)
+        if not isinstance(function, FunctionType) or not function.__code__.co_flags & _CO_COROUTINE:
+            return None
+        return self._hook.encode(), self, self._method, cls, *plain, result
 
     def _without_secrets(self, error, params):
         from cpexd_worker import _secrets
@@ -148,6 +174,16 @@ class Hook:
                 answer["payload_type"] = ""
 
 
+_LOOKED_AT = (
+    "metadata", "violation", "continue_processing", "modified_payload", "retry_delay_ms", "modified_extensions", "http_headers", "denial_metadata",
+)  # fmt: skip
+
+
+def _is_read_plainly(cls):
+    """Whether the attributes of a result that are looked at are the values in its dictionary, and nothing else."""
+    return cls.__getattribute__ is object.__getattribute__ and not any(name in vars(base) for base in cls.__mro__ for name in _LOOKED_AT)
+
+
 _STAND_INS = ("", {}, [], 0)
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 
@@ -192,26 +228,22 @@ def _relation(payload, given):
     return "child" if fields and type(payload) is not type(given) and isinstance(payload, type(given)) else None
 
 
-class _Before:
-    """The shared state as the hook found it."""
+def _encoded(context):
+    """The shared state as the hook finds it."""
+    shared = context.global_context
+    return encode(shared.state) if shared.state else _EMPTY, encode(shared.metadata) if shared.metadata else _EMPTY
 
-    __slots__ = ("_state", "_metadata")
 
-    def __init__(self, context):
-        shared = context.global_context
-        self._state = encode(shared.state) if shared.state else _EMPTY
-        self._metadata = encode(shared.metadata) if shared.metadata else _EMPTY
-
-    def put_changes(self, answer, context):
-        shared = context.global_context
-        if not shared:
-            return
-        _put_changed(answer, "state", self._state, shared.state)
-        _put_changed(answer, "global_metadata", self._metadata, shared.metadata)
+def _put_changes(answer, context, before):
+    shared = context.global_context
+    if not shared:
+        return
+    _put_changed(answer, "state", before[0], shared.state)
+    _put_changed(answer, "global_metadata", before[1], shared.metadata)
 
 
 def _put_changed(answer, key, before, after):
-    if before is _EMPTY and after == {}:
+    if before == _EMPTY and after == {}:
         return
     if not isinstance(after, dict):
         after = dict(after)  # raises what CPEX's dict.update() would

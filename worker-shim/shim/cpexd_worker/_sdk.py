@@ -44,6 +44,23 @@ class Sdk:
                 except ValueError:
                     pass  # it has been compiled for saying so
 
+    def contexts(self):
+        """The classes of contexts with their fields, as Quick() takes them."""
+        self.PluginContext(global_context=self.GlobalContext(request_id="none"))
+        return tuple((cls, cls.__plan__.plain) for cls in (self.GlobalContext, self.PluginContext))
+
+    def plain(self, cls):
+        """(fields, names) by which the extension makes and encodes instances of a payload class, None where it cannot."""
+        if self.name != "bundled" or cls is None:
+            return None
+        from cpex.framework._model import BaseModel, plan_of
+
+        below = cls.__mro__[: cls.__mro__.index(BaseModel)] if issubclass(cls, BaseModel) else None
+        if below is None or any(name in vars(base) for base in below for name in _MAKING):
+            return None
+        plan = cls.__plan__ or plan_of(cls)
+        return None if plan.plain is None or plan.plain_dumped is None else (plan.plain, plan.plain_dumped)
+
     def extensions(self, data):
         """The extensions of a call as their object."""
         from cpex.framework.extensions import Extensions
@@ -75,6 +92,10 @@ class Sdk:
         registered = map(self.registry.get_payload_type, self.registry.get_registered_hooks())
         by_name = {cls.__name__: cls for cls in registered if _is_model(cls)}
         return by_name.get(path)
+
+
+# Methods of a class of its own that would have to be called.
+_MAKING = ("__validate__", "__init__", "__new__", "__setattr__", "__getattribute__", "model_validate", "model_dump")
 
 
 def _is_model(cls):

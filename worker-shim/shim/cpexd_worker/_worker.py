@@ -6,7 +6,7 @@ import os
 import sys
 from _functools import partial
 
-from _cpexd import Connection, Oversize, Undecodable, decode, encode, encode_pieces, fork
+from _cpexd import Connection, Oversize, Quick, Undecodable, decode, encode, encode_pieces, fork
 
 from cpexd_worker import _errors, _load
 from cpexd_worker._drive import Driver
@@ -144,6 +144,8 @@ class _Worker:
     def retire(self, reason):
         if self._retiring is None:
             self._retiring = reason
+            if self._driver.quick is not None:
+                self._driver.quick.stop()
             if self._driver.loop is not None:
                 self._driver.loop.remove_reader(self._connection.fileno())
 
@@ -159,7 +161,7 @@ class _Worker:
 
     def _read(self, wait=True):
         try:
-            return self._connection.recv(wait)
+            return self._connection.recv(wait, self._driver.quick)
         except Undecodable as exc:
             text, ident = exc.args
             if ident < 0:
@@ -171,6 +173,9 @@ class _Worker:
             _leave(f"cpexd worker: the connection to the daemon is broken: {exc}")
 
     def _take(self, message):
+        if type(message) is tuple:
+            self._go_on_with(*message)
+            return
         ident, method, params = _envelope(message)
         if method == "invoke":
             self._start(ident, self._invoke, params)
@@ -199,6 +204,29 @@ class _Worker:
         if context is None:  # an empty one is false
             context = self._driver.base.copy()
         call.task = self._driver.start(self._run(ident, call, method, params), context)
+
+    def _go_on_with(self, hook, message, arguments, before, coro, context, waits, value, exc):
+        """A call that has begun as a quick one, and waits for something or has an outcome that is not plain."""
+        ident, _, params = _envelope(message)
+        call = self._calls[ident] = _Call(0)
+        call.begun = True
+        then = partial(self._ended, ident, hook, params, arguments, before)
+        if waits:
+            call.task = self._driver.go_on(coro, context, value, then)
+        else:
+            self._driver.end_quick()
+            context.run(then, value, exc)
+
+    def _ended(self, ident, hook, params, arguments, before, result, exc):
+        try:
+            if exc is not None:
+                outcome = hook.raised(exc, params, arguments, before)
+            else:
+                outcome = hook.returned(result, params, arguments, before)
+        except BaseException as again:
+            outcome = _errors.exception_map(again, _errors.repr_of(again)), None
+        self._finish(ident, *outcome)
+        self._leave_if_retired()
 
     def _start_chain(self, ident, params):
         chain = _Chain(ident, params)
@@ -240,9 +268,15 @@ class _Worker:
                 error, result = await (method(params) if call.chain is None else method(params, call.chain))
         except BaseException as exc:
             error, result = _errors.exception_map(exc, _errors.repr_of(exc)), None
-        self._calls.pop(ident, None)
-        if not self._answer(ident, error, result, call.chain is not None) and call.chain is not None:
+        if not self._finish(ident, error, result, call.chain is not None) and call.chain is not None:
             self._end_chain(call.chain)
+        self._leave_if_retired()
+
+    def _finish(self, ident, error, result, chained=False):
+        self._calls.pop(ident, None)
+        return self._answer(ident, error, result, chained)
+
+    def _leave_if_retired(self):
         if self._retiring is not None and not self._calls:
             _leave(self._retiring)
 
@@ -376,11 +410,25 @@ class _Worker:
         hooks = member and member.hooks
         hook = hooks.get(params.get("hook")) if hooks else None
         if hook is not None:
-            return await hook.call(params)
+            outcome = await hook.call(params)
+            if hook.result_class is not None and not hook.is_looked_at:
+                self._make_quick(hook)
+            return outcome
         if member is None or member.plugin is None:
             return _errors.protocol_error("not_ready", "the plugin is not initialized"), None
         name = params.get("hook")
         return _errors.protocol_error("unknown_hook", member.missing.get(name) or f"the plugin serves no hook {name!r}"), None
+
+    def _make_quick(self, hook):
+        """Has further calls of a hook served by the extension, where they are plain."""
+        hook.is_looked_at = True
+        driver = self._driver
+        known = hook.quick() if driver.loop is None and self._output is None else None
+        if known is None:
+            return
+        if driver.quick is None:
+            driver.quick = Quick(driver.base, self._answer_bytes, *self._sdk.contexts())
+        driver.quick.add(*known)
 
     async def _shutdown(self, params):
         for _, member in sorted(self._members.items(), reverse=True):

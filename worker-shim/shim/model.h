@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The SDK's models for other files of the extension; what Python sees of them stands in cpexd.h.
+ */
+
+#include "codec.h"
+
+#include <stdbool.h>
+
+enum outcome {
+        FAILED = -1, /* an exception is set */
+        NOT_PLAIN,
+        PLAIN,
+};
+
+/* Makes a new model of a dict, as fill() does. `owned`: nobody else has the data, so nothing in it is copied. */
+enum outcome model_fill_from(PyObject *model, PyObject *fields, PyObject *data, bool owned);
