@@ -40,33 +40,49 @@ static PyObject *held(PyObject *types, PyObject *value, bool owned) {
         return NULL;
 }
 
-/* `field`: (name, types) or (name, types, default); the default `dict` or `list` is a new one. Return: the same as held(). */
-static PyObject *defaulted(PyObject *field) {
-        PyObject *value = PyTuple_Size(field) > 2 ? PyTuple_GetItem(field, 2) : NULL;
-
-        if (value == (PyObject *)&PyDict_Type)
-                return PyDict_New();
-        if (value == (PyObject *)&PyList_Type)
-                return PyList_New(0);
-        return Py_XNewRef(value);
-}
-
-static enum outcome fill_field(PyObject *field, PyObject *data, bool owned, PyObject *values, PyObject *given) {
-        PyObject *name = PyTuple_GetItem(field, 0), *value = PyDict_GetItemWithError(data, name), *taken;
+/* `types`: {name: types}. */
+static enum outcome take(PyObject *types, PyObject *name, PyObject *value, bool owned, PyObject *values, PyObject *given) {
+        PyObject *allowed = Py_IS_TYPE(name, &PyUnicode_Type) ? PyDict_GetItemWithError(types, name) : NULL, *taken;
         int r;
 
-        if (!value && PyErr_Occurred())
-                return FAILED;
-        if (value && PySet_Add(given, name) < 0)
-                return FAILED;
-        Py_XINCREF(value);
-        taken = value ? held(PyTuple_GetItem(field, 1), value, owned) : defaulted(field);
-        Py_XDECREF(value);
+        taken = allowed ? held(allowed, value, owned) : NULL;
         if (!taken)
                 return PyErr_Occurred() ? FAILED : NOT_PLAIN;
         r = PyDict_SetItem(values, name, taken);
         Py_DECREF(taken);
-        return r < 0 ? FAILED : PLAIN;
+        return r < 0 || PySet_Add(given, name) < 0 ? FAILED : PLAIN;
+}
+
+static enum outcome take_all(PyObject *types, PyObject *data, bool owned, PyObject *values, PyObject *given) {
+        enum outcome outcome = PLAIN;
+        PyObject *name, *value;
+        Py_ssize_t pos = 0;
+
+        while (outcome == PLAIN && PyDict_Next(data, &pos, &name, &value)) {
+                Py_INCREF(name);
+                Py_INCREF(value);
+                outcome = take(types, name, value, owned, values, given);
+                Py_DECREF(name);
+                Py_DECREF(value);
+        }
+        return outcome;
+}
+
+/* `made`: pairs of a name and `dict` or `list`. */
+static enum outcome make_containers(PyObject *made, PyObject *values, PyObject *given) {
+        for (Py_ssize_t i = 0; i < PyTuple_Size(made); i++) {
+                PyObject *pair = PyTuple_GetItem(made, i), *name = PyTuple_GetItem(pair, 0), *container;
+                int r = PySet_Contains(given, name);
+
+                if (r == 0) {
+                        container = PyTuple_GetItem(pair, 1) == (PyObject *)&PyDict_Type ? PyDict_New() : PyList_New(0);
+                        r = container ? PyDict_SetItem(values, name, container) : -1;
+                        Py_XDECREF(container);
+                }
+                if (r < 0)
+                        return FAILED;
+        }
+        return PLAIN;
 }
 
 /* As object.__setattr__(): the class's own is for what comes after. */
@@ -86,25 +102,23 @@ static bool set_parts(PyObject *model, PyObject *values, PyObject *given) {
         return true;
 }
 
-static enum outcome fill(PyObject *model, PyObject *fields, PyObject *data, bool owned, PyObject *values, PyObject *given) {
-        Py_ssize_t n = PyTuple_Size(fields);
-        enum outcome outcome = PLAIN;
+static enum outcome fill(PyObject *plain, PyObject *data, bool owned, PyObject *values, PyObject *given) {
+        PyObject *required = PyTuple_GetItem(plain, 3);
+        enum outcome outcome = take_all(PyTuple_GetItem(plain, 1), data, owned, values, given);
 
-        for (Py_ssize_t i = 0; outcome == PLAIN && i < n; i++)
-                outcome = fill_field(PyTuple_GetItem(fields, i), data, owned, values, given);
-        if (outcome != PLAIN)
-                return outcome;
-        if (PySet_Size(given) != PyDict_Size(data))
-                return NOT_PLAIN; /* keys that are no fields */
-        return set_parts(model, values, given) ? PLAIN : FAILED;
+        for (Py_ssize_t i = 0; outcome == PLAIN && i < PyTuple_Size(required); i++)
+                outcome = PySet_Contains(given, PyTuple_GetItem(required, i)); /* FAILED, NOT_PLAIN, PLAIN are -1, 0, 1, too */
+        return outcome == PLAIN ? make_containers(PyTuple_GetItem(plain, 2), values, given) : outcome;
 }
 
-enum outcome model_fill_from(PyObject *model, PyObject *fields, PyObject *data, bool owned) {
-        PyObject *values = PyDict_New(), *given = PySet_New(NULL);
+enum outcome model_fill_from(PyObject *model, PyObject *plain, PyObject *data, bool owned) {
+        PyObject *values = PyDict_Copy(PyTuple_GetItem(plain, 0)), *given = PySet_New(NULL);
         enum outcome outcome = FAILED;
 
         if (values && given)
-                outcome = fill(model, fields, data, owned, values, given);
+                outcome = fill(plain, data, owned, values, given);
+        if (outcome == PLAIN && !set_parts(model, values, given))
+                outcome = FAILED;
         Py_XDECREF(values);
         Py_XDECREF(given);
         return outcome;
@@ -114,8 +128,8 @@ PyObject *model_fill(PyObject *module, PyObject *const *args, Py_ssize_t n) {
         enum outcome outcome;
 
         (void)module;
-        if (n != 3 || !PyTuple_Check(args[1])) {
-                PyErr_SetString(PyExc_TypeError, "fill(model, fields, data)");
+        if (n != 3 || !PyTuple_Check(args[1]) || PyTuple_Size(args[1]) != 4) {
+                PyErr_SetString(PyExc_TypeError, "fill(model, plain, data)");
                 return NULL;
         }
         if (!Py_IS_TYPE(args[2], &PyDict_Type))

@@ -16,4 +16,4 @@ enum outcome {
 };
 
 /* Makes a new model of a dict, as fill() does. `owned`: nobody else has the data, so nothing in it is copied. */
-enum outcome model_fill_from(PyObject *model, PyObject *fields, PyObject *data, bool owned);
+enum outcome model_fill_from(PyObject *model, PyObject *plain, PyObject *data, bool owned);

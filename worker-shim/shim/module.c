@@ -68,7 +68,7 @@ static PyMethodDef methods[] = {
          "configure(secret, fallback): the class of secret strings, and what turns an unknown value into a known one. Either may "
          "be None."},
         {"fork", zygote_fork, METH_O, "fork(fd): see cpexd.h."},
-        {"fill", (PyCFunction)(void (*)(void))model_fill, METH_FASTCALL, "fill(model, fields, data): see cpexd.h."},
+        {"fill", (PyCFunction)(void (*)(void))model_fill, METH_FASTCALL, "fill(model, plain, data): see cpexd.h."},
         {"dump", (PyCFunction)(void (*)(void))model_dump, METH_FASTCALL, "dump(values, names): see cpexd.h."},
         {NULL, NULL, 0, NULL},
 };

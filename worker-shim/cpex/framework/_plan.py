@@ -45,7 +45,7 @@ class Plan:
             if not field.exclude
         ]
         self.keys = frozenset(entry[1] for entry in self.fields)
-        self.plain = None if self._is_special() else tuple(map(self._plain_field, self.fields))
+        self.plain = None if self._is_special() else _plain(map(self._plain_field, self.fields))
         self.plain_dumped = None if self.root or self.serializers else tuple(name for name, _, _ in self.dumped)
 
     def _is_special(self):
@@ -55,7 +55,7 @@ class Plan:
         return bool(aliased or special or self.extra != "ignore")
 
     def _plain_field(self, entry):
-        """A field for `_cpexd.fill`."""
+        """(name, types) or (name, types, default) of a field; the default `dict` or `list` is a new one."""
         name, _, _, default, factory = entry
         types = self.types[name].plain
         if factory is dict or factory is list:
@@ -210,6 +210,22 @@ class Plan:
         for validator in self.after:
             new = _guarded(validator, new, data, info)
         return new
+
+
+def _plain(fields):
+    """What `_cpexd.fill` works with: the values of an instance of which nothing is given, the types of each field, those that an
+    instance has a container of its own of, and those without which it is not plain."""
+    values, types, made, required = {}, {}, [], []
+    for name, kinds, *default in fields:
+        types[name] = kinds
+        values[name] = None
+        if not default:
+            required.append(name)
+        elif default[0] is dict or default[0] is list:
+            made.append((name, default[0]))
+        else:
+            values[name] = default[0]
+    return values, types, tuple(made), tuple(required)
 
 
 def _is_root(cls):
