@@ -3,8 +3,10 @@
 
 import copy
 import gc
+import pickle
 import random
 import sys
+import weakref
 
 import pytest
 from test_codec import _cpexd
@@ -134,6 +136,61 @@ def test_nothing_happens_unless_all_is_plain():
     assert _cpexd.fill(model, plain, {"text": "t", "stranger": 1}) is False
     assert _cpexd.fill(model, plain, Map(text="t")) is False
     assert not model.__dict__
+
+
+def test_a_model_that_nothing_has_filled():
+    model = Outer.__new__(Outer)
+    assert model.__model_set__ is model.__model_extra__ is model.__model_private__ is None
+    with pytest.raises(AttributeError, match="'Outer' object has no attribute 'text'"):
+        model.text
+    assert copy.copy(model).__dict__ == {}
+
+
+def test_what_is_no_keyword_is_refused():
+    for cls in (Outer, Checked):
+        with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+            cls({})
+        with pytest.raises(TypeError, match="keywords must be strings"):
+            cls(**{1: 2})
+
+
+class Open(BaseModel):
+    model_config = {"extra": "allow"}
+    n: int = 0
+    _kept: list = []
+
+
+def test_a_copy_has_parts_of_its_own():
+    model = Open(n=1, more=[2])
+    model._kept = [3]
+    other = copy.copy(model)
+    assert other == model and other.model_fields_set == {"n", "more"} and other.model_extra == {"more": [2]} and other._kept is model._kept
+    other.n, other.more, other._kept, other.added = 4, 5, 6, 7
+    assert (model.n, model.more, model._kept, model.model_extra) == (1, [2], [3], {"more": [2]})
+    assert model.model_fields_set == {"n", "more"}
+
+
+def test_models_leave_nothing_behind():
+    class Witness:
+        pass
+
+    def use():
+        model = Open(n=1, more=Witness())
+        seen.append(weakref.ref(model.more))
+        model.itself = model
+        for again in (copy.copy(model), Open(n=2), Inner(n=3), Checked(n=4)):
+            again.__init__(n=5)
+        assert pickle.loads(pickle.dumps(Inner(n=6))) == Inner(n=6)
+
+    seen = []
+    use()
+    gc.collect()
+    before = [sys.getrefcount(cls) for cls in (Open, Inner, Checked)]
+    for _ in range(100):
+        use()
+    gc.collect()
+    assert [sys.getrefcount(cls) for cls in (Open, Inner, Checked)] == before
+    assert len(seen) == 101 and not any(each() for each in seen)
 
 
 def test_what_refers_to_itself_is_left_to_the_sdk():

@@ -10,7 +10,25 @@
 #include "model.h"
 #include "cpexd.h"
 
+#include <structmember.h>
+
+/* What BaseModel is made of, besides the dictionary of its values. NULL: None. */
+struct model {
+        PyObject_HEAD PyObject *given; /* the names of the fields that were given */
+        PyObject *extra;               /* the values of keys that are no fields */
+        PyObject *private;             /* private attributes */
+};
+
+static PyTypeObject *model_type;
+
 #define DEPTH_MAX 100 /* the SDK has its own limit, and the words for it */
+
+static void replace(PyObject **part, PyObject *value) {
+        PyObject *old = *part;
+
+        *part = value;
+        Py_XDECREF(old);
+}
 
 static PyObject *copy_of_dict(PyObject *dict, bool owned) {
         PyObject *key, *value;
@@ -85,23 +103,6 @@ static enum outcome make_containers(PyObject *made, PyObject *values, PyObject *
         return PLAIN;
 }
 
-/* As object.__setattr__(): the class's own is for what comes after. */
-static bool set_parts(PyObject *model, PyObject *values, PyObject *given) {
-        static PyObject *names[4];
-        PyObject *const parts[] = {values, given, Py_None, Py_None};
-
-        if (!names[3]) {
-                names[0] = PyUnicode_InternFromString("__dict__");
-                names[1] = PyUnicode_InternFromString("__model_set__");
-                names[2] = PyUnicode_InternFromString("__model_extra__");
-                names[3] = PyUnicode_InternFromString("__model_private__");
-        }
-        for (size_t i = 0; i < 4; i++)
-                if (!names[i] || PyObject_GenericSetAttr(model, names[i], parts[i]) < 0)
-                        return false;
-        return true;
-}
-
 static enum outcome fill(PyObject *plain, PyObject *data, bool owned, PyObject *values, PyObject *given) {
         PyObject *required = PyTuple_GetItem(plain, 3);
         enum outcome outcome = take_all(PyTuple_GetItem(plain, 1), data, owned, values, given);
@@ -117,8 +118,13 @@ enum outcome model_fill_from(PyObject *model, PyObject *plain, PyObject *data, b
 
         if (values && given)
                 outcome = fill(plain, data, owned, values, given);
-        if (outcome == PLAIN && !set_parts(model, values, given))
+        if (outcome == PLAIN && PyObject_GenericSetDict(model, values, NULL) < 0)
                 outcome = FAILED;
+        if (outcome == PLAIN) {
+                replace(&((struct model *)model)->given, Py_NewRef(given));
+                replace(&((struct model *)model)->extra, NULL);
+                replace(&((struct model *)model)->private, NULL);
+        }
         Py_XDECREF(values);
         Py_XDECREF(given);
         return outcome;
@@ -128,7 +134,7 @@ PyObject *model_fill(PyObject *module, PyObject *const *args, Py_ssize_t n) {
         enum outcome outcome;
 
         (void)module;
-        if (n != 3 || !PyTuple_Check(args[1]) || PyTuple_Size(args[1]) != 4) {
+        if (n != 3 || !PyObject_TypeCheck(args[0], model_type) || !PyTuple_Check(args[1]) || PyTuple_Size(args[1]) != 4) {
                 PyErr_SetString(PyExc_TypeError, "fill(model, plain, data)");
                 return NULL;
         }
@@ -214,4 +220,132 @@ PyObject *model_dump(PyObject *module, PyObject *const *args, Py_ssize_t n) {
                 Py_XDECREF(copy);
         }
         return dump || PyErr_Occurred() ? dump : Py_NewRef(Py_None);
+}
+
+/* ---- The type ---- */
+
+/* Return: a new reference to what fill() takes for the model's class; NULL: its instances are more, or are made for the first time, or
+ * with an exception. */
+static PyObject *plain_of(PyObject *self) {
+        static PyObject *names[2];
+        PyObject *plan, *plain = NULL;
+
+        if ((!names[0] && !(names[0] = PyUnicode_InternFromString("__plan__"))) ||
+            (!names[1] && !(names[1] = PyUnicode_InternFromString("plain"))))
+                return NULL;
+        plan = PyObject_GenericGetAttr(self, names[0]); /* the class's */
+        if (plan && plan != Py_None)
+                plain = PyObject_GetAttr(plan, names[1]);
+        Py_XDECREF(plan);
+        if (plain && !PyTuple_Check(plain))
+                Py_CLEAR(plain);
+        return plain;
+}
+
+/* BaseModel's constructor. The SDK's own is called where not all is plain. */
+static int model_init(PyObject *self, PyObject *args, PyObject *given) {
+        PyObject *data = given ? Py_NewRef(given) : PyDict_New(), *plain = NULL, *done;
+        enum outcome outcome = NOT_PLAIN;
+
+        if (PyTuple_Size(args) != 0)
+                PyErr_Format(PyExc_TypeError, "BaseModel.__init__() takes 1 positional argument but %zd were given",
+                             PyTuple_Size(args) + 1);
+        else if (data)
+                plain = plain_of(self);
+        if (plain)
+                outcome = model_fill_from(self, plain, data, false);
+        if (PyErr_Occurred() || (outcome == NOT_PLAIN && !PyArg_ValidateKeywordArguments(data)))
+                outcome = FAILED;
+        if (outcome == NOT_PLAIN) {
+                done = PyObject_CallMethod(self, "__construct__", "O", data);
+                outcome = done ? PLAIN : FAILED;
+                Py_XDECREF(done);
+        }
+        Py_XDECREF(plain);
+        Py_XDECREF(data);
+        return outcome == PLAIN ? 0 : -1;
+}
+
+/* Return: a new reference to a copy of a dict; NULL where there is none, or with an exception. */
+static PyObject *copy_of_part(PyObject *part) {
+        return part && part != Py_None ? PyDict_Copy(part) : NULL;
+}
+
+static PyObject *model_copy(PyObject *self, PyObject *unused) {
+        struct model *model = (struct model *)self, *parts;
+        PyObject *values = PyObject_GenericGetDict(self, NULL), *copied = values ? PyDict_Copy(values) : NULL;
+        PyObject *copy = copied ? PyType_GenericAlloc(Py_TYPE(self), 0) : NULL;
+
+        (void)unused;
+        if (copy) {
+                parts = (struct model *)copy;
+                parts->given = model->given && model->given != Py_None ? PySet_New(model->given) : NULL;
+                parts->extra = copy_of_part(model->extra);
+                parts->private = copy_of_part(model->private);
+                if (PyErr_Occurred() || PyObject_GenericSetDict(copy, copied, NULL) < 0)
+                        Py_CLEAR(copy);
+        }
+        Py_XDECREF(values);
+        Py_XDECREF(copied);
+        return copy;
+}
+
+static int model_traverse(PyObject *self, visitproc visit, void *arg) {
+        struct model *model = (struct model *)self;
+
+        Py_VISIT(Py_TYPE(self));
+        Py_VISIT(model->given);
+        Py_VISIT(model->extra);
+        Py_VISIT(model->private);
+        return 0;
+}
+
+static int model_clear(PyObject *self) {
+        struct model *model = (struct model *)self;
+
+        Py_CLEAR(model->given);
+        Py_CLEAR(model->extra);
+        Py_CLEAR(model->private);
+        return 0;
+}
+
+static void model_dealloc(PyObject *self) {
+        PyTypeObject *type = Py_TYPE(self);
+        freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+        PyObject_GC_UnTrack(self);
+        (void)model_clear(self);
+        release(self);
+        Py_DECREF(type);
+}
+
+PyObject *model_type_new(void) {
+        static PyMemberDef members[] = {
+                {"__model_set__", T_OBJECT, offsetof(struct model, given), 0, NULL},
+                {"__model_extra__", T_OBJECT, offsetof(struct model, extra), 0, NULL},
+                {"__model_private__", T_OBJECT, offsetof(struct model, private), 0, NULL},
+                {NULL, 0, 0, 0, NULL},
+        };
+        static PyMethodDef methods[] = {
+                {"__copy__", model_copy, METH_NOARGS, NULL},
+                {NULL, NULL, 0, NULL},
+        };
+        static PyType_Slot slots[] = {
+                {Py_tp_init, (void *)model_init},
+                {Py_tp_dealloc, (void *)model_dealloc},
+                {Py_tp_traverse, (void *)model_traverse},
+                {Py_tp_clear, (void *)model_clear},
+                {Py_tp_members, members},
+                {Py_tp_methods, methods},
+                {0, NULL},
+        };
+        static PyType_Spec spec = {
+                .name = "_cpexd.Model",
+                .basicsize = sizeof(struct model),
+                .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                .slots = slots,
+        };
+
+        model_type = (PyTypeObject *)PyType_FromSpec(&spec);
+        return Py_XNewRef((PyObject *)model_type);
 }

@@ -9,11 +9,14 @@
 
 #include <stdbool.h>
 
+/* Return: a new reference to the type Model, from which BaseModel comes; NULL with an exception. */
+PyObject *model_type_new(void);
+
 enum outcome {
         FAILED = -1, /* an exception is set */
         NOT_PLAIN,
         PLAIN,
 };
 
-/* Makes a new model of a dict, as fill() does. `owned`: nobody else has the data, so nothing in it is copied. */
+/* Makes a new model, an instance of Model, of a dict, as fill() does. `owned`: nobody else has the data, so nothing in it is copied. */
 enum outcome model_fill_from(PyObject *model, PyObject *plain, PyObject *data, bool owned);

@@ -5,6 +5,7 @@
  */
 
 #include "cpexd.h"
+#include "model.h"
 #include "quick.h"
 
 #include <stdbool.h>
@@ -86,7 +87,7 @@ static bool add(PyObject *module, const char *name, PyObject *object) {
 PyMODINIT_FUNC PyInit__cpexd(void);
 
 PyMODINIT_FUNC PyInit__cpexd(void) {
-        PyObject *module = PyModule_Create(&definition), *type, *quick;
+        PyObject *module = PyModule_Create(&definition), *type, *quick, *model;
 
         memory_keep();
         if (!module)
@@ -95,10 +96,12 @@ PyMODINIT_FUNC PyInit__cpexd(void) {
         conn_undecodable = PyErr_NewException("_cpexd.Undecodable", PyExc_ValueError, NULL);
         type = conn_type_new();
         quick = quick_type_new();
+        model = model_type_new();
         if (!add(module, "Oversize", codec_oversize) || !add(module, "Undecodable", conn_undecodable) ||
-            !add(module, "Connection", type) || !add(module, "Quick", quick))
+            !add(module, "Connection", type) || !add(module, "Quick", quick) || !add(module, "Model", model))
                 Py_CLEAR(module);
         Py_XDECREF(type);
         Py_XDECREF(quick);
+        Py_XDECREF(model);
         return module;
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from abc import ABCMeta
 
-from _cpexd import dump, fill
+from _cpexd import Model, dump, fill
 
 from ._fields import MISSING, Decorated, ModelPrivateAttr, ValidationInfo, adopt
 from ._invalid import Invalid, Line, ModelUsageError, ValidationError
@@ -163,14 +163,15 @@ def _hash_of_fields(self):
     return hash(tuple([values.get(name) for name in type(self).model_fields]))
 
 
-class BaseModel(OldNames, metaclass=ModelMetaclass):
+class BaseModel(OldNames, Model, metaclass=ModelMetaclass):
     """Base of all models of the SDK."""
 
-    __slots__ = ("__dict__", "__model_set__", "__model_extra__", "__model_private__")
+    __slots__ = ("__dict__",)
 
     __type_parameters__ = ()
 
-    def __init__(self, /, **data):
+    def __construct__(self, data):
+        """The constructor, where the extension's (`Model`) has found that it takes more."""
         plan = type(self).__plan__ or plan_of(type(self))
         if plan.plain is not None and fill(self, plan.plain, data):
             return
@@ -264,8 +265,6 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
 
     def __getattr__(self, name):
         # Only reached when normal lookup fails: private attributes, then extra values.
-        if name in _SLOT_NAMES:
-            return None
         private = self.__model_private__
         if private is not None and name in private:
             return private[name]
@@ -313,16 +312,6 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
             object.__delattr__(self, name)
 
     # -- copies ------------------------------------------------------------------------------------------------------
-
-    def __copy__(self):
-        new = self.__class__.__new__(self.__class__)
-        _set(new, "__dict__", self.__dict__.copy())
-        extra = self.__model_extra__
-        private = self.__model_private__
-        _set_given(new, self.__model_set__.copy())
-        _set_extra(new, extra if extra is None else extra.copy())
-        _set_private(new, private if private is None else private.copy())
-        return new
 
     def __deepcopy__(self, memo=None):
         from copy import deepcopy
@@ -424,10 +413,9 @@ class BaseModel(OldNames, metaclass=ModelMetaclass):
         return " ".join(f"{name}={value!r}" for name, value in self.__repr_args__())
 
 
-_SLOT_NAMES = ("__model_set__", "__model_extra__", "__model_private__")
-_set_given = BaseModel.__dict__["__model_set__"].__set__
-_set_extra = BaseModel.__dict__["__model_extra__"].__set__
-_set_private = BaseModel.__dict__["__model_private__"].__set__
+_set_given = Model.__model_set__.__set__
+_set_extra = Model.__model_extra__.__set__
+_set_private = Model.__model_private__.__set__
 
 
 class _Recursion:
