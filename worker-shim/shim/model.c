@@ -224,8 +224,8 @@ PyObject *model_dump(PyObject *module, PyObject *const *args, Py_ssize_t n) {
 
 /* ---- The type ---- */
 
-/* Return: a new reference to what fill() takes for the model's class; NULL: its instances are more, or are made for the first time, or
- * with an exception. */
+/* Return: a new reference to what fill() takes for the model's class; NULL: its instances are more, or this is the first, or with an
+ * exception. */
 static PyObject *plain_of(PyObject *self) {
         static PyObject *names[2];
         PyObject *plan, *plain = NULL;

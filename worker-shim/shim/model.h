@@ -18,5 +18,5 @@ enum outcome {
         PLAIN,
 };
 
-/* Makes a new model, an instance of Model, of a dict, as fill() does. `owned`: nobody else has the data, so nothing in it is copied. */
+/* Makes a new model, an instance of Model, of a dict, as fill() does. `owned`: nobody else has the data, so nothing is copied. */
 enum outcome model_fill_from(PyObject *model, PyObject *plain, PyObject *data, bool owned);

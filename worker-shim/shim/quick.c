@@ -5,8 +5,8 @@
  * suspension; as nobody has imported asyncio, that is its end. Should it import asyncio meanwhile, Python makes a task of what is
  * under way (_drive.py), and gets the call handed over.
  *
- * Python has looked at the classes before their instances' dictionaries are read here instead of attributes (_hook.py, _sdk.py). All
- * that is taken out of these is held while it is in use: the plugin's code runs wherever something is encoded or collected.
+ * Python has looked at the classes before their instances' dictionaries are read here instead of attributes (_hook.py, _sdk.py).
+ * All that is taken out of these is held while it is in use: the plugin's code runs wherever something is encoded or collected.
  */
 
 #include "quick.h"

@@ -4,10 +4,10 @@
 /*
  * Plain calls in one step, from the request's bytes to the answer's: no more of Python runs for them than the plugin itself.
  *
- * Plain is a request for a hook that Python has prepared here after it has served it once (Hook.quick() of _hook.py), whose values
- * have the types of their fields, and a result that says nothing but a payload, metadata and a delay. Whatever else comes is left to
- * Python: a request before anything has happened, a call that has begun with all that there is of it. So nothing is decided here
- * that is not decided in _hook.py, too.
+ * Plain is a request for a hook that Python has prepared here after it has served it once (Hook.quick() of _hook.py), whose
+ * values have the types of their fields, and a result that says nothing but a payload, metadata and a delay. Whatever else comes is
+ * left to Python: a request before anything has happened, a call that has begun with all that there is of it. So nothing is decided
+ * here that is not decided in _hook.py, too.
  */
 
 #include "cpexd.h"
