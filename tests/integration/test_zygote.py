@@ -60,6 +60,7 @@ def dead(daemon, pids):
 
 
 def kill(daemon, pids):
+    daemon.expect("killed by signal 9|it closed its connection")  # the latter where its guard is slow to say how it has ended
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     dead(daemon, pids)
