@@ -241,7 +241,7 @@ def bombs(storm):
     bomb = echo("bomb", deeds, more=GRANDCHILD, isolation=limits, preamble=PREAMBLE + SEARCH)
     settings = {"log": {"level": "info"}, "limits": {"frame_bytes": "1M", "output_bytes": "2M"}}
     daemon = storm.daemon([bomb, echo("beside", hook=OTHER_HOOK)], settings=settings)
-    daemon.expect(DIED + "|more lines of output|it was killed|it sent|asked to")
+    daemon.expect(DIED + "|more lines? of output|it was killed|it sent|asked to")
     causes = {"crash", "exception", "oversize", "malformed", "timeout", "queue_timeout", "start_failed"}
     turns = iter(())
 
