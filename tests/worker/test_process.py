@@ -248,3 +248,11 @@ def test_a_worker_that_cannot_start_says_why(any_python):
         with pytest.raises((EOFError, Failed, ConnectionError)):
             worker.init("sample.Sample", HOOKS)
         assert worker.wait() != 0
+
+
+def test_what_is_gone_need_not_be_removed(tmp_path):
+    folder = tmp_path / "folder"
+    assert launch("--remove-content", folder) == (0, "")
+    folder.write_text("no folder")
+    status, said = launch("--remove-content", folder)
+    assert status != 0 and "Not a directory" in said

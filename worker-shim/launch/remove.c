@@ -5,6 +5,7 @@
  * a process of its own does that, which can touch nothing else, whatever links it meets.
  */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
 #include <sys/prctl.h>
@@ -37,6 +38,8 @@ int remove_content(const char *folder) {
         FTSENT *entry;
         FTS *tree;
 
+        if (fd < 0 && errno == ENOENT)
+                return 0; /* it lay in a zygote's, and went with that */
         if (fd < 0 || fchdir(fd) < 0)
                 launch_fail(LAUNCH_EXIT_SETUP, "cannot enter %s: %m", folder);
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
