@@ -57,6 +57,7 @@ CONTEXTS = {
     "details": {"user": {"email": "e"}, "user_context": {"user_id": "u", "groups": ["g"]}, "content_type": "text/plain"},
     "wrong": {"user": 7},
     "strange": {"stranger": 1},
+    "many": {f"stranger {n}": None for n in range(50)},
 }  # fmt: skip
 
 
@@ -142,3 +143,24 @@ def test_retiring_in_a_call_that_the_extension_serves(python):
             worker.send_invoke("tool_pre_invoke", {"name": "unread", "args": {}})
         assert worker.answer(last)["metadata"] == {"name": "last"}
         assert worker.wait() == 1
+
+
+@pytest.mark.parametrize("by", ["encoding", "payload", "result"])
+def test_asyncio_that_comes_when_the_hook_is_over(python, by):
+    with Worker(python) as worker:
+        worker.init("late.AtTheEnd", ["tool_pre_invoke", "resource_pre_fetch"])
+        assert worker.tool() == {}
+        assert worker.tool({"by": by}) == ({"metadata": {"it": "asyncio"}} if by == "encoding" else {})
+        assert worker.invoke("resource_pre_fetch", {"uri": "u"}) == {"metadata": {"before": True}}
+
+
+def test_a_class_that_cannot_be_compiled_fails_no_call_that_does_without(python):
+    with Worker(python) as worker:
+        worker.init("sample.Unfinished", ["sample.unfinished"])
+        assert [worker.invoke("sample.unfinished", {}, payload_type="") for _ in range(2)] == [{"metadata": {"type": "dict"}}] * 2
+
+
+def test_what_is_never_plain_is_left_to_python(workers):
+    """A payload with another model in it would be decoded twice in each call."""
+    hooks = ["tool_pre_invoke", "http_pre_request", "prompt_post_fetch"]
+    assert workers[0].tool({"do": "plain", "hooks": hooks})["metadata"] == {"plain": [True, False, False]}

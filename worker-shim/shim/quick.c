@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define HOOKS_MAX 16
+#define CONTEXT_MAX 32 /* names in a context; there are fewer fields */
 
 enum name {
         STATE,
@@ -127,7 +128,7 @@ static const struct hook *find_hook(const struct quick *quick, const uint8_t *na
         return NULL;
 }
 
-/* What is nil counts as not given. */
+/* What is nil counts as not given. Each time the dictionary is begun anew, so it is to be a small one. */
 static bool drop_nones(PyObject *dict) {
         PyObject *key, *value;
         Py_ssize_t pos = 0;
@@ -158,7 +159,8 @@ static bool take_param(const struct quick *quick, struct cursor *cursor, struct 
                 if (request->context || cursor->at == cursor->end ||
                     !(request->context = codec_decode_next(&cursor->at, cursor->end)))
                         return false;
-                return PyDict_Check(request->context) && drop_nones(request->context);
+                return PyDict_Check(request->context) && PyDict_Size(request->context) <= CONTEXT_MAX &&
+                       drop_nones(request->context);
         }
         if (is_text(key, len, "hook")) {
                 name = next_bytes(cursor, HEAD_STR, &name_len);
@@ -375,19 +377,17 @@ static PyObject *make_answer(const struct quick *quick, uint32_t ident, PyObject
 static PyObject *quick_step(PyObject *self, PyObject *unused) {
         struct quick *quick = (struct quick *)self;
         PyObject *value = NULL;
+        PySendResult sent;
 
         (void)unused;
         quick->coroutine = PyObject_CallFunctionObjArgs(quick->hook->method, quick->payload, quick->own, NULL);
         if (!quick->coroutine)
                 return NULL;
-        switch (PyIter_Send(quick->coroutine, Py_None, &value)) {
-        case PYGEN_RETURN:
-                return Py_BuildValue("(ON)", Py_False, value);
-        case PYGEN_NEXT:
+        sent = PyIter_Send(quick->coroutine, Py_None, &value);
+        if (sent == PYGEN_NEXT)
                 return Py_BuildValue("(ON)", Py_True, value);
-        default:
-                return NULL;
-        }
+        Py_CLEAR(quick->coroutine); /* whoever imports asyncio from here on is not in it */
+        return sent == PYGEN_RETURN ? Py_BuildValue("(ON)", Py_False, value) : NULL;
 }
 
 /* Return: the exception that is set, which then is not any more. */
@@ -467,7 +467,8 @@ enum quick_outcome quick_serve(PyObject *self, const uint8_t *data, size_t len, 
         struct request request = {0};
         enum quick_outcome outcome = QUICK_NOT;
 
-        if (quick->n_hooks > 0 && !is_asyncio_here() && parse(quick, data, len, &request) && prepare(quick, &request, before))
+        if (quick->n_hooks > 0 && !is_asyncio_here() && parse(quick, data, len, &request) && prepare(quick, &request, before) &&
+            !quick->stopped)
                 outcome = run(quick, request.ident, before, data, len, ret);
         else
                 PyErr_Clear(); /* Python meets it again, and can tell */

@@ -43,3 +43,38 @@ class Late(Plugin):
         thread.start()
         thread.join()
         return PluginResult()
+
+
+class AtTheEnd(Plugin):
+    """Imports asyncio when the hook is over: by what is encoded, or by what goes with the payload or the result."""
+
+    async def tool_pre_invoke(self, payload, context):
+        result = ToolPreInvokeResult()
+        if payload.args.get("by") == "encoding":
+            result.metadata["it"] = _Encoded()
+        elif payload.args.get("by") == "payload":
+            payload.__dict__["it"] = _Collected()
+        elif payload.args.get("by") == "result":
+            result.__dict__["it"] = _Collected()
+        return result
+
+    async def resource_pre_fetch(self, payload, context):
+        import sys
+
+        before = "asyncio" in sys.modules
+        import asyncio
+
+        await asyncio.sleep(0.001)
+        return PluginResult(metadata={"before": before})
+
+
+class _Encoded:
+    def model_dump(self, warnings):
+        import asyncio
+
+        return asyncio.__name__
+
+
+class _Collected:
+    def __del__(self):
+        import asyncio  # noqa: F401

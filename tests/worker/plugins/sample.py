@@ -106,6 +106,13 @@ class Sample(Plugin):
     def do_who_calls(self, payload, context):
         return ToolPreInvokeResult(metadata={"caller": sys._getframe(2).f_code.co_name})
 
+    def do_plain(self, payload, context):
+        from cpex.framework import get_hook_registry
+        from cpexd_worker._worker import _worker
+
+        find = get_hook_registry().get_payload_type
+        return ToolPreInvokeResult(metadata={"plain": [_worker._sdk.plain(find(each)) is not None for each in payload.args["hooks"]]})
+
     def do_delay(self, payload, context):
         return ToolPreInvokeResult(retry_delay_ms=7)
 
@@ -286,6 +293,15 @@ class Billing(Plugin):
     @hook("billing.before", Charge, PluginResult)
     async def round_up(self, payload, context):
         return PluginResult(modified_payload=payload.model_copy(update={"cents": payload.cents + 1}))
+
+
+class Unfinished(Plugin):
+    class Payload(PluginPayload):
+        later: "NotThere"  # noqa: F821
+
+    @hook("sample.unfinished", Payload, PluginResult)
+    async def unfinished(self, payload, context):
+        return PluginResult(metadata={"type": type(payload).__name__})
 
 
 class Exits(Plugin):

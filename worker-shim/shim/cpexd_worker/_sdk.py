@@ -59,7 +59,10 @@ class Sdk:
         if below is None or any(name in vars(base) for base in below for name in _MAKING):
             return None
         plan = cls.__plan__ or plan_of(cls)
-        return None if plan.plain is None or plan.plain_dumped is None else (plan.plain, plan.plain_dumped)
+        if plan.plain is None or plan.plain_dumped is None:
+            return None
+        _, types, _, required = plan.plain
+        return (plan.plain, plan.plain_dumped) if all(types[name] for name in required) else None
 
     def extensions(self, data):
         """The extensions of a call as their object."""

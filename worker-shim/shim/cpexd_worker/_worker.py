@@ -423,7 +423,12 @@ class _Worker:
         """Has further calls of a hook served by the extension, where they are plain."""
         hook.is_looked_at = True
         driver = self._driver
-        known = hook.quick() if driver.loop is None and self._output is None else None
+        if driver.loop is not None or self._output is not None:
+            return
+        try:
+            known = hook.quick()
+        except Exception:  # of a class that cannot be compiled, for one: this call has not needed it
+            return
         if known is None:
             return
         if driver.quick is None:
