@@ -445,6 +445,23 @@ def test_ctrl_c_while_waiting(daemon, ctrl_c):
     assert len(server.peers) == 1
 
 
+def test_ctrl_c_before_the_exchange(daemon, monkeypatch):
+    """Where Python's code runs for a signal."""
+    module = cpexd_client.client
+
+    def interrupted(_deadline):
+        raise KeyboardInterrupt
+
+    with Client(daemon().path) as client:
+        client.call("x")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_left", interrupted)
+            with contextlib.suppress(KeyboardInterrupt):
+                client.call("x", timeout=10)
+        assert not client._connection.sending.locked() and not client._connection.reading.locked()
+        assert client.call("x", timeout=10)
+
+
 @pytest.fixture
 def handled():
     """When SIGUSR1 came."""

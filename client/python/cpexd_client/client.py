@@ -98,7 +98,8 @@ class _Connection:
             request = codec.pieces([codec.REQUEST, msgid, method, [params]])
             if len(self.calls) == 1 and len(request) == 1 and self.exchange and self.reading.acquire(False):
                 try:
-                    self._exchange(call, msgid, request, deadline)
+                    if call.answer is None:  # else another thread has found the connection to be lost
+                        self._exchange(call, msgid, request, deadline)
                 finally:
                     self.reading.release()
             else:
@@ -136,13 +137,14 @@ class _Connection:
             self.alone += 1
             if self.alone == _CALLS_BEFORE_ASKING:
                 self._ask_where_to_wait(deadline)
+        seconds = None if deadline is None else _left(deadline)
         if not self.sending.acquire(False):  # a thread that has given up tells the daemon so
             self.send(request, deadline)
             call.sent = True
             return
-        call.sent = True
+        call.sent = True  # nothing of Python's comes from here to the exchange, where Ctrl-C would leave `sending` taken
         try:
-            answer = self.exchange(request[0], msgid, self.sending.release, None if deadline is None else _left(deadline))
+            answer = self.exchange(request[0], msgid, self.sending.release, seconds)
         except (OSError, EOFError) as error:
             self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
             return
