@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 
+#include "base/core.h"
 #include "config/diag.h"
 #include "config/file.h"
 #include "config/render.h"
@@ -135,6 +136,7 @@ static int work_start(struct work *work, struct event *ended) {
 
         if (event_add(ended, NULL) < 0)
                 return -ENOMEM;
+        core_spread(); /* the thread may run where this one may */
         (void)sigfillset(&all);
         (void)pthread_sigmask(SIG_SETMASK, &all, &before);
         atomic_fetch_add(&work->refs, 1);

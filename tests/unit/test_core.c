@@ -10,6 +10,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/core.h"
+#include "config/load.h"
 
 #define IN_A_ROW 32
 
@@ -132,6 +133,32 @@ static void test_children_may_run_anywhere(void **state) {
         event_base_free(base);
 }
 
+static void on_loaded(void *data, int r, struct daemon_config *daemon, struct plugins_config *plugins) {
+        (void)daemon;
+        (void)plugins;
+        *(int *)data = r;
+}
+
+/* It is read by a thread, for which a processor that others keep to is no place. */
+static void test_a_configuration_is_read_anywhere(void **state) {
+        const struct config_source source = {.path = "/nonexistent/cpexd.yaml"};
+        struct event_base *base = event_base_new();
+        struct config_load *load = NULL;
+        struct diags diags = {0};
+        int result = 0;
+
+        (void)state;
+        call(&host, IN_A_ROW + 1);
+        assert_gathered();
+        assert_int_equal(config_load_start(&load, base, &source, &diags, on_loaded, &result), 0);
+        assert_spread();
+        while (result == 0)
+                assert_true(event_base_loop(base, EVLOOP_ONCE) >= 0);
+        (void)config_load_free(load);
+        diags_done(&diags);
+        event_base_free(base);
+}
+
 static pid_t hog(unsigned core) {
         pid_t pid = fork();
         cpu_set_t one;
@@ -183,6 +210,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_only_where_it_may, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_single_processor, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_children_may_run_anywhere, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_configuration_is_read_anywhere, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_leaves_a_crowded_processor, setup, teardown),
         };
 
