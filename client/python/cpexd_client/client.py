@@ -138,13 +138,9 @@ class _Connection:
             if self.alone == _CALLS_BEFORE_ASKING:
                 self._ask_where_to_wait(deadline)
         seconds = None if deadline is None else _left(deadline)
-        if not self.sending.acquire(False):  # a thread that has given up tells the daemon so
-            self.send(request, deadline)
-            call.sent = True
-            return
-        call.sent = True  # nothing of Python's comes from here to the exchange, where Ctrl-C would leave `sending` taken
+        call.sent = True
         try:
-            answer = self.exchange(request[0], msgid, self.sending.release, seconds)
+            answer = self.exchange(request[0], msgid, self.sending, seconds)
         except (OSError, EOFError) as error:
             self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
             return
@@ -152,10 +148,13 @@ class _Connection:
             call.answer = answer
             return
         call.sent = False
-        try:
-            self._send(request, answer, deadline)
-        finally:
-            self.sending.release()
+        if answer < 0:  # a thread that has given up tells the daemon so
+            self.send(request, deadline)
+        else:
+            try:
+                self._send(request, answer, deadline)
+            finally:
+                self.sending.release()
         call.sent = True
 
     def _ask_where_to_wait(self, deadline: float | None) -> None:

@@ -290,30 +290,41 @@ static PyObject *take_answer(struct reader *reader, uint32_t msgid) {
         Py_RETURN_NONE;
 }
 
-/* The request is sent with the interpreter's lock held: no other thread can send in between, and it does not wait. */
+/* Return: what the method of a lock says, true or false; -1 with an exception. */
+static int ask(PyObject *lock, const char *method) {
+        PyObject *answer = PyObject_CallMethod(lock, method, NULL);
+        int r = answer ? PyObject_IsTrue(answer) : -1;
+
+        Py_XDECREF(answer);
+        return r;
+}
+
+/* The request is sent with the interpreter's lock held, and without waiting. So no other thread takes `sending` in between, and it need not be
+ * taken here, either, where a signal could come before it is given back; but for the rest of what is sent in part. */
 static PyObject *reader_exchange(PyObject *self, PyObject *args) {
         struct reader *reader = (struct reader *)self;
-        PyObject *request, *sent, *seconds, *answer;
+        PyObject *request, *sending, *seconds, *answer = NULL;
         unsigned int msgid;
         int64_t deadline_usec;
         Py_buffer view;
         ssize_t n;
+        int taken;
 
-        if (!PyArg_ParseTuple(args, "OIOO:exchange", &request, &msgid, &sent, &seconds) || !is_usable(reader))
+        if (!PyArg_ParseTuple(args, "OIOO:exchange", &request, &msgid, &sending, &seconds) || !is_usable(reader))
                 return NULL;
         deadline_usec = deadline_after(seconds);
         if (deadline_usec == -2 || PyObject_GetBuffer(request, &view, PyBUF_SIMPLE) < 0)
                 return NULL;
-        n = send(reader->fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        taken = ask(sending, "locked");
+        n = taken != 0 ? -1 : send(reader->fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL);
         PyBuffer_Release(&view);
+        if (taken != 0)
+                return taken > 0 ? PyLong_FromLong(-1) : NULL;
         if (n < view.len)
-                return PyLong_FromSsize_t(n < 0 ? 0 : n);
+                return ask(sending, "acquire") < 0 ? NULL : PyLong_FromSsize_t(n < 0 ? 0 : n);
         reader->busy = true;
-        answer = PyObject_CallNoArgs(sent);
-        if (answer) {
-                Py_DECREF(answer);
-                answer = inbox_walk(&reader->inbox) != 0 || fill(reader, deadline_usec) >= 0 ? take_answer(reader, msgid) : NULL;
-        }
+        if (inbox_walk(&reader->inbox) != 0 || fill(reader, deadline_usec) >= 0)
+                answer = take_answer(reader, msgid);
         reader->busy = false;
         return answer;
 }
@@ -371,10 +382,10 @@ static PyObject *reader_type_new(void) {
                 {"wait_on", reader_wait_on, METH_O, "wait_on(core): as codec.py's."},
                 {"receive", reader_receive, METH_O, "receive(seconds): as codec.py's."},
                 {"exchange", reader_exchange, METH_VARARGS,
-                 "exchange(request, msgid, sent, seconds): sends the request, calls sent(), and returns its response if that is "
-                 "what comes "
-                 "next, else None, and receive() goes on. Where not all of it can be sent at once it returns how many bytes "
-                 "were."},
+                 "exchange(request, msgid, sending, seconds): sends the request, and returns its response if that is what comes "
+                 "next, else None, and receive() goes on. Where not all of it can be sent at once it takes the lock `sending` "
+                 "and "
+                 "returns how many bytes were; -1 where another thread has that."},
                 {NULL, NULL, 0, NULL},
         };
         static PyGetSetDef attributes[] = {
