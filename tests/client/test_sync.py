@@ -214,6 +214,23 @@ def test_waits_where_the_daemon_says(daemon):
         os.sched_setaffinity(0, everywhere)
 
 
+def test_asks_once_where_to_wait(daemon):
+    """Whatever it sends, and however often several call at once."""
+    asked = []
+
+    def serve(peer):
+        while message := peer.receive():
+            asked.extend([message] if message[2] == "hello" else [])
+            peer.answer(message[1], {})
+
+    with Client(daemon(serve).path) as client, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for _ in range(40):
+                client.invoke("h", {"text": "x" * 100_000})
+            list(pool.map(lambda _: client.call("x"), range(20)))
+    assert len(asked) == (0 if PURE else 1)
+
+
 @pytest.mark.parametrize("told", [{}, {"core": -1}, {"core": 1 << 70}, {"core": 4096}, {"core": "0"}, {"core": True}, None])
 def test_is_told_nonsense(daemon, told):
     def serve(peer):

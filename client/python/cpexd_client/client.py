@@ -95,6 +95,8 @@ class _Connection:
         try:
             if self.lost:
                 raise _HungUp(self.lost.message)
+            if self.alone < _CALLS_BEFORE_ASKING:
+                self._count_alone(deadline)
             request = codec.pieces([codec.REQUEST, msgid, method, [params]])
             if len(self.calls) == 1 and len(request) == 1 and self.exchange and self.reading.acquire(False):
                 try:
@@ -103,7 +105,6 @@ class _Connection:
                 finally:
                     self.reading.release()
             else:
-                self.alone = 0
                 self.send(request, deadline)
                 call.sent = True
             while call.answer is None:
@@ -133,10 +134,6 @@ class _Connection:
 
     def _exchange(self, call: _Call, msgid: int, request: list[codec.Piece], deadline: float | None) -> None:
         """As send(), and reads what comes next, in one step. For a thread that is alone, and has `reading`."""
-        if self.alone < _CALLS_BEFORE_ASKING:
-            self.alone += 1
-            if self.alone == _CALLS_BEFORE_ASKING:
-                self._ask_where_to_wait(deadline)
         seconds = None if deadline is None else _left(deadline)
         call.sent = True
         try:
@@ -157,10 +154,12 @@ class _Connection:
                 self.sending.release()
         call.sent = True
 
-    def _ask_where_to_wait(self, deadline: float | None) -> None:
-        """For notification `core`. Nobody waits for the answer, which is dropped as if it were late."""
-        params = _calls.hello_params(_calls.NAME, "core")
-        self.send(codec.pieces([codec.REQUEST, next(self.ids) & 0xFFFFFFFF, "hello", [params]]), deadline)
+    def _count_alone(self, deadline: float | None) -> None:
+        """Asks for notification `core`, once. Nobody waits for the answer, which is dropped as if it were late."""
+        self.alone = self.alone + 1 if len(self.calls) == 1 else 0
+        if self.alone == _CALLS_BEFORE_ASKING and codec.WAITS_ON_CORE:
+            params = _calls.hello_params(_calls.NAME, "core")
+            self.send(codec.pieces([codec.REQUEST, next(self.ids) & 0xFFFFFFFF, "hello", [params]]), deadline)
 
     def _leave(self) -> None:
         """Another thread may have to read on, or the descriptor to be closed."""

@@ -54,7 +54,7 @@ class Driver:
     def wait_by(self, connection):
         """Waits on the loop where the connection says."""
         selector = getattr(self.loop, "_selector", None)  # without, the scheduler decides
-        if selector is None or "select" in vars(selector):
+        if selector is None:
             return
         select = selector.select
 

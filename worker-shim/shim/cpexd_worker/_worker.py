@@ -118,6 +118,7 @@ class _Worker:
         while driver.loop is None and not self._stopping:
             self._take(self._read())
         if not self._stopping:
+            driver.wait_by(self._connection)
             driver.loop.add_reader(self._connection.fileno(), self._readable)
             driver.loop.call_soon(self._readable)  # what has been read already wakes nobody
         while not self._stopping:
@@ -185,7 +186,6 @@ class _Worker:
             self._cancel(params)
         elif method == "core":
             self._connection.wait_on(params.get("core"))
-            self._driver.wait_by(self._connection)
         elif method in ("load", "forked", "init"):
             self._start(ident, getattr(self, f"_{method}"), params, self._driver.base)
         elif method == "zygote":
