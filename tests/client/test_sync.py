@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import signal
-import socket
 import threading
 import time
 import warnings
@@ -247,44 +246,6 @@ def test_is_told_nonsense(daemon, told):
 holds_at_start = holds()
 
 
-def with_little_room(client):
-    """Its socket takes but a part of a request of some KiB at once."""
-    client.call("x")
-    client._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-
-
-@pytest.mark.parametrize("timeout", [None, 30])
-def test_a_request_that_is_taken_in_parts(daemon, timeout):
-    def serve(peer):
-        while message := peer.receive():
-            time.sleep(0.01)
-            peer.answer(message[1], {"params": message[3][0]})
-
-    with Client(daemon(serve).path, timeout=timeout) as client:
-        with_little_room(client)
-        for n in range(1, 15):
-            params = {"text": "x" * (n * 1000), "n": n}
-            assert client.call("x", params)["params"] == params
-
-
-def test_a_request_of_which_but_a_part_is_taken(daemon):
-    """What comes behind it would be taken for its rest."""
-    gone, read_on = threading.Event(), threading.Event()
-
-    def serve(peer):
-        peer.answer(peer.receive()[1], {})
-        read_on.wait(30)
-        assert peer.receive() is None
-        gone.set()
-
-    with Client(daemon(serve).path) as client:
-        with_little_room(client)
-        with pytest.raises(CallTimeout):
-            client.call("x", {"text": "x" * 15_000}, timeout=0.2)
-        read_on.set()
-        assert gone.wait(10)
-
-
 def test_large_both_ways(daemon):
     with Client(daemon().path, timeout=30) as client:
         big = os.urandom(20 << 20)
@@ -460,23 +421,6 @@ def test_ctrl_c_while_waiting(daemon, ctrl_c):
         assert client.call("x") == client.call("y", timeout=10) == {"n": 2}
     assert told == [[2, "cancel", [{"msgid": 0}]]]
     assert len(server.peers) == 1
-
-
-def test_ctrl_c_before_the_exchange(daemon, monkeypatch):
-    """Where Python's code runs for a signal."""
-    module = cpexd_client.client
-
-    def interrupted(_deadline):
-        raise KeyboardInterrupt
-
-    with Client(daemon().path) as client:
-        client.call("x")
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "_left", interrupted)
-            with contextlib.suppress(KeyboardInterrupt):
-                client.call("x", timeout=10)
-        assert not client._connection.sending.locked() and not client._connection.reading.locked()
-        assert client.call("x", timeout=10)
 
 
 @pytest.fixture

@@ -58,15 +58,12 @@ int inbox_walk(struct inbox *inbox) {
 
         if (inbox->len == 0)
                 return 0;
-        if (!inbox->wrong) {
-                status = walk_on(&inbox->walk, inbox->data + inbox->start, inbox->len, inbox->limit);
-                if (status == WALK_DONE || status == WALK_MORE)
-                        return status == WALK_DONE;
-                inbox->wrong = status == WALK_BAD    ? "the byte 0xc1 is not msgpack"
-                               : status == WALK_DEEP ? "a message is nested deeper than 128 levels"
-                                                     : "a message is longer than the limit";
-        }
-        PyErr_SetString(PyExc_ValueError, inbox->wrong);
+        status = walk_on(&inbox->walk, inbox->data + inbox->start, inbox->len, inbox->limit);
+        if (status == WALK_DONE || status == WALK_MORE)
+                return status == WALK_DONE;
+        PyErr_SetString(PyExc_ValueError, status == WALK_BAD    ? "the byte 0xc1 is not msgpack"
+                                          : status == WALK_DEEP ? "a message is nested deeper than 128 levels"
+                                                                : "a message is longer than the limit");
         return -1;
 }
 

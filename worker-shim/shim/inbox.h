@@ -14,7 +14,6 @@ struct inbox {
         uint8_t *data;          /* its content */
         size_t start, len, cap; /* the bytes not yet handed out are data[start … start + len) */
         struct walk walk;
-        const char *wrong; /* why no more messages can be found; NULL: they can */
 };
 
 /* Makes room for `want` bytes at least behind what is held, and for all of a message whose length is known. Return: false with an exception. */

@@ -4,6 +4,8 @@
 There is no thread in the background. Of the threads that wait for an answer one reads for all: it hands every answer to the
 thread that waits for it, and when its own is there it lets another one read on. So a call from a single thread costs no change
 of thread, and two system calls: it does not look first whether the daemon is still there, as sending finds out.
+
+While nobody else uses the connection such a call is one step of the extension (Reader.exchange() in codec.py), where that was built.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import select
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _calls, codec, errors
 from .answer import Answer
@@ -29,7 +31,6 @@ _CALLS_BEFORE_ASKING = 16  # in a row, where to wait: with fewer there is nothin
 
 
 class _Call:
-    sent = False
     answer: codec.Message | errors.CpexdError | None = None
     ready: threading.Condition | None = None  # where its thread waits while another one reads
 
@@ -56,10 +57,9 @@ class _Connection:
 
     def __init__(self, path: str, max_frame_bytes: int, seconds: float | None) -> None:
         self.sending = threading.Lock()
-        self.reading = threading.Lock()
         self.lock = threading.Lock()  # over loss, and whoever waits for a reader
         self.lost: errors.CpexdError | None = None
-        self.calls: dict[int, _Call] = {}
+        self.calls: dict[int, _Call | None] = {}  # None: the reader's exchange()
         self.ids = itertools.count()
         self.alone = 0  # calls in a row that found no other one under way
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -70,120 +70,98 @@ class _Connection:
             self.sock.close()
             raise
         self.sock.settimeout(None)
-        self.reader = codec.Reader(max_frame_bytes, self.sock)
-        self.exchange = getattr(self.reader, "exchange", None)
+        self.reader = codec.Reader(max_frame_bytes, self.sock, self.calls, self.ids, self.sending)
+        self.exchange = self.reader.exchange
 
     def close(self, reason: errors.CpexdError) -> None:
         """Fails what is in flight."""
         with self.lock:
             if not self.lost:
                 self.lost = reason
+                self.reader.close()
                 with contextlib.suppress(OSError):
                     self.sock.shutdown(socket.SHUT_RDWR)
                 for call in list(self.calls.values()):
-                    call.answer = call.answer or type(reason)(reason.message)  # its own, for raising writes into it
-                    if call.ready:
-                        call.ready.notify()
+                    if call:
+                        call.answer = call.answer or type(reason)(reason.message)  # its own, for raising writes into it
+                        if call.ready:
+                            call.ready.notify()
             if not self.calls:  # nobody is in a system call on it; whoever comes sees that it is lost
                 self.sock.close()
 
     def call(self, method: str, params: dict[str, Any], deadline: float | None) -> codec.Message:
         """Returns the response. Raises _HungUp where nothing could be sent."""
-        call = _Call()
+        call, sent = _Call(), False
         while self.calls.setdefault(msgid := next(self.ids) & 0xFFFFFFFF, call) is not call:
             pass
         try:
             if self.lost:
                 raise _HungUp(self.lost.message)
-            if self.alone < _CALLS_BEFORE_ASKING:
-                self._count_alone(deadline)
-            request = codec.pieces([codec.REQUEST, msgid, method, [params]])
-            if len(self.calls) == 1 and len(request) == 1 and self.exchange and self.reading.acquire(False):
-                try:
-                    if call.answer is None:  # else another thread has found the connection to be lost
-                        self._exchange(call, msgid, request, deadline)
-                finally:
-                    self.reading.release()
-            else:
-                self.send(request, deadline)
-                call.sent = True
+            self.send(codec.pieces([codec.REQUEST, msgid, method, [params]]), deadline)
+            sent = True
             while call.answer is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise errors.CallTimeout("no answer came in time")
-                if self.reading.acquire(False):
+                if self.reader.take():
                     try:
                         if call.answer is None:
                             self._read(left)
                     finally:
-                        self.reading.release()
+                        self.reader.give_back()
                 else:
                     self._follow(call, left)
         except (errors.CallTimeout, KeyboardInterrupt):
-            if call.sent and not self.lost:
-                self._cancel(msgid)
+            if sent:
+                self.cancel(msgid)
             raise
         finally:
-            del self.calls[msgid]
-            if self.calls or self.lost:
-                self._leave()
+            self.leave(msgid)
         if type(call.answer) is list:
             return call.answer
         assert isinstance(call.answer, errors.CpexdError)
         raise call.answer
 
-    def _exchange(self, call: _Call, msgid: int, request: list[codec.Piece], deadline: float | None) -> None:
-        """As send(), and reads what comes next, in one step. For a thread that is alone, and has `reading`."""
-        seconds = None if deadline is None else _left(deadline)
-        call.sent = True
-        try:
-            answer = self.exchange(request[0], msgid, self.sending, seconds)
-        except (OSError, EOFError) as error:
-            self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
-            return
-        if type(answer) is not int:
-            call.answer = answer
-            return
-        call.sent = False
-        if answer < 0:  # a thread that has given up tells the daemon so
-            self.send(request, deadline)
-        else:
-            try:
-                self._send(request, answer, deadline)
-            finally:
-                self.sending.release()
-        call.sent = True
-
-    def _count_alone(self, deadline: float | None) -> None:
+    def count_alone(self, deadline: float | None) -> None:
         """Asks for notification `core`, once. Nobody waits for the answer, which is dropped as if it were late."""
-        self.alone = self.alone + 1 if len(self.calls) == 1 else 0
+        self.alone = 0 if self.calls else self.alone + 1
         if self.alone == _CALLS_BEFORE_ASKING and codec.WAITS_ON_CORE:
             params = _calls.hello_params(_calls.NAME, "core")
-            self.send(codec.pieces([codec.REQUEST, next(self.ids) & 0xFFFFFFFF, "hello", [params]]), deadline)
+            with contextlib.suppress(_HungUp):  # which the call will find, too
+                self.send(codec.pieces([codec.REQUEST, next(self.ids) & 0xFFFFFFFF, "hello", [params]]), deadline)
 
-    def _leave(self) -> None:
-        """Another thread may have to read on, or the descriptor to be closed."""
+    def leave(self, msgid: int) -> None:
+        """The call is over. Another thread may have to read on, or the descriptor to be closed."""
+        del self.calls[msgid]
         if self.lost:
             self.close(self.lost)
-            return
-        with self.lock:
-            for other in list(self.calls.values()):
-                if other.ready and other.answer is None:
-                    other.ready.notify()
-                    return
+        elif self.calls:
+            with self.lock:
+                for other in list(self.calls.values()):
+                    if other and other.ready and other.answer is None:
+                        other.ready.notify()
+                        return
 
     def _follow(self, call: _Call, seconds: float | None) -> None:
         """Waits while another thread reads."""
         with self.lock:
             call.ready = threading.Condition(self.lock)
-            if call.answer is None and self.reading.locked():
+            if call.answer is None and self.reader.taken:
                 call.ready.wait(seconds)
             call.ready = None
 
     def _read(self, seconds: float | None) -> None:
         """Reads once, and hands out what came."""
         try:
-            for message in self.reader.receive(seconds):
+            messages = self.reader.receive(seconds)
+        except (OSError, EOFError) as error:
+            self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
+        else:
+            self._hand_out(messages)
+
+    def _hand_out(self, messages: list[codec.Message]) -> None:
+        try:
+            for message in messages:
                 if message[0] == codec.RESPONSE:
                     call = self.calls.get(message[1])  # None: late, nobody waits for it any more
                     if call and call.answer is None:
@@ -200,26 +178,30 @@ class _Connection:
                 raise errors.ProtocolError(self.reader.failure)
         except errors.ProtocolError as error:
             self.close(error)
-        except (OSError, EOFError) as error:
-            self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
 
-    def _cancel(self, msgid: int) -> None:
-        with contextlib.suppress(errors.CpexdError):
-            self.send(codec.pieces([codec.NOTIFICATION, "cancel", [{"msgid": msgid}]]), time.monotonic() + 0.1)
+    def hand_out(self, msgid: int, messages: list[codec.Message]) -> codec.Message | errors.CpexdError | None:
+        """For Reader.exchange()."""
+        call = self.calls[msgid] = self.calls[msgid] or _Call()
+        self._hand_out(messages)
+        return call.answer
+
+    def lose(self, error: OSError | EOFError) -> NoReturn:
+        """For Reader.exchange()."""
+        self.close(errors.ConnectionLost(f"the connection was lost: {error}"))
+        assert self.lost
+        raise type(self.lost)(self.lost.message)
+
+    def cancel(self, msgid: int) -> None:
+        if not self.lost:
+            with contextlib.suppress(errors.CpexdError):
+                self.send(codec.pieces([codec.NOTIFICATION, "cancel", [{"msgid": msgid}]]), time.monotonic() + 0.1)
 
     def send(self, pieces: list[codec.Piece], deadline: float | None) -> None:
         """Sends all of the pieces. A part of a message would spoil the stream, so being late in the middle costs the connection. Raises
         _HungUp where nothing could be sent."""
         if not self.sending.acquire(False) and not self.sending.acquire(timeout=-1 if deadline is None else _left(deadline)):
             raise errors.CallTimeout("the request could not be sent in time")
-        try:
-            self._send(pieces, 0, deadline)
-        finally:
-            self.sending.release()
-
-    def _send(self, pieces: list[codec.Piece], n_sent: int, deadline: float | None) -> None:
-        """The rest of them, for whoever has `sending`."""
-        rest = _beyond(pieces, n_sent) if n_sent else pieces
+        rest = pieces
         try:
             while True:
                 try:
@@ -251,6 +233,8 @@ class _Connection:
         except BaseException:
             self.close(errors.ConnectionLost("sending was interrupted"))
             raise
+        finally:
+            self.sending.release()
 
     def _writable(self, deadline: float | None) -> bool:
         poll = select.poll()
@@ -304,14 +288,22 @@ class Client:
     def call(self, method: str, params: dict[str, Any] | None = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Calls any method of the daemon. `timeout` in seconds. Raises what the daemon's error says (``CpexdError``)."""
         seconds = self.timeout if timeout is None else timeout
-        deadline = None if seconds is None else time.monotonic() + seconds
+        return self._call(method, params or {}, None if seconds is None else time.monotonic() + seconds)
+
+    def _call(self, method: str, params: dict[str, Any], deadline: float | None) -> dict[str, Any]:
         connection = self._connection
         if not connection or connection.lost:
             connection = self._connect(deadline)
-        try:
-            response = connection.call(method, params or {}, deadline)
-        except _HungUp:  # while nobody was reading
-            response = self._connect(deadline).call(method, params or {}, deadline)
+        if connection.alone < _CALLS_BEFORE_ASKING:
+            connection.count_alone(deadline)
+        response = connection.exchange(connection, method, params, deadline)
+        if isinstance(response, dict):
+            return response
+        if response is None:
+            try:
+                response = connection.call(method, params, deadline)
+            except _HungUp:  # while nobody was reading
+                response = self._connect(deadline).call(method, params, deadline)
         return _calls.result(response)
 
     def hello(self, name: str = _calls.NAME) -> dict[str, Any]:
@@ -357,4 +349,4 @@ class Client:
         """
         seconds = self.timeout if timeout is None else timeout
         params = _calls.invoke_params(hook, payload, seconds, options)
-        return Answer(self.call("invoke", params, timeout=_calls.wait_for(seconds)))
+        return Answer(self._call("invoke", params, None if seconds is None else time.monotonic() + seconds + _calls.GRACE))

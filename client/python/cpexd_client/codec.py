@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values and messages on the wire (docs/protocol.md): in Python, and in C (src/module.c) where that was built."""
+"""Values and messages on the wire (docs/protocol.md): in Python, and in C (src/) where that was built."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import functools
 import math
 import select
 import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from .errors import ProtocolError
+from .errors import CallTimeout, ProtocolError
 
 EXT_SECRET = 1
 EXT_BIGINT = 2
@@ -176,13 +178,23 @@ class Reader:
     """Finds the messages in a stream of bytes, however they are split. A large document in a result may be a memoryview.
 
     ``failure`` is None, or says why nothing can be read after the messages that were handed out.
+
+    Of the threads that share a socket one reads for all: take() says whether it is the one who asks, until give_back().
     """
 
-    def __init__(self, max_frame_bytes: int, sock: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        max_frame_bytes: int,
+        sock: socket.socket | None = None,
+        calls: dict[int, Any] | None = None,
+        numbers: Iterator[int] | None = None,
+        sending: threading.Lock | None = None,
+    ) -> None:
         self.failure: str | None = None
         self._limit = max_frame_bytes
         self._unpacker: Any = None  # once a message was split, or came with another
         self._sock: Any = sock
+        self._turn = threading.Lock()
         if sock:
             self._readable = select.poll()
             self._readable.register(sock, select.POLLIN)
@@ -232,6 +244,33 @@ class Reader:
             raise EOFError("the daemon closed the connection")
         return self.feed(data)
 
+    def take(self) -> bool:
+        return self._turn.acquire(False)
+
+    def give_back(self) -> None:
+        self._turn.release()
+
+    @property
+    def taken(self) -> bool:
+        return self._turn.locked()
+
+    def close(self) -> None:
+        """The socket is not used any more."""
+
+    def exchange(
+        self, connection: Any, method: str, params: dict[str, Any], deadline: float | None
+    ) -> dict[str, Any] | Message | None:
+        """What the extension does in one step: a call on a connection of which no other thread reads or sends, with a small
+        request. Returns the result where it is a map, else the response, or None where nothing was sent: then the call goes the
+        long way, as it always does here.
+
+        While it lasts the thread has taken the reader, and `calls` has None under the call's number, which is the next of `numbers`.
+        It calls connection.hand_out(number, messages) where the answer is not all that came, which returns it, what to raise, or None;
+        connection.lose(error) when the socket fails, connection.cancel(number) when CallTimeout or KeyboardInterrupt ends it, and
+        connection.leave(number) at the end, unless nobody else is there.
+        """
+        return None
+
 
 def _fallback(value: Any) -> Any:
     """As _default(), for the extension, which knows more."""
@@ -245,7 +284,7 @@ def _fallback(value: Any) -> Any:
 try:
     import _cpexd_client  # type: ignore[import-not-found]
 
-    _cpexd_client.configure(Secret, _fallback, msgpack.ExtType, _ext, ProtocolError)
+    _cpexd_client.configure(Secret, _fallback, msgpack.ExtType, _ext, ProtocolError, CallTimeout)
 except ImportError:  # it was not built, or serves another interpreter of this process
     pass
 else:
