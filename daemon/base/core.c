@@ -17,7 +17,7 @@
 
 #define CALLS_BEFORE 32               /* in a row, before it gathers */
 #define CALLS_A_LOOK 256              /* between two looks at how crowded it is */
-#define CROWDED_USEC 500              /* that a call waits for the processor, in the mean */
+#define CROWDED_USEC 1000             /* that a call waits for the processor, in the mean */
 #define PAUSE_USEC (1 * USEC_PER_SEC) /* after it was crowded; doubles up to the next one */
 #define PAUSE_MAX_USEC (64 * USEC_PER_SEC)
 
@@ -40,6 +40,13 @@ static usec_t waited_usec(void) {
                 return 0;
         text[n] = '\0';
         return sscanf(text, "%llu %llu", &ran, &waited_nsec) == 2 ? waited_nsec / 1000 : 0;
+}
+
+/* Whether somebody else has held us somewhere meanwhile (taskset), and is to have his way. */
+static bool is_moved(void) {
+        cpu_set_t now;
+
+        return sched_getaffinity(0, sizeof(now), &now) == 0 && !(CPU_COUNT(&now) == 1 && CPU_ISSET((unsigned)core, &now));
 }
 
 static void gather(void) {
@@ -65,6 +72,10 @@ static void look(void) {
 
         in_a_row = 0;
         waited = now_waited;
+        if (is_moved()) {
+                core_spread();
+                return;
+        }
         if (!crowded) {
                 pause_usec = PAUSE_USEC;
                 return;
@@ -98,11 +109,14 @@ void core_on_call(const void *host, bool alone) {
 }
 
 void core_spread(void) {
+        bool moved;
+
         in_a_row = 0;
         if (core == CORE_NONE)
                 return;
+        moved = is_moved();
         core = CORE_NONE;
-        if (sched_setaffinity(0, sizeof(before), &before) == 0)
+        if (moved || sched_setaffinity(0, sizeof(before), &before) == 0)
                 return;
         (void)memset(&before, 0xff, sizeof(before)); /* none of those is left to us, but of all there are some */
         (void)sched_setaffinity(0, sizeof(before), &before);

@@ -109,6 +109,27 @@ static void test_a_single_processor(void **state) {
         assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 
+/* taskset, say. */
+static void test_where_somebody_else_holds_it(void **state) {
+        int here;
+        cpu_set_t one;
+
+        (void)state;
+        call(&host, IN_A_ROW + 1);
+        assert_gathered();
+        here = core_gathered();
+        one = all;
+        CPU_CLR((unsigned)here, &one);
+        assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+        call(&host, 256);
+        assert_int_not_equal(core_gathered(), here);
+        core_spread();
+        all = allowed();
+        assert_true(CPU_EQUAL(&all, &one));
+        CPU_SET((unsigned)here, &all);
+        assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+
 static void on_exit_seen(void *data, int status) {
         *(int *)data = status;
 }
@@ -209,6 +230,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_spreads_with_what_is_parallel, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_only_where_it_may, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_single_processor, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_where_somebody_else_holds_it, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_children_may_run_anywhere, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_configuration_is_read_anywhere, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_leaves_a_crowded_processor, setup, teardown),

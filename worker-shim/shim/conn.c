@@ -122,16 +122,19 @@ static void fail_undecodable(const uint8_t *data, size_t len) {
 }
 
 /* Sends all of it, and changes `parts` on the way. Return: false with errno set. */
-static bool send_all(int fd, struct iovec *parts, size_t n) {
-        struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+static bool send_all(struct conn *conn, struct iovec *parts, size_t n) {
+        struct pollfd poll_fd = {.fd = conn->fd, .events = POLLOUT};
 
         while (n > 0) {
                 struct msghdr message = {.msg_iov = parts, .msg_iovlen = n < PARTS_AT_ONCE ? n : PARTS_AT_ONCE};
-                ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+                ssize_t sent = sendmsg(poll_fd.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+                struct stay_hold hold;
 
-                if (sent < 0 && errno == EAGAIN)
+                if (sent < 0 && errno == EAGAIN) {
+                        stay_begin(&conn->stay, &hold);
                         (void)poll(&poll_fd, 1, -1);
-                else if (sent < 0 && errno != EINTR)
+                        stay_end(&conn->stay, &hold);
+                } else if (sent < 0 && errno != EINTR)
                         return false;
                 for (; n > 0 && sent >= (ssize_t)parts->iov_len; n--)
                         sent -= (ssize_t)parts++->iov_len;
@@ -156,7 +159,7 @@ static Py_ssize_t view_pieces(PyObject *pieces, Py_ssize_t n, Py_buffer *views, 
 }
 
 static PyObject *conn_send(PyObject *self, PyObject *pieces) {
-        int fd = ((struct conn *)self)->fd;
+        struct conn *conn = (struct conn *)self;
         Py_ssize_t n = PyList_Check(pieces) ? PyList_Size(pieces) : -1, n_viewed = 0;
         struct iovec *parts;
         Py_buffer *views;
@@ -164,7 +167,7 @@ static PyObject *conn_send(PyObject *self, PyObject *pieces) {
 
         if (n < 0)
                 return PyErr_Format(PyExc_TypeError, "a list of pieces is needed");
-        if (fd < 0)
+        if (conn->fd < 0)
                 return fail_closed();
         parts = PyMem_Calloc((size_t)n + 1, sizeof(*parts));
         views = PyMem_Calloc((size_t)n + 1, sizeof(*views));
@@ -173,7 +176,7 @@ static PyObject *conn_send(PyObject *self, PyObject *pieces) {
         else
                 PyErr_NoMemory();
         if (parts && views && n_viewed == n) {
-                Py_BEGIN_ALLOW_THREADS ok = send_all(fd, parts, (size_t)n);
+                Py_BEGIN_ALLOW_THREADS ok = send_all(conn, parts, (size_t)n);
                 Py_END_ALLOW_THREADS if (!ok) PyErr_SetFromErrno(PyExc_OSError);
         }
         while (n_viewed > 0)

@@ -4,8 +4,8 @@
 
 #include <errno.h>
 
-#define HOLDS_MIN 64
 #define HOLDS_MAX 4096
+#define DECAY 40 /* so that the number of holds falls where less than one wait in fifty needs one, and rises where more do */
 
 void stay_on(struct stay *stay, long core) {
         *stay = (struct stay){.wanted = core >= 0 && core < CPU_SETSIZE, .core = (unsigned)core};
@@ -20,8 +20,8 @@ void stay_begin(const struct stay *stay, struct stay_hold *hold) {
                 return;
         CPU_ZERO(&only);
         CPU_SET(stay->core, &only);
-        hold->held =
-                sched_getaffinity(0, sizeof(hold->before), &hold->before) == 0 && sched_setaffinity(0, sizeof(only), &only) == 0;
+        hold->held = sched_getaffinity(0, sizeof(hold->before), &hold->before) == 0 && CPU_ISSET(stay->core, &hold->before) &&
+                     sched_setaffinity(0, sizeof(only), &only) == 0;
         errno = error;
 }
 
@@ -35,9 +35,9 @@ void stay_end(struct stay *stay, const struct stay_hold *hold) {
         if (stay->holds_left > 0) {
                 stay->holds_left--;
         } else if (sched_getcpu() == (int)stay->core) {
-                stay->holds = 0;
+                stay->holds -= (stay->holds + DECAY - 1) / DECAY;
         } else {
-                stay->holds = stay->holds == 0 ? HOLDS_MIN : stay->holds < HOLDS_MAX ? stay->holds * 2 : HOLDS_MAX;
+                stay->holds = stay->holds < HOLDS_MAX / 4 ? stay->holds * 4 + 1 : HOLDS_MAX;
                 stay->holds_left = stay->holds;
         }
         errno = error;

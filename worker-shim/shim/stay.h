@@ -3,10 +3,10 @@
 
 /*
  * Where a thread waits for the next message: on the processor that the daemon keeps to while calls come one after the other (notification
- * `core`, docs/protocol.md). It is held there only while it waits, so neither the thread nor what it starts notices.
+ * `core`, docs/protocol.md), if it may run there at all. It is held there only while it waits, so neither the thread nor what it starts notices.
  *
- * Often the scheduler wakes it there by itself, and holding it costs two system calls. So it is held only once it has been woken elsewhere, and now
- * and then it is tried again whether that is still needed.
+ * Often the scheduler wakes it there by itself, and holding it costs system calls, some fiftieth of what it costs to be woken elsewhere. So it is held
+ * only once that has happened, for one wait, and for ever more, the more often it happens again without.
  */
 
 #include <sched.h>
@@ -15,7 +15,8 @@
 struct stay {
         bool wanted;
         unsigned core;
-        unsigned holds_left, holds; /* waits until the next trial; between the last two */
+        unsigned holds_left; /* waits until it is tried without */
+        unsigned holds;      /* how many they were; less by one for each that went well without */
 };
 
 struct stay_hold {

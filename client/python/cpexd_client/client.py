@@ -239,7 +239,11 @@ class _Connection:
     def _writable(self, deadline: float | None) -> bool:
         poll = select.poll()
         poll.register(self.sock, select.POLLOUT)
-        return bool(poll.poll(None if deadline is None else math.ceil(_left(deadline) * 1000)))
+        self.reader.hold()
+        try:
+            return bool(poll.poll(None if deadline is None else math.ceil(_left(deadline) * 1000)))
+        finally:
+            self.reader.release()
 
 
 class Client:

@@ -229,6 +229,12 @@ class Reader:
     def wait_on(self, core: int | None) -> None:
         """On which processor receive() had better wait from now on; None: on any. Setting that in Python would cost what it spares."""
 
+    def hold(self) -> None:
+        """Before another wait that had better be there; release() comes after it. For the thread that is sending."""
+
+    def release(self) -> None:
+        pass
+
     def receive(self, seconds: float | None) -> list[Message]:
         """Reads from the socket once, when there is something to read, and does as feed(). Raises EOFError at the end."""
         if seconds is None:

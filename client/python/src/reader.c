@@ -199,11 +199,10 @@ int reader_read(struct reader *reader, int64_t deadline_usec) {
         if (!inbox_make_room(&reader->inbox, READ_BYTES) || PyErr_CheckSignals() < 0)
                 return -1;
         do {
-                Py_BEGIN_ALLOW_THREADS stay_begin(&reader->stay, &hold);
-                n = wait_and_read(reader, deadline_usec);
+                stay_begin(&reader->stay, &hold);
+                Py_BEGIN_ALLOW_THREADS n = wait_and_read(reader, deadline_usec);
                 error = errno;
-                stay_end(&reader->stay, &hold);
-                Py_END_ALLOW_THREADS
+                Py_END_ALLOW_THREADS stay_end(&reader->stay, &hold);
         } while (n < 0 && error == EINTR && PyErr_CheckSignals() == 0);
         if (n > 0) {
                 reader->inbox.len += (size_t)n;
@@ -242,6 +241,22 @@ static PyObject *reader_wait_on(PyObject *self, PyObject *core) {
         if (number == -1 && PyErr_Occurred())
                 return NULL;
         stay_on(&((struct reader *)self)->stay, number);
+        Py_RETURN_NONE;
+}
+
+static PyObject *reader_hold(PyObject *self, PyObject *unused) {
+        struct reader *reader = (struct reader *)self;
+
+        (void)unused;
+        stay_begin(&reader->stay, &reader->hold);
+        Py_RETURN_NONE;
+}
+
+static PyObject *reader_release(PyObject *self, PyObject *unused) {
+        struct reader *reader = (struct reader *)self;
+
+        (void)unused;
+        stay_end(&reader->stay, &reader->hold);
         Py_RETURN_NONE;
 }
 
@@ -339,6 +354,8 @@ PyObject *reader_type_new(void) {
                 {"feed", reader_feed, METH_O, "feed(data): as codec.py's."},
                 {"receive", reader_receive, METH_O, "receive(seconds): as codec.py's."},
                 {"wait_on", reader_wait_on, METH_O, "wait_on(core): as codec.py's."},
+                {"hold", reader_hold, METH_NOARGS, "hold(): as codec.py's."},
+                {"release", reader_release, METH_NOARGS, "release(): as codec.py's."},
                 {"take", reader_take, METH_NOARGS, "take(): as codec.py's."},
                 {"give_back", reader_give_back, METH_NOARGS, "give_back(): as codec.py's."},
                 {"close", reader_close, METH_NOARGS, "close(): as codec.py's."},

@@ -14,9 +14,10 @@ struct reader {
         bool inside;          /* a thread is in here, perhaps in recv() or in a constructor, without the interpreter's lock */
         bool closed;          /* `fd` is about to become that of another file, when the last call has left */
         struct inbox inbox;
-        struct stay stay;
-        PyObject *failure;   /* a sentence, NULL: none */
-        size_t request_max;  /* bytes that the kernel takes as a whole or not at all */
+        struct stay stay;      /* changes only while we hold the interpreter's lock */
+        struct stay_hold hold; /* between hold() and release() */
+        PyObject *failure;     /* a sentence, NULL: none */
+        size_t request_max;    /* bytes that the kernel takes as a whole or not at all */
         PyObject *calls;     /* dict: the calls that wait, by number; None for that of exchange(); NULL: there is no exchange() */
         PyObject *numbers;   /* iterator */
         PyObject *is_locked; /* called without arguments: whether another thread is sending */
