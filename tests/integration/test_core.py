@@ -169,3 +169,6 @@ def test_a_worker_waits_there(cpexd, preamble):
 
         eventually(is_held)
         assert call(host)["may"] == anywhere  # as before it waited
+        eventually(is_held)
+        os.sched_setaffinity(worker, away)  # as taskset does
+        assert [call(host)["may"] for _ in range(3)] == [away] * 3

@@ -11,11 +11,20 @@ void stay_on(struct stay *stay, long core) {
         *stay = (struct stay){.wanted = core >= 0 && core < CPU_SETSIZE, .core = (unsigned)core};
 }
 
+/* Unless somebody else has held it somewhere meanwhile. */
+static void let_go(const struct stay_hold *hold) {
+        cpu_set_t now;
+
+        if (sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_COUNT(&now) == 1 && CPU_ISSET(hold->core, &now))
+                (void)sched_setaffinity(0, sizeof(hold->before), &hold->before);
+}
+
 void stay_begin(const struct stay *stay, struct stay_hold *hold) {
         int error = errno;
         cpu_set_t only;
 
         hold->held = false;
+        hold->core = stay->core;
         if (stay->holds_left == 0)
                 return;
         CPU_ZERO(&only);
@@ -29,7 +38,7 @@ void stay_end(struct stay *stay, const struct stay_hold *hold) {
         int error = errno;
 
         if (hold->held)
-                (void)sched_setaffinity(0, sizeof(hold->before), &hold->before);
+                let_go(hold);
         if (!stay->wanted)
                 return;
         if (stay->holds_left > 0) {

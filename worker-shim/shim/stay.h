@@ -21,6 +21,7 @@ struct stay {
 
 struct stay_hold {
         bool held;
+        unsigned core;
         cpu_set_t before;
 };
 
