@@ -81,11 +81,22 @@ static void pending_free(struct pending *pending) {
 
 /* ---- reload ---- */
 
-static void put_diagnostics(struct buf *out, const char *key, const struct diags *diags) {
+/* `marked`: warnings are told from mistakes, as the log does. */
+static void put_diagnostics(struct buf *out, const char *key, const struct diags *diags, bool marked) {
         mp_put_str(out, key);
         mp_put_array(out, diags->n);
-        for (size_t i = 0; i < diags->n; i++)
-                mp_put_str(out, diags->items[i].text);
+        for (size_t i = 0; i < diags->n; i++) {
+                const struct diag *diag = &diags->items[i];
+                CLEANUP_BUF struct buf text = {0};
+
+                if (marked && diag->severity != DIAG_ERROR)
+                        buf_append_str(&text, "warning: ");
+                buf_append_str(&text, diag->text);
+                if (buf_error(&text) == 0)
+                        mp_put_text(out, text.data, text.len);
+                else
+                        mp_put_str(out, diag->text);
+        }
 }
 
 static void put_refusal(struct buf *out, uint32_t msgid, const struct reload_result *result) {
@@ -101,7 +112,7 @@ static void put_refusal(struct buf *out, uint32_t msgid, const struct reload_res
         mp_put_map(out, 2);
         mp_put_str(out, "generation");
         mp_put_uint(out, result->generation);
-        put_diagnostics(out, "diagnostics", result->diags);
+        put_diagnostics(out, "diagnostics", result->diags, true);
         rpc_put_error_end(out);
 }
 
@@ -119,7 +130,7 @@ static void on_reloaded(struct reload_waiter *waiter, const struct reload_result
                 mp_put_uint(out, result->generation);
                 mp_put_str(out, "changed");
                 mp_put_raw(out, result->changed);
-                put_diagnostics(out, "warnings", result->diags);
+                put_diagnostics(out, "warnings", result->diags, false);
         }
         pending_free(pending);
         conn_flush(conn);

@@ -344,11 +344,14 @@ def test_members_must_agree(cpexd):
     first, second = plugin("a", TELLS, isolation={"group": "g", "memory": "1G"}), plugin("b", TELLS, isolation={"group": "g"})
     daemon = cpexd([first])
     daemon.write([first, second])
-    daemon.expect("isolation.memory is null here|the new configuration is refused")
+    settings = daemon.folder / "cpexd.yaml"
+    settings.write_text(settings.read_text().replace("{", '{"one_coer": true,', 1))
+    daemon.expect("isolation.memory is null here|the new configuration is refused|unknown key")
     with pytest.raises(CallError) as caught:
         daemon.admin("reload")
-    text = str(caught.value.details["diagnostics"])
-    assert "isolation.memory is null here and 1G for the plugin in line" in text, text
+    warning, mistake = sorted(caught.value.details["diagnostics"], key=lambda text: not text.startswith("warning: "))
+    assert 'did you mean "one_core"' in warning
+    assert not mistake.startswith("warning: ") and "isolation.memory is null here and 1G for the plugin in line" in mistake
 
 
 # ---- One hop ----
